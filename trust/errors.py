@@ -1,0 +1,347 @@
+"""The catalogue of everything that can be refused or go wrong, and its one exception.
+
+Each reason says three things: the gRPC status it travels as, what is wrong in words that reveal
+nothing about whether a thing exists, and what the reader can do about it. ``docs/errors.md`` is
+generated from this table and a test holds the two together.
+
+Internal detail (``ProbegateError.detail``) is for the operator's own log and is never sent to a
+peer; ``metadata`` is sent, so it must never hold anything personal or biometric.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final
+
+ERROR_DOMAIN: Final = "probegate"
+
+
+class Status(StrEnum):
+    """gRPC status names, kept as words so that the core needs no gRPC import."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    DATA_LOSS = "DATA_LOSS"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the catalogue: how a reason travels, what it says, what to do."""
+
+    status: Status
+    message: str
+    remedy: str
+
+
+class Reason(Enum):
+    """Every reason Probegate gives, alphabetical; the name is the wire's ``ErrorInfo.reason``."""
+
+    ACCREDITATION_EXPIRED = Entry(
+        Status.PERMISSION_DENIED,
+        "The officer's accreditation is missing or has expired.",
+        "Renew the accreditation, then obtain a new officer token.",
+    )
+    AGENCY_UNKNOWN = Entry(
+        Status.INVALID_ARGUMENT,
+        "The order names an agency that is not in the directory.",
+        "List the agencies with `probegate preview` and correct the order.",
+    )
+    BAD_COMMITMENT = Entry(
+        Status.INVALID_ARGUMENT,
+        "The sealed probe does not open the commitment in the order.",
+        "Build order and sealed probes together with one client.",
+    )
+    BUNDLE_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The agreement bundle cannot be trusted and was not activated.",
+        "Check its signatures, version and files with `probegate policy explain`.",
+    )
+    CERTIFICATE_INVALID = Entry(
+        Status.UNAUTHENTICATED,
+        "The peer's certificate does not carry exactly one known SPIFFE identity.",
+        "Issue the certificate with `probegate keys cert`.",
+    )
+    CHANNEL_ROLE = Entry(
+        Status.PERMISSION_DENIED,
+        "This certificate's role may not call this method.",
+        "Call with a certificate of the role the method is for.",
+    )
+    CHECKPOINT_INCONSISTENT = Entry(
+        Status.FAILED_PRECONDITION,
+        "The log checkpoint is not consistent with one already seen.",
+        "Keep both checkpoints as evidence and tell the oversight body; searching stops.",
+    )
+    CHECKPOINT_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The log checkpoint is malformed or not signed by the log's key.",
+        "Check the directory's log key and the log's origin.",
+    )
+    CHECKPOINT_UNRECONCILED = Entry(
+        Status.FAILED_PRECONDITION,
+        "Earlier checkpoints are still waiting for proof that they belong to this log.",
+        "Send the consistency proofs asked for in the last report.",
+    )
+    CONFIG_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "A setting is missing or out of range.",
+        "Correct the named setting.",
+    )
+    DEADLINE_MISSING = Entry(
+        Status.INVALID_ARGUMENT,
+        "The call carries no deadline, or one beyond the limit.",
+        "Set a deadline within the documented limit.",
+    )
+    DEADLINE_PASSED = Entry(
+        Status.DEADLINE_EXCEEDED,
+        "The work was not finished within the deadline.",
+        "Ask again by search id; the search itself goes on.",
+    )
+    DIRECTORY_EXPIRED = Entry(
+        Status.FAILED_PRECONDITION,
+        "The directory is not valid at this time.",
+        "Obtain the current directory from the scheme authority.",
+    )
+    DIRECTORY_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The directory is malformed or not signed by the scheme authority.",
+        "Obtain the directory again and check the pinned scheme key.",
+    )
+    DIRECTORY_ROLLBACK = Entry(
+        Status.FAILED_PRECONDITION,
+        "The directory's version is older than one already trusted.",
+        "Obtain the current directory from the scheme authority.",
+    )
+    DISK_FULL = Entry(
+        Status.UNAVAILABLE,
+        "There is no room to record the request, so it was not carried out.",
+        "Free disk space; nothing that was acknowledged is lost.",
+    )
+    ENVELOPE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The signed envelope is malformed or of another type.",
+        "Sign the exact payload bytes as DSSE with the registered payload type.",
+    )
+    ENVELOPE_TAMPERED = Entry(
+        Status.UNAUTHENTICATED,
+        "A signature over the payload does not verify.",
+        "Send the envelope exactly as it was signed.",
+    )
+    FILE_EXISTS = Entry(
+        Status.ALREADY_EXISTS,
+        "A file of this name is there already and is not overwritten.",
+        "Choose another place, or move the old file away.",
+    )
+    FILE_MISSING = Entry(
+        Status.NOT_FOUND,
+        "A file that was named cannot be read.",
+        "Check the path and its permissions.",
+    )
+    FILE_UNWRITABLE = Entry(
+        Status.FAILED_PRECONDITION,
+        "A file cannot be written.",
+        "Check the folder and its permissions.",
+    )
+    GALLERY_CORRUPT = Entry(
+        Status.DATA_LOSS,
+        "The gallery's files do not agree with its manifest.",
+        "Restore the gallery from its source with `probegate adapter import`.",
+    )
+    GALLERY_MISSING = Entry(
+        Status.FAILED_PRECONDITION,
+        "There is no gallery at this place.",
+        "Create it with `probegate adapter import`.",
+    )
+    GRANT_EXPIRED = Entry(
+        Status.FAILED_PRECONDITION,
+        "The broker's grant is stale.",
+        "Check both clocks; a grant lives at most a minute.",
+    )
+    GRANT_INVALID = Entry(
+        Status.PERMISSION_DENIED,
+        "The broker's grant does not cover this order at this agency.",
+        "Only a grant for this very order, agency and log entry is accepted.",
+    )
+    IMPORT_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The files to import do not fit together.",
+        "Give one template row and one record per person, in the same order.",
+    )
+    KEY_FILE_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "A private key file is of the wrong kind or can be read by others.",
+        "Make it with `probegate keys` and keep its mode at 0600.",
+    )
+    KEY_REVOKED = Entry(
+        Status.UNAUTHENTICATED,
+        "The key was revoked or is outside its validity.",
+        "Sign with a key the current directory lists as valid.",
+    )
+    KEY_UNKNOWN = Entry(
+        Status.UNAUTHENTICATED,
+        "No member of the directory holds this key for this use.",
+        "Sign with a key the current directory lists for this use.",
+    )
+    LOG_CORRUPT = Entry(
+        Status.DATA_LOSS,
+        "The log's files do not hash to its checkpoint.",
+        "Keep the files as they are and run `probegate audit verify` on a copy.",
+    )
+    LOG_PROOF_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The request is not proved to be in the log.",
+        "No proof, no search: send the entry, its inclusion proof and the checkpoint.",
+    )
+    LOG_UNAVAILABLE = Entry(
+        Status.UNAVAILABLE,
+        "The audit log cannot take entries, so searching has stopped.",
+        "Repair the log's storage; searching resumes when entries are durable again.",
+    )
+    MESSAGE_TOO_LARGE = Entry(
+        Status.RESOURCE_EXHAUSTED,
+        "The message is larger than the limit.",
+        "Send one probe and its order only.",
+    )
+    METHOD_LATER = Entry(
+        Status.UNIMPLEMENTED,
+        "This method is declared but not offered by this server yet.",
+        "See the changelog for the version that offers it.",
+    )
+    NOT_FOUND = Entry(
+        Status.NOT_FOUND,
+        "There is no such thing here for this caller.",
+        "Check the identifier and the caller's organisation.",
+    )
+    OFFICER_TOKEN_INVALID = Entry(
+        Status.UNAUTHENTICATED,
+        "The officer's or authoriser's token is not valid for this order and channel.",
+        "Obtain a new token from the force's identity provider (at most 5 minutes old).",
+    )
+    ORDER_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The search order is malformed or incomplete.",
+        "Correct the named fields.",
+    )
+    ORDER_REPLAYED = Entry(
+        Status.ALREADY_EXISTS,
+        "This order was already used.",
+        "Build a new order; repeat the identical request to read the earlier answer.",
+    )
+    ORDER_STALE = Entry(
+        Status.FAILED_PRECONDITION,
+        "The order has expired or is dated in the future.",
+        "Check the clock and build a new order.",
+    )
+    OUTCOME_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The agency's report does not verify.",
+        "Ask the agency's operator; the outcome is shown as invalid, never as no match.",
+    )
+    PAGE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The page size or page token is not valid.",
+        "Use a size within the limit and the token exactly as it was given.",
+    )
+    POLICY_DENIED = Entry(
+        Status.PERMISSION_DENIED,
+        "No agreement in force permits this.",
+        "See the failed clauses with `probegate policy explain`.",
+    )
+    PORT_IN_USE = Entry(
+        Status.UNAVAILABLE,
+        "The address is already in use.",
+        "Stop the other process or choose another port.",
+    )
+    PROBE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The probe template cannot be used.",
+        "Send one finite, unit-length template of the declared model, type and dimensions.",
+    )
+    PROBE_MODEL = Entry(
+        Status.INVALID_ARGUMENT,
+        "The probe was made by a model this gallery does not hold.",
+        "Extract the template with a model the agency lists.",
+    )
+    RESULT_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The result, a report or its receipt does not verify.",
+        "Do not rely on it; keep it and tell the oversight body.",
+    )
+    SEAL_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The sealed probe cannot be opened for this order at this agency.",
+        "Seal to the agency's current key, bound to this order.",
+    )
+    SERVER_BUSY = Entry(
+        Status.RESOURCE_EXHAUSTED,
+        "The server is at its limit of concurrent work.",
+        "Try again after the delay given.",
+    )
+    SERVICE_UNREACHABLE = Entry(
+        Status.UNAVAILABLE,
+        "The service cannot be reached.",
+        "Check that it is running and that the address and certificates are right.",
+    )
+    STATE_UNAVAILABLE = Entry(
+        Status.UNAVAILABLE,
+        "The state store cannot be trusted or reached, so searching has stopped.",
+        "Repair the store; nothing that was acknowledged is lost.",
+    )
+    TEXT_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "A text field holds characters or a length that is not allowed.",
+        "Correct the named field.",
+    )
+    UNEXPECTED = Entry(
+        Status.UNAVAILABLE,
+        "The request could not be completed and nothing about it is assumed.",
+        "Try again; if it persists, give the operator the time of the request.",
+    )
+    USAGE = Entry(
+        Status.INVALID_ARGUMENT,
+        "The command was not understood.",
+        "See the command's --help.",
+    )
+
+    @property
+    def entry(self) -> Entry:
+        """The catalogue row."""
+        value: Entry = self.value
+        return value
+
+
+class ProbegateError(Exception):
+    """A catalogued failure.
+
+    Args:
+        reason: the catalogue entry.
+        detail: words for this side's own operator; never sent to a peer.
+        metadata: short values sent to the peer (``ErrorInfo.metadata``), such as a field's name;
+            never personal, never biometric.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", **metadata: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.metadata = metadata
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """One line for a person: what is wrong, where, and what to do."""
+        where = f" [{', '.join(f'{k}={v}' for k, v in self.metadata.items())}]" if self.metadata else ""
+        why = f" ({self.detail})" if self.detail else ""
+        return f"{self.reason.name}: {self.reason.entry.message}{where}{why} {self.reason.entry.remedy}"
+
+    @property
+    def public_message(self) -> str:
+        """What a peer is told: the catalogue's sentence and nothing else."""
+        return self.reason.entry.message

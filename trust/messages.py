@@ -1,0 +1,291 @@
+"""The signed messages of one search as frozen domain models: order, grant, report, result.
+
+Every organisation reads these same shapes; ``trust.wire`` turns exact payload bytes into them. The
+models are where a stranger's input is first given a meaning, so each field says what it allows:
+lengths and patterns for text, ranges for numbers, closed sets for states. A value outside them is
+``ORDER_INVALID`` or ``OUTCOME_INVALID`` with the field's name, never its content.
+
+Codes (purposes, ranks, seriousness, ...) are only checked for their form here; which of them exist
+is the policy's business (``policy.codes``).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SHA256_BYTES: Final = 32
+MAX_AGENCIES: Final = 64
+"""Most agencies one order may name: 45 custody galleries, six national ones, and room."""
+MAX_CANDIDATES: Final = 100
+"""Most candidates one agency may return for one search."""
+MAX_REASON_CHARS: Final = 4000
+"""Longest necessity or proportionality text, characters."""
+MAX_CODES: Final = 32
+"""Most codes in one list of codes."""
+MAX_DIMS: Final = 4096
+"""Most template dimensions."""
+MAX_ORDER_LIFETIME: Final = timedelta(minutes=10)
+"""Longest time between an order's making and its end."""
+MAX_GRANT_LIFETIME: Final = timedelta(minutes=1)
+"""Longest time between a grant's making and its end."""
+MAX_TIMEOUT_MS: Final = 60_000
+"""Longest time one agency may take, milliseconds."""
+
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+OptionalCode = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63})?$")]
+MemberId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._:/ -]{0,127}$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+FreeText = Annotated[str, StringConstraints(max_length=MAX_REASON_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+ReasonCode = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$|^$")]
+ClauseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$")]
+Label = Annotated[str, StringConstraints(max_length=128, pattern=r"^[\x20-\x7e]*$")]
+Digest = Annotated[bytes, Field(min_length=SHA256_BYTES, max_length=SHA256_BYTES)]
+OptionalDigest = Annotated[bytes, Field(max_length=SHA256_BYTES)]
+Uuid = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
+]
+
+
+class Model(BaseModel):
+    """A frozen model that knows all its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Encoding(StrEnum):
+    """How a template's dimensions are encoded, little-endian."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
+class OutcomeState(StrEnum):
+    """How an agency that was asked ended up (promise 5)."""
+
+    PENDING = "pending"
+    CANDIDATES = "candidates"
+    NO_CANDIDATE = "no_candidate"
+    DENIED = "denied"
+    HELD = "held"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    UNAVAILABLE = "unavailable"
+    INVALID = "invalid"
+    NOT_ASKED = "not_asked"
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the agency itself (or a decision) gave this, as opposed to nothing coming."""
+        return self in _ANSWERS
+
+
+_ANSWERS: Final = frozenset({OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.DENIED})
+HIT_ONLY: Final = "HIT_ONLY"
+"""The reason of a report that says only that something is held (hit/no-hit mode)."""
+REPORTABLE: Final = frozenset(
+    {
+        OutcomeState.CANDIDATES,
+        OutcomeState.NO_CANDIDATE,
+        OutcomeState.DENIED,
+        OutcomeState.HELD,
+        OutcomeState.REJECTED,
+    }
+)
+"""The states an agency may state in a signed report."""
+
+
+class Person(Model):
+    """A person acting for a force, as its identity provider knows them."""
+
+    id: Identifier
+    role: OptionalCode = ""
+    rank: OptionalCode = ""
+    accreditation: OptionalCode = ""
+    accreditation_expires: date | None = None
+
+
+class Offence(Model):
+    """An offence and its seriousness class."""
+
+    code: Label = ""
+    seriousness: OptionalCode = ""
+
+
+class Justification(Model):
+    """Why a search is lawful: codes to decide on, words to read."""
+
+    purpose: Code
+    legal_basis: Code
+    schedule8_condition: OptionalCode = ""
+    aim: OptionalCode = ""
+    subject_category: OptionalCode = ""
+    offence: Offence = Offence()
+    case_reference: Identifier
+    necessity: FreeText = ""
+    proportionality: FreeText = ""
+    tried_first: Annotated[tuple[Code, ...], Field(max_length=MAX_CODES)] = ()
+    urgent: bool = False
+
+
+class ProbeManifest(Model):
+    """What the probe is; ``commitment`` binds the template without revealing it."""
+
+    source: Code
+    captured_at: AwareDatetime | None = None
+    quality: Annotated[int, Field(ge=0, le=100)]
+    edits: Annotated[tuple[Code, ...], Field(max_length=MAX_CODES)] = ()
+    model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    dims: Annotated[int, Field(ge=1, le=MAX_DIMS)]
+    encoding: Encoding = Encoding.FLOAT32
+    commitment: Digest
+
+
+class SearchLimits(Model):
+    """The most a force wants back; scores in the matcher's own scale."""
+
+    max_candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 20
+    min_score: float | None = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 10_000
+
+
+class SearchOrder(Model):
+    """What a force signs: one probe, one purpose, named people, named agencies."""
+
+    request_id: Uuid
+    force: MemberId
+    officer: Person
+    authoriser: Person
+    authorised_at: AwareDatetime
+    justification: Justification
+    probe: ProbeManifest
+    agencies: Annotated[tuple[MemberId, ...], Field(min_length=1, max_length=MAX_AGENCIES)]
+    limits: SearchLimits = SearchLimits()
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _coherent(self) -> SearchOrder:
+        if len(set(self.agencies)) != len(self.agencies):
+            raise ValueError("agencies")
+        if not self.created_at < self.expires_at <= self.created_at + MAX_ORDER_LIFETIME:
+            raise ValueError("expires_at")
+        return self
+
+
+class ProbePayload(Model):
+    """What is sealed to an agency; never printed."""
+
+    template: Annotated[bytes, Field(min_length=1, max_length=4 * MAX_DIMS, repr=False)]
+    salt: Annotated[bytes, Field(min_length=SHA256_BYTES, max_length=SHA256_BYTES, repr=False)]
+
+
+class Obligations(Model):
+    """What an agreement requires of whoever carries out its permission."""
+
+    max_candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)]
+    min_score: float
+    mode: OptionalCode = ""
+    hit_no_hit: bool = False
+    release_by_human: bool = False
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    caveats: Annotated[tuple[FreeText, ...], Field(max_length=MAX_CODES)] = ()
+
+
+class Permit(Model):
+    """The broker's permission for one agency."""
+
+    agency: MemberId
+    agreement_sha256: Digest
+    obligations: Obligations
+
+
+class SearchGrant(Model):
+    """What a broker signs for one search; an agency without a permit in it has no grant."""
+
+    search_id: Uuid
+    order_sha256: Digest
+    leaf_sha256: Digest
+    policy_sha256: Digest
+    permits: Annotated[tuple[Permit, ...], Field(min_length=1, max_length=MAX_AGENCIES)]
+    issued_at: AwareDatetime
+    expires_at: AwareDatetime
+
+    def permit_for(self, agency: str) -> Permit | None:
+        """Return the permit for ``agency``, or None: nothing listed, nothing permitted."""
+        return next((permit for permit in self.permits if permit.agency == agency), None)
+
+
+class Candidate(Model):
+    """One record that resembles the probe: an opaque reference, never a name."""
+
+    reference: Reference
+    score: float
+    rank: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)]
+
+
+class MatchReport(Model):
+    """What an agency signs about one search."""
+
+    search_id: Uuid
+    agency: MemberId
+    order_sha256: Digest
+    grant_sha256: Digest
+    state: OutcomeState
+    reason: ReasonCode = ""
+    failed_clauses: Annotated[tuple[ClauseId, ...], Field(max_length=256)] = ()
+    candidates: Annotated[tuple[Candidate, ...], Field(max_length=MAX_CANDIDATES)] = ()
+    matcher: Label = ""
+    calibration: Label = ""
+    threshold: float = 0.0
+    gallery_class: Label = ""
+    gallery_generation: Annotated[int, Field(ge=0)] = 0
+    exact: bool = False
+    policy_sha256: OptionalDigest = b""
+    agency_order_leaf_sha256: OptionalDigest = b""
+    reported_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _coherent(self) -> MatchReport:
+        if self.state not in REPORTABLE:
+            raise ValueError("state")
+        expected = self.state is OutcomeState.CANDIDATES and self.reason != HIT_ONLY
+        if bool(self.candidates) != expected:
+            raise ValueError("candidates")
+        if [c.rank for c in self.candidates] != list(range(1, len(self.candidates) + 1)):
+            raise ValueError("candidates.rank")
+        scores = [c.score for c in self.candidates]
+        if scores != sorted(scores, reverse=True):
+            raise ValueError("candidates.score")
+        if len({c.reference for c in self.candidates}) != len(self.candidates):
+            raise ValueError("candidates.reference")
+        return self
+
+
+class Outcome(Model):
+    """How one agency ended, as the broker states it."""
+
+    agency: MemberId
+    state: OutcomeState
+    reason: ReasonCode = ""
+    failed_clauses: Annotated[tuple[ClauseId, ...], Field(max_length=256)] = ()
+    decided_by: Annotated[str, StringConstraints(pattern=r"^(broker|agency)?$")] = ""
+    report_sha256: OptionalDigest = b""
+    latency_ms: Annotated[float, Field(ge=0)] = 0.0
+
+
+class SearchResult(Model):
+    """What the broker signs at the end of a search."""
+
+    search_id: Uuid
+    order_sha256: Digest
+    outcomes: Annotated[tuple[Outcome, ...], Field(max_length=MAX_AGENCIES)]
+    complete: bool
+    missing: tuple[MemberId, ...] = ()
+    finished_at: AwareDatetime

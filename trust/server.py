@@ -1,0 +1,117 @@
+"""A gRPC server with mTLS, health and reflection, the same for the broker and every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from trust import telemetry
+from trust.errors import ProbegateError, Reason
+
+STOP_GRACE_S: Final = 5.0
+"""How long calls under way may finish when a server stops, seconds."""
+MAX_CONNECTION_AGE_MS: Final = 30 * 60 * 1000
+"""Longest life of a connection, so that a rotated certificate comes into use, milliseconds."""
+MIN_PING_INTERVAL_MS: Final = 20_000
+"""Shortest interval at which a quiet peer may ping, milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one server will take: message size in bytes, calls under way at once."""
+
+    max_message_bytes: int
+    max_concurrent: int
+
+
+class RunningServer:
+    """A server that is listening; ``port`` is the one the system gave if 0 was asked for."""
+
+    def __init__(
+        self, server: grpc.aio.Server, checker: health.aio.HealthServicer, port: int
+    ) -> None:
+        self._server = server
+        self._health = checker
+        self.port = port
+
+    async def stop(self, grace: float = STOP_GRACE_S) -> None:
+        """Say NOT_SERVING, let calls finish for ``grace`` seconds, then stop."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+async def serve(
+    *,
+    listen: str,
+    credentials: grpc.ServerCredentials,
+    register: Callable[[grpc.aio.Server], None],
+    services: Sequence[str],
+    limits: ServerLimits,
+) -> RunningServer:
+    """Start a server.
+
+    Args:
+        listen: "host:port"; port 0 lets the system choose.
+        credentials: from ``trust.mtls.server_credentials``.
+        register: adds the servicers.
+        services: full names of what is registered, for health and reflection.
+        limits: sizes and concurrency.
+
+    Raises:
+        ProbegateError: ``PORT_IN_USE``.
+    """
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=limits.max_concurrent,
+        options=(
+            ("grpc.max_receive_message_length", limits.max_message_bytes),
+            ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.so_reuseport", 0),
+        ),
+    )
+    register(server)
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_secure_port(listen, credentials)
+    except RuntimeError as error:
+        raise ProbegateError(Reason.PORT_IN_USE, address=listen) from error
+    if port == 0:
+        raise ProbegateError(Reason.PORT_IN_USE, address=listen)
+    await server.start()
+    for name in ("", *services):
+        await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
+    telemetry.log("listening", port=port)
+    return RunningServer(server, checker, port)
+
+
+async def until_stopped(server: RunningServer, *stopping: Callable[[], Any]) -> None:
+    """Serve until SIGTERM or SIGINT, then stop gracefully and run each of ``stopping``."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    waiting = asyncio.create_task(server.wait())
+    asking = asyncio.create_task(asked.wait())
+    await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
+    asking.cancel()
+    await server.stop()
+    for step in stopping:
+        done = step()
+        if asyncio.iscoroutine(done):
+            await done
+    telemetry.log("stopped")
+    telemetry.shutdown()

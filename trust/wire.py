@@ -1,0 +1,516 @@
+"""Between the signed payloads' exact bytes and the frozen models of ``trust.messages``.
+
+Rules:
+
+1. A payload is decoded only after its envelope verified, and is never encoded again to verify.
+2. Bytes that do not parse, or parse into a model that refuses them, become one catalogued error
+   that names the first offending field and never repeats its content.
+3. Fields this version does not know are refused: what is not understood cannot be decided on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.unknown_fields import UnknownFieldSet
+from probegate.common.v1 import envelope_pb2, search_pb2
+from pydantic import ValidationError
+
+from trust.dsse import Envelope, Signature
+from trust.errors import ProbegateError, Reason
+from trust.messages import (
+    Candidate,
+    Encoding,
+    Justification,
+    MatchReport,
+    Obligations,
+    Offence,
+    Outcome,
+    OutcomeState,
+    Permit,
+    Person,
+    ProbeManifest,
+    ProbePayload,
+    SearchGrant,
+    SearchLimits,
+    SearchOrder,
+    SearchResult,
+)
+
+_Made = TypeVar("_Made")
+_Sent = TypeVar("_Sent", bound=Message)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState]] = {
+    state: search_pb2.OutcomeState.Value(f"OUTCOME_STATE_{state.name}") for state in OutcomeState
+}
+_STATE_FROM_WIRE: Final = {number: state for state, number in _STATE_TO_WIRE.items()}
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Encode an aware datetime, microseconds kept."""
+    delta = moment - _EPOCH
+    return Timestamp(
+        seconds=delta.days * 86_400 + delta.seconds,
+        nanos=delta.microseconds * 1000,
+    )
+
+
+def moment(stamp: Timestamp) -> datetime:
+    """Decode a timestamp; out of range is a ``ValueError``."""
+    if not 0 <= stamp.nanos < 1_000_000_000:
+        raise ValueError("nanos")
+    try:
+        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    except OverflowError as error:
+        raise ValueError("seconds") from error
+
+
+def parse(kind: type[_Sent], payload: bytes, reason: Reason) -> _Sent:
+    """Parse bytes into a message (2), refusing unknown fields at any depth (3)."""
+    try:
+        message = kind.FromString(payload)
+    except DecodeError as error:
+        raise ProbegateError(reason, "the bytes do not parse", field="payload") from error
+    if _has_unknown(message):
+        raise ProbegateError(reason, "unknown fields are refused", field="unknown")
+    return message
+
+
+def _has_unknown(message: Message) -> bool:
+    if len(UnknownFieldSet(message)):
+        return True
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else (value,):
+                if _has_unknown(part):
+                    return True
+    return False
+
+
+def checked(reason: Reason, make: Callable[[], _Made]) -> _Made:
+    """Run ``make``; what a model refuses becomes ``reason`` with the first field's name (2)."""
+    try:
+        return make()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        field = place or first["msg"].removeprefix("Value error, ")
+        raise ProbegateError(reason, first["type"], field=field) from None
+    except ValueError as error:
+        raise ProbegateError(reason, field=str(error)[:64]) from None
+
+
+# --- envelopes -------------------------------------------------------------------------------
+
+
+def envelope_to_wire(envelope: Envelope) -> envelope_pb2.Envelope:
+    """Encode an envelope for gRPC; on disk it is DSSE JSON instead."""
+    return envelope_pb2.Envelope(
+        payload_type=envelope.payload_type,
+        payload=envelope.payload,
+        signatures=[
+            envelope_pb2.Signature(key_id=s.keyid, signature=s.sig) for s in envelope.signatures
+        ],
+    )
+
+
+def envelope_from_wire(message: envelope_pb2.Envelope) -> Envelope:
+    """Decode an envelope; nothing is verified yet."""
+    return Envelope(
+        payload_type=message.payload_type,
+        payload=message.payload,
+        signatures=tuple(Signature(s.key_id, s.signature) for s in message.signatures),
+    )
+
+
+def envelope_to_bytes(envelope: Envelope) -> bytes:
+    """Encode an envelope for storage beside the log."""
+    return envelope_to_wire(envelope).SerializeToString()
+
+
+def envelope_from_bytes(data: bytes) -> Envelope:
+    """Decode a stored envelope.
+
+    Raises:
+        ProbegateError: ``ENVELOPE_INVALID``.
+    """
+    return envelope_from_wire(parse(envelope_pb2.Envelope, data, Reason.ENVELOPE_INVALID))
+
+
+# --- orders ----------------------------------------------------------------------------------
+
+
+def _person_to_wire(person: Person) -> search_pb2.Person:
+    return search_pb2.Person(
+        id=person.id,
+        role=person.role,
+        rank=person.rank,
+        accreditation=person.accreditation,
+        accreditation_expires=(
+            person.accreditation_expires.isoformat() if person.accreditation_expires else ""
+        ),
+    )
+
+
+def _person(message: search_pb2.Person) -> Person:
+    expires = message.accreditation_expires
+    return Person(
+        id=message.id,
+        role=message.role,
+        rank=message.rank,
+        accreditation=message.accreditation,
+        accreditation_expires=date.fromisoformat(expires) if expires else None,
+    )
+
+
+def order_to_wire(order: SearchOrder) -> search_pb2.SearchOrder:
+    """Encode an order as a message."""
+    why, probe, limits = order.justification, order.probe, order.limits
+    return search_pb2.SearchOrder(
+        request_id=order.request_id,
+        force=order.force,
+        officer=_person_to_wire(order.officer),
+        authoriser=_person_to_wire(order.authoriser),
+        authorised_at=timestamp(order.authorised_at),
+        justification=search_pb2.Justification(
+            purpose=why.purpose,
+            legal_basis=why.legal_basis,
+            schedule8_condition=why.schedule8_condition,
+            aim=why.aim,
+            subject_category=why.subject_category,
+            offence=search_pb2.Offence(code=why.offence.code, seriousness=why.offence.seriousness),
+            case_reference=why.case_reference,
+            necessity=why.necessity,
+            proportionality=why.proportionality,
+            tried_first=why.tried_first,
+            urgent=why.urgent,
+        ),
+        probe=search_pb2.ProbeManifest(
+            source=probe.source,
+            captured_at=timestamp(probe.captured_at) if probe.captured_at else None,
+            quality=probe.quality,
+            edits=probe.edits,
+            model=probe.model,
+            dims=probe.dims,
+            encoding=probe.encoding.value,
+            commitment=probe.commitment,
+        ),
+        agencies=order.agencies,
+        limits=search_pb2.SearchLimits(
+            max_candidates=limits.max_candidates,
+            min_score=limits.min_score,
+            timeout_ms=limits.timeout_ms,
+        ),
+        created_at=timestamp(order.created_at),
+        expires_at=timestamp(order.expires_at),
+    )
+
+
+def encode_order(order: SearchOrder) -> bytes:
+    """Encode an order into the payload bytes that the force signs."""
+    return order_to_wire(order).SerializeToString(deterministic=True)
+
+
+def order_from_wire(message: search_pb2.SearchOrder) -> SearchOrder:
+    """Decode an order message.
+
+    Raises:
+        ProbegateError: ``ORDER_INVALID`` with the field's name.
+    """
+
+    def make() -> SearchOrder:
+        why, probe, limits = message.justification, message.probe, message.limits
+        return SearchOrder(
+            request_id=message.request_id,
+            force=message.force,
+            officer=_person(message.officer),
+            authoriser=_person(message.authoriser),
+            authorised_at=moment(message.authorised_at),
+            justification=Justification(
+                purpose=why.purpose,
+                legal_basis=why.legal_basis,
+                schedule8_condition=why.schedule8_condition,
+                aim=why.aim,
+                subject_category=why.subject_category,
+                offence=Offence(code=why.offence.code, seriousness=why.offence.seriousness),
+                case_reference=why.case_reference,
+                necessity=why.necessity,
+                proportionality=why.proportionality,
+                tried_first=tuple(why.tried_first),
+                urgent=why.urgent,
+            ),
+            probe=ProbeManifest(
+                source=probe.source,
+                captured_at=moment(probe.captured_at) if probe.HasField("captured_at") else None,
+                quality=probe.quality,
+                edits=tuple(probe.edits),
+                model=probe.model,
+                dims=probe.dims,
+                encoding=Encoding(probe.encoding),
+                commitment=probe.commitment,
+            ),
+            agencies=tuple(message.agencies),
+            limits=SearchLimits(
+                max_candidates=limits.max_candidates,
+                min_score=limits.min_score if limits.HasField("min_score") else None,
+                timeout_ms=limits.timeout_ms,
+            ),
+            created_at=moment(message.created_at),
+            expires_at=moment(message.expires_at),
+        )
+
+    return checked(Reason.ORDER_INVALID, make)
+
+
+def decode_order(payload: bytes) -> SearchOrder:
+    """Decode the payload of a verified order envelope.
+
+    Raises:
+        ProbegateError: ``ORDER_INVALID`` with the field's name.
+    """
+    return order_from_wire(parse(search_pb2.SearchOrder, payload, Reason.ORDER_INVALID))
+
+
+# --- probes ----------------------------------------------------------------------------------
+
+
+def encode_probe(payload: ProbePayload) -> bytes:
+    """Encode what is sealed to an agency."""
+    return search_pb2.ProbePayload(
+        template=payload.template, salt=payload.salt
+    ).SerializeToString(deterministic=True)
+
+
+def decode_probe(data: bytes) -> ProbePayload:
+    """Decode an opened probe.
+
+    Raises:
+        ProbegateError: ``PROBE_INVALID``.
+    """
+    message = parse(search_pb2.ProbePayload, data, Reason.PROBE_INVALID)
+    return checked(
+        Reason.PROBE_INVALID,
+        lambda: ProbePayload(template=message.template, salt=message.salt),
+    )
+
+
+# --- grants ----------------------------------------------------------------------------------
+
+
+def obligations_to_wire(duties: Obligations) -> search_pb2.Obligations:
+    """Encode obligations."""
+    return search_pb2.Obligations(
+        max_candidates=duties.max_candidates,
+        min_score=duties.min_score,
+        mode=duties.mode,
+        hit_no_hit=duties.hit_no_hit,
+        release_by_human=duties.release_by_human,
+        retention_days=duties.retention_days,
+        caveats=duties.caveats,
+    )
+
+
+def obligations_from_wire(message: search_pb2.Obligations) -> Obligations:
+    """Decode obligations; a ``ValueError`` if they are out of range."""
+    return Obligations(
+        max_candidates=message.max_candidates,
+        min_score=message.min_score,
+        mode=message.mode,
+        hit_no_hit=message.hit_no_hit,
+        release_by_human=message.release_by_human,
+        retention_days=message.retention_days,
+        caveats=tuple(message.caveats),
+    )
+
+
+def encode_grant(grant: SearchGrant) -> bytes:
+    """Encode a grant into the payload bytes that the broker signs."""
+    return search_pb2.SearchGrant(
+        search_id=grant.search_id,
+        order_sha256=grant.order_sha256,
+        leaf_sha256=grant.leaf_sha256,
+        policy_sha256=grant.policy_sha256,
+        permits=[
+            search_pb2.Permit(
+                agency=permit.agency,
+                agreement_sha256=permit.agreement_sha256,
+                obligations=obligations_to_wire(permit.obligations),
+            )
+            for permit in grant.permits
+        ],
+        issued_at=timestamp(grant.issued_at),
+        expires_at=timestamp(grant.expires_at),
+    ).SerializeToString(deterministic=True)
+
+
+def decode_grant(payload: bytes) -> SearchGrant:
+    """Decode the payload of a verified grant envelope.
+
+    Raises:
+        ProbegateError: ``GRANT_INVALID`` with the field's name.
+    """
+    message = parse(search_pb2.SearchGrant, payload, Reason.GRANT_INVALID)
+
+    def make() -> SearchGrant:
+        return SearchGrant(
+            search_id=message.search_id,
+            order_sha256=message.order_sha256,
+            leaf_sha256=message.leaf_sha256,
+            policy_sha256=message.policy_sha256,
+            permits=tuple(
+                Permit(
+                    agency=permit.agency,
+                    agreement_sha256=permit.agreement_sha256,
+                    obligations=obligations_from_wire(permit.obligations),
+                )
+                for permit in message.permits
+            ),
+            issued_at=moment(message.issued_at),
+            expires_at=moment(message.expires_at),
+        )
+
+    return checked(Reason.GRANT_INVALID, make)
+
+
+# --- reports ---------------------------------------------------------------------------------
+
+
+def encode_report(report: MatchReport) -> bytes:
+    """Encode a report into the payload bytes that the agency signs."""
+    return search_pb2.MatchReport(
+        search_id=report.search_id,
+        agency=report.agency,
+        order_sha256=report.order_sha256,
+        grant_sha256=report.grant_sha256,
+        state=_STATE_TO_WIRE[report.state],
+        reason=report.reason,
+        failed_clauses=report.failed_clauses,
+        candidates=[
+            search_pb2.Candidate(reference=c.reference, score=c.score, rank=c.rank)
+            for c in report.candidates
+        ],
+        matcher=report.matcher,
+        calibration=report.calibration,
+        threshold=report.threshold,
+        gallery_class=report.gallery_class,
+        gallery_generation=report.gallery_generation,
+        exact=report.exact,
+        policy_sha256=report.policy_sha256,
+        agency_order_leaf_sha256=report.agency_order_leaf_sha256,
+        reported_at=timestamp(report.reported_at),
+    ).SerializeToString(deterministic=True)
+
+
+def decode_report(payload: bytes) -> MatchReport:
+    """Decode the payload of a verified report envelope.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(search_pb2.MatchReport, payload, Reason.OUTCOME_INVALID)
+
+    def make() -> MatchReport:
+        return MatchReport(
+            search_id=message.search_id,
+            agency=message.agency,
+            order_sha256=message.order_sha256,
+            grant_sha256=message.grant_sha256,
+            state=state_from_wire(message.state),
+            reason=message.reason,
+            failed_clauses=tuple(message.failed_clauses),
+            candidates=tuple(
+                Candidate(reference=c.reference, score=c.score, rank=c.rank)
+                for c in message.candidates
+            ),
+            matcher=message.matcher,
+            calibration=message.calibration,
+            threshold=message.threshold,
+            gallery_class=message.gallery_class,
+            gallery_generation=message.gallery_generation,
+            exact=message.exact,
+            policy_sha256=message.policy_sha256,
+            agency_order_leaf_sha256=message.agency_order_leaf_sha256,
+            reported_at=moment(message.reported_at),
+        )
+
+    return checked(Reason.OUTCOME_INVALID, make)
+
+
+# --- results ---------------------------------------------------------------------------------
+
+
+def state_from_wire(number: int) -> OutcomeState:
+    """Decode an outcome state; a ``ValueError`` if it is not one of ours."""
+    state = _STATE_FROM_WIRE.get(number)  # type: ignore[call-overload]
+    if state is None:
+        raise ValueError("state")
+    return state
+
+
+def outcome_to_wire(outcome: Outcome) -> search_pb2.Outcome:
+    """Encode one agency's outcome."""
+    return search_pb2.Outcome(
+        agency=outcome.agency,
+        state=_STATE_TO_WIRE[outcome.state],
+        reason=outcome.reason,
+        failed_clauses=outcome.failed_clauses,
+        decided_by=outcome.decided_by,
+        report_sha256=outcome.report_sha256,
+        latency_ms=outcome.latency_ms,
+    )
+
+
+def outcome_from_wire(message: search_pb2.Outcome) -> Outcome:
+    """Decode one agency's outcome; a ``ValueError`` if it is out of range."""
+    return Outcome(
+        agency=message.agency,
+        state=state_from_wire(message.state),
+        reason=message.reason,
+        failed_clauses=tuple(message.failed_clauses),
+        decided_by=message.decided_by,
+        report_sha256=message.report_sha256,
+        latency_ms=message.latency_ms,
+    )
+
+
+def encode_result(result: SearchResult) -> bytes:
+    """Encode a result into the payload bytes that the broker signs."""
+    return search_pb2.SearchResult(
+        search_id=result.search_id,
+        order_sha256=result.order_sha256,
+        outcomes=[outcome_to_wire(outcome) for outcome in result.outcomes],
+        complete=result.complete,
+        missing=result.missing,
+        finished_at=timestamp(result.finished_at),
+    ).SerializeToString(deterministic=True)
+
+
+def decode_result(payload: bytes) -> SearchResult:
+    """Decode the payload of a verified result envelope.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with the field's name.
+    """
+    message = parse(search_pb2.SearchResult, payload, Reason.RESULT_INVALID)
+
+    def make() -> SearchResult:
+        return SearchResult(
+            search_id=message.search_id,
+            order_sha256=message.order_sha256,
+            outcomes=tuple(outcome_from_wire(outcome) for outcome in message.outcomes),
+            complete=message.complete,
+            missing=tuple(message.missing),
+            finished_at=moment(message.finished_at),
+        )
+
+    return checked(Reason.RESULT_INVALID, make)
+
+
