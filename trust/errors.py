@@ -66,6 +66,11 @@ class Reason(Enum):
         "The agreement bundle cannot be trusted and was not activated.",
         "Check its signatures, version and files with `probegate policy explain`.",
     )
+    BUNDLE_ROLLBACK = Entry(
+        Status.FAILED_PRECONDITION,
+        "The agreement bundle is older than, or differs from, one already trusted.",
+        "Obtain the current bundle; a change needs a higher version.",
+    )
     CERTIFICATE_INVALID = Entry(
         Status.UNAUTHENTICATED,
         "The peer's certificate does not carry exactly one known SPIFFE identity.",
@@ -271,6 +276,11 @@ class Reason(Enum):
         "The probe was made by a model this gallery does not hold.",
         "Extract the template with a model the agency lists.",
     )
+    READ_PURPOSE_MISSING = Entry(
+        Status.INVALID_ARGUMENT,
+        "A log is read for one of the four purposes of DPA 2018 s.62(4), which must be stated.",
+        "State the purpose of the read.",
+    )
     RESULT_INVALID = Entry(
         Status.FAILED_PRECONDITION,
         "The result, a report or its receipt does not verify.",
@@ -337,9 +347,11 @@ class ProbegateError(Exception):
 
     def line(self) -> str:
         """One line for a person: what is wrong, where, and what to do."""
-        where = f" [{', '.join(f'{k}={v}' for k, v in self.metadata.items())}]" if self.metadata else ""
+        entry = self.reason.entry
+        facts = ", ".join(f"{key}={value}" for key, value in self.metadata.items())
+        where = f" [{facts}]" if facts else ""
         why = f" ({self.detail})" if self.detail else ""
-        return f"{self.reason.name}: {self.reason.entry.message}{where}{why} {self.reason.entry.remedy}"
+        return f"{self.reason.name}: {entry.message}{where}{why} {entry.remedy}"
 
     @property
     def public_message(self) -> str:

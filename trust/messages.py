@@ -40,7 +40,9 @@ OptionalCode = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9_.-]{
 MemberId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._:/ -]{0,127}$")]
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-FreeText = Annotated[str, StringConstraints(max_length=MAX_REASON_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+FreeText = Annotated[
+    str, StringConstraints(max_length=MAX_REASON_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
+]
 ReasonCode = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$|^$")]
 ClauseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$")]
 Label = Annotated[str, StringConstraints(max_length=128, pattern=r"^[\x20-\x7e]*$")]
@@ -86,7 +88,9 @@ class OutcomeState(StrEnum):
         return self in _ANSWERS
 
 
-_ANSWERS: Final = frozenset({OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.DENIED})
+_ANSWERS: Final = frozenset(
+    {OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.DENIED}
+)
 HIT_ONLY: Final = "HIT_ONLY"
 """The reason of a report that says only that something is held (hit/no-hit mode)."""
 REPORTABLE: Final = frozenset(

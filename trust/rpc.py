@@ -137,9 +137,7 @@ def catalogued(error: Exception, where: str) -> ProbegateError:
     """Turn anything raised into a catalogued failure (4); the unforeseen is logged by type only."""
     if isinstance(error, ProbegateError):
         if error.reason in _OUR_FAULT:
-            telemetry.log(
-                "refused", logging.ERROR, method=where, reason=error.reason.name
-            )
+            telemetry.log("refused", logging.ERROR, method=where, reason=error.reason.name)
         return error
     if isinstance(error, asyncio.TimeoutError):
         return ProbegateError(Reason.DEADLINE_PASSED)
@@ -208,9 +206,9 @@ def reason_in(error: grpc.aio.AioRpcError) -> tuple[Reason, dict[str, str]] | No
         return None
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            if info.reason in Reason.__members__:
-                return Reason[info.reason], dict(info.metadata)
+        ours = detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN
+        if ours and info.reason in Reason.__members__:
+            return Reason[info.reason], dict(info.metadata)
     return None
 
 
@@ -241,8 +239,8 @@ def error_of(error: grpc.aio.AioRpcError) -> ProbegateError:
         metadata.pop("reason", None)
         metadata.pop("detail", None)
         return ProbegateError(reason, **metadata)
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger" not in (error.details() or ""):
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger" not in (
+        error.details() or ""
+    ):
         return ProbegateError(Reason.SERVER_BUSY)
     return ProbegateError(_WITHOUT_REASON.get(error.code(), Reason.UNEXPECTED))
-
-

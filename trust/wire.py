@@ -44,11 +44,14 @@ from trust.messages import (
 _Made = TypeVar("_Made")
 _Sent = TypeVar("_Sent", bound=Message)
 
+_NANOS_PER_SECOND: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState]] = {
+_STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState.ValueType]] = {
     state: search_pb2.OutcomeState.Value(f"OUTCOME_STATE_{state.name}") for state in OutcomeState
 }
-_STATE_FROM_WIRE: Final = {number: state for state, number in _STATE_TO_WIRE.items()}
+_STATE_FROM_WIRE: Final[Mapping[int, OutcomeState]] = {
+    number: state for state, number in _STATE_TO_WIRE.items()
+}
 
 
 # --- helpers ---------------------------------------------------------------------------------
@@ -65,7 +68,7 @@ def timestamp(moment: datetime) -> Timestamp:
 
 def moment(stamp: Timestamp) -> datetime:
     """Decode a timestamp; out of range is a ``ValueError``."""
-    if not 0 <= stamp.nanos < 1_000_000_000:
+    if not 0 <= stamp.nanos < _NANOS_PER_SECOND:
         raise ValueError("nanos")
     try:
         return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
@@ -284,9 +287,9 @@ def decode_order(payload: bytes) -> SearchOrder:
 
 def encode_probe(payload: ProbePayload) -> bytes:
     """Encode what is sealed to an agency."""
-    return search_pb2.ProbePayload(
-        template=payload.template, salt=payload.salt
-    ).SerializeToString(deterministic=True)
+    return search_pb2.ProbePayload(template=payload.template, salt=payload.salt).SerializeToString(
+        deterministic=True
+    )
 
 
 def decode_probe(data: bytes) -> ProbePayload:
@@ -449,7 +452,7 @@ def decode_report(payload: bytes) -> MatchReport:
 
 def state_from_wire(number: int) -> OutcomeState:
     """Decode an outcome state; a ``ValueError`` if it is not one of ours."""
-    state = _STATE_FROM_WIRE.get(number)  # type: ignore[call-overload]
+    state = _STATE_FROM_WIRE.get(number)
     if state is None:
         raise ValueError("state")
     return state
@@ -512,5 +515,3 @@ def decode_result(payload: bytes) -> SearchResult:
         )
 
     return checked(Reason.RESULT_INVALID, make)
-
-

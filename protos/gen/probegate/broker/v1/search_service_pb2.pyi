@@ -484,6 +484,7 @@ class AgencyDecision(_message.Message):
     AGREEMENT_FIELD_NUMBER: _builtins.int
     CLAUSES_FIELD_NUMBER: _builtins.int
     OBLIGATIONS_FIELD_NUMBER: _builtins.int
+    AGREEMENT_SHA256_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     permitted: _builtins.bool
@@ -492,6 +493,8 @@ class AgencyDecision(_message.Message):
     """The decision's code, such as PERMITTED, NO_AGREEMENT or CLAUSES_FAILED."""
     agreement: _builtins.str
     """The agreement that permits, empty if none does."""
+    agreement_sha256: _builtins.bytes
+    """SHA-256 of the agreement that permits, empty if none does."""
     @_builtins.property
     def failed_clauses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the clauses that were not met."""
@@ -514,10 +517,11 @@ class AgencyDecision(_message.Message):
         agreement: _builtins.str = ...,
         clauses: _abc.Iterable[Global___ClauseVerdict] | None = ...,
         obligations: _search_pb2.Obligations | None = ...,
+        agreement_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["obligations", b"obligations"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "clauses", b"clauses", "code", b"code", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_sha256", b"agreement_sha256", "clauses", b"clauses", "code", b"code", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

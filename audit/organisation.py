@@ -1,0 +1,90 @@
+"""An organisation's two logs, opened together: what became of searches, what was administered.
+
+The log's origin is the name of its key in the directory, so that whoever holds the directory knows
+which key signs which log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from audit.leaves import JsonValue
+from audit.notes import note_signer
+from audit.settings import LogSettings
+from audit.writer import LogWriter, NewEntry
+from trust.ceremony import MemberFolder
+from trust.directory import Directory, KeyUse
+from trust.errors import ProbegateError, Reason
+from trust.keys import FileSigner
+
+SEARCH: Final = "search"
+ADMIN: Final = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The logs of one organisation."""
+
+    search: LogWriter
+    admin: LogWriter
+
+    def by_name(self) -> Mapping[str, LogWriter]:
+        """Return them by the names the wire gives them."""
+        return {SEARCH: self.search, ADMIN: self.admin}
+
+    async def record(self, kind: str, at: datetime, **facts: JsonValue) -> None:
+        """Put an administrative event on the record; durable when this returns."""
+        leaf = {"v": 1, "type": kind, "at": at.isoformat(timespec="microseconds"), **facts}
+        await self.admin.append(NewEntry(leaf=leaf))
+
+    async def close(self) -> None:
+        """Flush, publish and let go of both."""
+        await self.search.close()
+        await self.admin.close()
+
+
+def open_logs(
+    engine: Engine,
+    *,
+    member_id: str,
+    member_folder: MemberFolder,
+    directory: Directory,
+    logs_dir: Path,
+    at: datetime,
+    settings: LogSettings | None = None,
+) -> Logs:
+    """Open both logs of a member with the keys in its folder.
+
+    Raises:
+        ProbegateError: ``KEY_UNKNOWN`` if the directory does not list the key as this member's
+            log key, and whatever ``LogWriter.open`` raises.
+    """
+    signers = {
+        SEARCH: member_folder.log_search_signer(),
+        ADMIN: member_folder.log_admin_signer(),
+    }
+    writers = {
+        name: LogWriter.open(
+            engine,
+            name=name,
+            origin=(origin := _origin(directory, member_id, signer, at)),
+            signer=note_signer(origin, signer.sign, signer.public_key),
+            folder=logs_dir / name,
+            settings=settings,
+        )
+        for name, signer in signers.items()
+    }
+    return Logs(search=writers[SEARCH], admin=writers[ADMIN])
+
+
+def _origin(directory: Directory, member_id: str, signer: FileSigner, at: datetime) -> str:
+    for key in directory.keys(member_id, KeyUse.LOG, at):
+        if key.kid == signer.kid and key.name:
+            return key.name
+    raise ProbegateError(Reason.KEY_UNKNOWN, f"{member_id!r} has no such log key")

@@ -1,0 +1,30 @@
+"""Between the log's values and ``AuditService``: the only module here that touches the stubs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from probegate.audit.v1 import audit_service_pb2 as pb
+from probegate.audit.v1 import audit_service_pb2_grpc
+
+AuditServicerBase = audit_service_pb2_grpc.AuditServiceServicer
+register_audit = audit_service_pb2_grpc.add_AuditServiceServicer_to_server
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
+
+GetCheckpointRequest = pb.GetCheckpointRequest
+GetCheckpointResponse = pb.GetCheckpointResponse
+ListEntriesRequest = pb.ListEntriesRequest
+ListEntriesResponse = pb.ListEntriesResponse
+GetInclusionProofRequest = pb.GetInclusionProofRequest
+GetInclusionProofResponse = pb.GetInclusionProofResponse
+GetConsistencyProofRequest = pb.GetConsistencyProofRequest
+GetConsistencyProofResponse = pb.GetConsistencyProofResponse
+
+LOG_NAMES: Final = {pb.LOG_NAME_SEARCH: "search", pb.LOG_NAME_ADMIN: "admin"}
+PURPOSES: Final = {
+    pb.READ_PURPOSE_LAWFULNESS: "lawfulness",
+    pb.READ_PURPOSE_SELF_MONITORING: "self_monitoring",
+    pb.READ_PURPOSE_INTEGRITY_AND_SECURITY: "integrity_and_security",
+    pb.READ_PURPOSE_CRIMINAL_PROCEEDINGS: "criminal_proceedings",
+}
+"""The four purposes a log may be read for (DPA 2018 s.62(4)); there is no other."""

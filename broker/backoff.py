@@ -1,0 +1,59 @@
+"""What the broker remembers of an agency's availability, so that a dead one is not waited for.
+
+An agency that *refuses* is alive: a refusal, a denial or a malformed answer clears the memory. Only
+an *outage* (no connection, no answer in time) counts. After a few in a row the agency is left alone
+for a pause that doubles each time, with jitter so that brokers do not return in step; a search in
+that time gets its UNAVAILABLE outcome at once, with the reason.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from trust.errors import Reason
+
+JITTER = (0.8, 1.4)
+"""Factors between which each pause is drawn."""
+
+
+@dataclass(slots=True)
+class AgencyBackoff:
+    """One agency's availability as the broker has seen it.
+
+    Attributes:
+        agency: the directory id.
+        tolerated: outages in a row before the first pause.
+        first: the first pause.
+        longest: the longest pause.
+    """
+
+    agency: str
+    tolerated: int
+    first: timedelta
+    longest: timedelta
+    outages: int = 0
+    last_reason: Reason | None = None
+    last_outage_at: datetime | None = None
+    not_before: datetime | None = None
+    _draw: random.Random = field(default_factory=random.SystemRandom, repr=False)
+
+    def may_call(self, now: datetime) -> bool:
+        """Whether the agency may be called now."""
+        return self.not_before is None or now >= self.not_before
+
+    def answered(self) -> None:
+        """The agency answered or refused: either way it is alive."""
+        self.outages = 0
+        self.last_reason = self.last_outage_at = self.not_before = None
+
+    def failed(self, reason: Reason, now: datetime) -> None:
+        """No answer came, for ``reason``."""
+        self.outages += 1
+        self.last_reason = reason
+        self.last_outage_at = now
+        if self.outages >= self.tolerated:
+            doublings = min(self.outages - self.tolerated, 32)
+            pause = min(self.first * 2**doublings, self.longest)
+            self.not_before = now + pause * self._draw.uniform(*JITTER)

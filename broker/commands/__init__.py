@@ -1,0 +1,1 @@
+"""What the broker can be asked, one transport-free command each."""

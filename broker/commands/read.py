@@ -1,0 +1,125 @@
+"""Read searches: one, a page of them, or one as it goes on. A force sees its own and no others.
+
+Another force's search and one that never was get the same answer (NOT_FOUND).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator
+
+from audit.proofs import format_proof
+from audit.writer import LogWriter
+from broker.models import AgencyAnswer, SearchRecord, SearchState, SearchView
+from broker.searches import Searches
+from broker.settings import BrokerSettings
+from broker.store import Position, SearchStore, to_us
+from trust.errors import ProbegateError, Reason
+
+
+class Reading:
+    """The reading commands; one per process."""
+
+    def __init__(
+        self, *, settings: BrokerSettings, searches: Searches, store: SearchStore, log: LogWriter
+    ) -> None:
+        self._settings = settings
+        self._searches = searches
+        self._store = store
+        self._log = log
+
+    async def get(self, force: str, search_id: str) -> SearchView:
+        """Return one search.
+
+        Raises:
+            ProbegateError: ``NOT_FOUND``.
+        """
+        return await self.view(await self._find(force, search_id))
+
+    async def page(
+        self, force: str, page_size: int, page_token: str
+    ) -> tuple[tuple[SearchRecord, ...], str]:
+        """Return a page of a force's searches, newest first, and the next page's token.
+
+        Raises:
+            ProbegateError: ``PAGE_INVALID``.
+        """
+        if page_size < 0:
+            raise ProbegateError(Reason.PAGE_INVALID, field="page_size")
+        size = min(page_size or self._settings.default_page_size, self._settings.max_page_size)
+        after = _position(page_token) if page_token else None
+        found = await self._store.page(force, size + 1, after)
+        shown = found[:size]
+        token = _token(shown[-1]) if len(found) > size else ""
+        return shown, token
+
+    async def watch(self, force: str, search_id: str) -> AsyncIterator[AgencyAnswer | SearchView]:
+        """Yield each outcome as it comes, and the ended search at last.
+
+        Raises:
+            ProbegateError: ``NOT_FOUND``; or why the search could not be ended.
+        """
+        record = await self._find(force, search_id)
+        told: set[str] = set()
+        running = self._searches.running(search_id)
+        if running is not None:
+            async for answer in self._searches.follow(running):
+                told.add(answer.outcome.agency)
+                yield answer
+            record = running.ended.result()
+        while record.state is SearchState.RUNNING:  # another process runs it
+            await asyncio.sleep(self._settings.watch_poll_s)
+            record = await self._find(force, search_id)
+        for answer in record.answers:
+            if answer.outcome.agency not in told:
+                yield answer
+        yield await self.view(record)
+
+    async def cancel(self, force: str, search_id: str) -> SearchView:
+        """End a search now, with what it has.
+
+        Raises:
+            ProbegateError: ``NOT_FOUND``.
+        """
+        record = await self._find(force, search_id)
+        running = self._searches.running(search_id)
+        if running is not None:
+            running.cancel()
+            await asyncio.wait({running.ended})
+            record = running.ended.result()
+        return await self.view(record)
+
+    async def view(self, record: SearchRecord) -> SearchView:
+        """Add the proof that the search's end is in the log, under the newest checkpoint."""
+        index = record.result_leaf_index
+        if index is None:
+            return SearchView(record)
+        checkpoint = self._log.checkpoint
+        proof = self._log.inclusion(index, checkpoint.checkpoint.size)
+        receipt = format_proof(index, proof, checkpoint.note).encode()
+        return SearchView(record, receipt, self._log.leaf(index))
+
+    async def _find(self, force: str, search_id: str) -> SearchRecord:
+        running = self._searches.running(search_id)
+        if running is not None and running.record.force == force:
+            return running.snapshot()
+        record = await self._store.get(force, search_id)
+        if record is None:
+            raise ProbegateError(Reason.NOT_FOUND)
+        return record
+
+
+def _token(last: SearchRecord) -> str:
+    text = f"{to_us(last.created_at)}.{last.search_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _position(token: str) -> Position:
+    try:
+        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+        created, _, search_id = text.partition(".")
+        return Position(int(created), search_id)
+    except (ValueError, binascii.Error) as error:
+        raise ProbegateError(Reason.PAGE_INVALID, field="page_token") from error

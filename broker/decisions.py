@@ -1,0 +1,107 @@
+"""What the broker decides for each agency of an order, and what it grants (promise 3).
+
+1. Each agency is decided for itself, against the agreements in force at the order's admission.
+2. An obligation that the broker does not know makes that agency a denial.
+3. What is granted is the stricter of what the agreement allows and what the force asked for.
+4. A grant is made only from the log entry that records it, and is the same bytes whenever it is
+   made again from that entry: a broker that restarts asks on under the grant it had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.models import AgencyDecision
+from policy.decision import CompiledPolicy, enforced
+from policy.facts import facts_of_order
+from trust.messages import Obligations, Permit, SearchGrant, SearchLimits, SearchOrder
+
+KNOWN_OBLIGATIONS: Final = frozenset(
+    {
+        "caveats",
+        "fields",
+        "hit_no_hit",
+        "max_candidates",
+        "min_score",
+        "mode",
+        "onward_transfer",
+        "release_by_human",
+        "retention_days",
+        "reviewers",
+    }
+)
+"""Obligations this broker carries out or passes on. ``fields``, ``onward_transfer`` and
+``reviewers`` bind disclosure: nothing is disclosed by this version, which keeps them."""
+
+
+def decide(order: SearchOrder, policy: CompiledPolicy, at: datetime) -> tuple[AgencyDecision, ...]:
+    """Decide for every agency of an order, in the order's sequence: rules (1) to (3)."""
+    facts = facts_of_order(order, sealed=True)
+    made = []
+    for agency in order.agencies:
+        decision = enforced(policy.decide(facts, agency, at), KNOWN_OBLIGATIONS)  # (1) (2)
+        made.append(
+            AgencyDecision(
+                agency=agency,
+                permitted=decision.permitted,
+                code=decision.code.value,
+                failed_clauses=decision.failed or decision.unknown_obligations,
+                agreement=decision.agreement_id,
+                agreement_sha256=decision.agreement_sha256,
+                obligations=(
+                    stricter(decision.obligations.for_grant(), order.limits)
+                    if decision.obligations
+                    else None
+                ),
+                full=decision,
+            )
+        )
+    return tuple(made)
+
+
+def stricter(allowed: Obligations, asked: SearchLimits) -> Obligations:
+    """Return the stricter of what is allowed and what is asked for: rule (3)."""
+    floor = (
+        allowed.min_score if asked.min_score is None else max(allowed.min_score, asked.min_score)
+    )
+    return allowed.model_copy(
+        update={
+            "max_candidates": min(allowed.max_candidates, asked.max_candidates),
+            "min_score": floor,
+        }
+    )
+
+
+def grant_for(
+    search_id: str,
+    order_sha256: bytes,
+    leaf: bytes,
+    policy_sha256: bytes,
+    decisions: Sequence[AgencyDecision],
+    issued_at: datetime,
+    lifetime: timedelta,
+) -> SearchGrant | None:
+    """Make the grant that a log entry records, or None where nobody is permitted: rule (4)."""
+    permits = tuple(
+        Permit(
+            agency=decision.agency,
+            agreement_sha256=decision.agreement_sha256,
+            obligations=decision.obligations,
+        )
+        for decision in decisions
+        if decision.permitted and decision.obligations is not None
+    )
+    if not permits:
+        return None
+    return SearchGrant(
+        search_id=search_id,
+        order_sha256=order_sha256,
+        leaf_sha256=hashlib.sha256(leaf).digest(),
+        policy_sha256=policy_sha256,
+        permits=permits,
+        issued_at=issued_at,
+        expires_at=issued_at + lifetime,
+    )

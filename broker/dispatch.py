@@ -1,0 +1,215 @@
+"""Asks one agency, and turns whatever happens into exactly one outcome (promise 5).
+
+1. An agency that is known to be out is not waited for: UNAVAILABLE, with the reason.
+2. One call has one deadline, the agency's own; the others never wait for it.
+3. Only a connection fault is tried again, and the whole call with the same bytes: an adapter
+   answers the same request with the same report, so a repeat cannot search twice.
+4. A refusal is an answer from a living agency; an outage is counted against it.
+5. Every way a call can end has its outcome, and none of them is "no candidate" but an agency's own
+   signed word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Final
+
+import grpc
+from opentelemetry import metrics
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from broker import wire
+from broker.backoff import AgencyBackoff
+from broker.links import AgencyLink, LogMemory
+from broker.models import AgencyAnswer, SealedProbe
+from broker.reports import AgencyReply, Expectation, answer_of
+from broker.settings import BrokerSettings
+from trust import telemetry
+from trust.directory import Directory
+from trust.errors import ProbegateError, Reason
+from trust.messages import Outcome, OutcomeState
+from trust.rpc import error_of, is_connection_fault
+
+_FIRST_WAIT_S: Final = 0.05
+_LONGEST_WAIT_S: Final = 1.0
+_OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
+"""How a call ends when nobody was there."""
+_STATES: Final = {
+    Reason.DEADLINE_PASSED: OutcomeState.TIMED_OUT,
+    Reason.OUTCOME_INVALID: OutcomeState.INVALID,
+}
+
+ConsistencyProofs = Callable[[int, int], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One agency's part of a search, ready to be sent.
+
+    Attributes:
+        dossier: encoded once for all agencies.
+        probe: sealed to this agency.
+        expected: what a believable answer must fit.
+        checkpoint_size: the size of the log that the dossier's proof leads to.
+        timeout_s: how long the agency may take, seconds.
+    """
+
+    dossier: bytes
+    probe: SealedProbe
+    expected: Expectation
+    checkpoint_size: int
+    timeout_s: float
+
+
+class AgencyClient:
+    """One agency as dispatch knows it: a way there, its memory of our log, its availability."""
+
+    def __init__(
+        self,
+        agency: str,
+        link: AgencyLink,
+        settings: BrokerSettings,
+        directory: Callable[[], Directory],
+        clock: Callable[[], datetime],
+        consistency: ConsistencyProofs,
+    ) -> None:
+        self.agency = agency
+        self.link = link
+        self.memory = LogMemory()
+        self.backoff = AgencyBackoff(
+            agency,
+            tolerated=settings.backoff_after_failures,
+            first=timedelta(seconds=settings.backoff_first_s),
+            longest=timedelta(seconds=settings.backoff_longest_s),
+        )
+        self._directory = directory
+        self._clock = clock
+        self._consistency = consistency
+        self._skew = timedelta(seconds=settings.clock_skew_s)
+        self._attempts = settings.call_attempts
+        self._room = asyncio.Semaphore(settings.max_calls_per_agency)
+
+    async def ask(self, dispatch: Dispatch) -> AgencyAnswer:
+        """Ask the agency and return its outcome; never raises but for cancellation."""
+        began = perf_counter()
+        with telemetry.span("ask agency", agency=self.agency):
+            if not self.backoff.may_call(self._clock()):  # (1)
+                return self._nothing(OutcomeState.UNAVAILABLE, Reason.SERVICE_UNREACHABLE, began)
+            try:
+                async with asyncio.timeout(dispatch.timeout_s):  # (2)
+                    reply = await self._reply(dispatch, began + dispatch.timeout_s)
+            except TimeoutError:
+                failure = ProbegateError(Reason.DEADLINE_PASSED)
+            except ProbegateError as error:
+                failure = error
+            else:
+                return self._answered(reply, dispatch, began)
+        now = self._clock()
+        if failure.reason in _OUTAGES:  # (4)
+            self.backoff.failed(failure.reason, now)
+        else:
+            self.backoff.answered()
+        state = _STATES.get(failure.reason, OutcomeState.UNAVAILABLE)  # (5)
+        return self._nothing(state, failure.reason, began)
+
+    def _answered(self, reply: AgencyReply, dispatch: Dispatch, began: float) -> AgencyAnswer:
+        self.backoff.answered()
+        answer = answer_of(
+            reply,
+            dispatch.expected,
+            self._directory(),
+            self._clock(),
+            self._skew,
+            _elapsed_ms(began),
+        )
+        if answer.outcome.state is not OutcomeState.INVALID:
+            self.memory.learn(reply.acknowledged)
+        return answer
+
+    async def _reply(self, dispatch: Dispatch, deadline: float) -> AgencyReply:
+        async with self._room:
+            if not self.memory.known:
+                await self._learn(deadline)
+            try:
+                return await self._call(dispatch, deadline)
+            except ProbegateError as error:
+                if error.reason not in _PROOF_WANTED:
+                    raise
+            # The adapter's memory is not what we believed (it was restored, say): ask it, once.
+            self.memory.forget()
+            await self._learn(deadline)
+            return await self._call(dispatch, deadline)
+
+    async def _learn(self, deadline: float) -> None:
+        data = await self._attempt(self.link.describe, deadline)
+        self.memory.learn(wire.decode_description(data))
+
+    async def _call(self, dispatch: Dispatch, deadline: float) -> AgencyReply:
+        size = dispatch.checkpoint_size
+        proofs = [(base, size, self._consistency(base, size)) for base in self.memory.bases(size)]
+        self.memory.sent(size)
+        request = wire.encode_match(dispatch.dossier, dispatch.probe, proofs)
+        return wire.decode_reply(
+            await self._attempt(lambda left: self.link.match(request, left), deadline)
+        )
+
+    async def _attempt(self, call: Callable[[float], Awaitable[bytes]], deadline: float) -> bytes:
+        try:
+            return await call(max(deadline - perf_counter(), 0.001))
+        except grpc.aio.AioRpcError as error:
+            if not is_connection_fault(error) or self._attempts == 1:
+                raise error_of(error) from error
+        retrying = AsyncRetrying(  # (3)
+            retry=retry_if_exception(is_connection_fault),
+            stop=stop_after_attempt(self._attempts - 1),
+            wait=wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+            reraise=True,
+        )
+        await asyncio.sleep(_FIRST_WAIT_S)
+        try:
+            return await retrying(lambda: call(max(deadline - perf_counter(), 0.001)))
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from error
+
+    def _nothing(self, state: OutcomeState, reason: Reason, began: float) -> AgencyAnswer:
+        return AgencyAnswer(
+            Outcome(
+                agency=self.agency,
+                state=state,
+                reason=reason.name,
+                latency_ms=_elapsed_ms(began),
+            )
+        )
+
+
+_PROOF_WANTED: Final = frozenset({Reason.CHECKPOINT_INCONSISTENT, Reason.CHECKPOINT_UNRECONCILED})
+"""Refusals that a proof from another size may cure; a real fork is refused again, and stays so."""
+
+
+def _elapsed_ms(began: float) -> float:
+    return (perf_counter() - began) * 1000.0
+
+
+def outcome_metrics() -> Callable[[Sequence[AgencyAnswer]], None]:
+    """Return a function that counts outcomes and their latencies; no-op when telemetry is off."""
+    meter: metrics.Meter = telemetry.meter()
+    outcomes = meter.create_counter(
+        "probegate.outcomes", description="Outcomes by agency and state"
+    )
+    latency = meter.create_histogram(
+        "probegate.agency.latency", unit="ms", description="How long agencies take"
+    )
+
+    def record(answers: Sequence[AgencyAnswer]) -> None:
+        if not telemetry.enabled():
+            return
+        for answer in answers:
+            labels = {"agency": answer.outcome.agency, "state": answer.outcome.state.value}
+            outcomes.add(1, labels)
+            latency.record(answer.outcome.latency_ms, {"agency": answer.outcome.agency})
+
+    return record

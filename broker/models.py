@@ -1,0 +1,109 @@
+"""What the broker's core passes around: frozen, and free of gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from policy.decision import Decision
+from trust.dsse import Envelope
+from trust.messages import Obligations, Outcome, SearchOrder
+
+
+class SearchState(StrEnum):
+    """Where a search stands."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What an adapter remembers of the broker's log: a size, and sizes it wants proved on."""
+
+    newest_size: int = 0
+    debts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SealedProbe:
+    """A probe that only one agency can open; opaque to the broker (promise 2)."""
+
+    agency: str
+    key_id: str
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CreateParams:
+    """What a force sent to have a search made."""
+
+    order: Envelope
+    probes: tuple[SealedProbe, ...]
+    officer_token: str
+    authoriser_token: str
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedOrder:
+    """An order whose signature, people and freshness were checked."""
+
+    order: SearchOrder
+    envelope: Envelope
+    sha256: bytes
+    probes: tuple[SealedProbe, ...]
+    admitted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyDecision:
+    """What was decided for one agency; kept as long as the search is."""
+
+    agency: str
+    permitted: bool
+    code: str
+    failed_clauses: tuple[str, ...]
+    agreement: str
+    agreement_sha256: bytes
+    obligations: Obligations | None
+    full: Decision | None = None
+    """Every clause, for a preview or an explanation; not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyAnswer:
+    """An agency's outcome with the evidence for it."""
+
+    outcome: Outcome
+    report: Envelope | None = None
+    agency_checkpoint: bytes = b""
+    acknowledged: Acknowledged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """A search as it is kept."""
+
+    search_id: str
+    request_id: str
+    force: str
+    order_sha256: bytes
+    state: SearchState
+    created_at: datetime
+    decisions: tuple[AgencyDecision, ...]
+    agencies: int
+    answers: tuple[AgencyAnswer, ...] = ()
+    result: Envelope | None = None
+    result_leaf_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchView:
+    """A search as a force reads it: the record and, once ended, its proof."""
+
+    record: SearchRecord
+    receipt: bytes = b""
+    receipt_leaf: bytes = b""

@@ -1,0 +1,114 @@
+"""Whether an agency's answer may be believed, and what outcome it then is.
+
+Rules; an answer that fails any of them is INVALID, never "no candidate" (promise 5):
+
+1. The report is signed by keys that the directory lists for this agency, now.
+2. It is about this search, this order and this grant, from this agency.
+3. It keeps the obligations it was granted under: no more candidates, no lower score, and in
+   hit/no-hit mode no candidate at all.
+4. It is of this moment: made after the grant and not in the future, within clock skew.
+5. The agency's log checkpoint that came with it is present and of a sensible size. Its signature
+   is checked by whoever audits: the broker only records which one was claimed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from broker.models import Acknowledged, AgencyAnswer
+from broker.settings import MAX_AGENCY_NOTE_BYTES
+from trust import dsse
+from trust.directory import Directory, KeyUse
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.messages import MatchReport, Obligations, Outcome, OutcomeState
+from trust.payload_types import PayloadType
+from trust.wire import decode_report
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a believable answer must fit."""
+
+    search_id: str
+    agency: str
+    order_sha256: bytes
+    grant_sha256: bytes
+    granted_at: datetime
+    obligations: Obligations
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyReply:
+    """What came back over the wire from an agency, nothing of it checked."""
+
+    report: Envelope
+    acknowledged: Acknowledged
+    agency_checkpoint: bytes
+
+
+def answer_of(
+    reply: AgencyReply,
+    expected: Expectation,
+    directory: Directory,
+    now: datetime,
+    skew: timedelta,
+    latency_ms: float,
+) -> AgencyAnswer:
+    """Check a reply and state the outcome; a reply that does not verify is INVALID."""
+    try:
+        report = _verified(reply, expected, directory, now, skew)
+    except ProbegateError as error:
+        return AgencyAnswer(
+            Outcome(
+                agency=expected.agency,
+                state=OutcomeState.INVALID,
+                reason=error.reason.name,
+                latency_ms=latency_ms,
+            )
+        )
+    outcome = Outcome(
+        agency=expected.agency,
+        state=report.state,
+        reason=report.reason,
+        failed_clauses=report.failed_clauses,
+        decided_by="agency" if report.state is OutcomeState.DENIED else "",
+        report_sha256=hashlib.sha256(reply.report.payload).digest(),
+        latency_ms=latency_ms,
+    )
+    return AgencyAnswer(outcome, reply.report, reply.agency_checkpoint, reply.acknowledged)
+
+
+def _verified(
+    reply: AgencyReply,
+    expected: Expectation,
+    directory: Directory,
+    now: datetime,
+    skew: timedelta,
+) -> MatchReport:
+    resolve = directory.resolver(expected.agency, KeyUse.SIGN, now)
+    dsse.verify(reply.report, PayloadType.MATCH_REPORT, resolve)  # (1)
+    report = decode_report(reply.report.payload)
+    if (  # (2)
+        report.search_id != expected.search_id
+        or report.agency != expected.agency
+        or report.order_sha256 != expected.order_sha256
+        or report.grant_sha256 != expected.grant_sha256
+    ):
+        raise ProbegateError(Reason.OUTCOME_INVALID, "of another search", field="search_id")
+    duties = expected.obligations  # (3)
+    if len(report.candidates) > duties.max_candidates:
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="candidates")
+    if duties.hit_no_hit and report.candidates:
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="candidates")
+    floor = math.nextafter(duties.min_score, -math.inf)
+    if report.candidates and report.candidates[-1].score < floor:
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="candidates.score")
+    if not expected.granted_at - skew <= report.reported_at <= now + skew:  # (4)
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="reported_at")
+    if not 0 < len(reply.agency_checkpoint) <= MAX_AGENCY_NOTE_BYTES:  # (5)
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="agency_checkpoint")
+    return report

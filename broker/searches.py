@@ -1,0 +1,397 @@
+"""One search from its recording to its signed end: steps 5 to 9 of the architecture.
+
+1. Recorded before anything is sent: the search's row and its log entry commit together, and only
+   then does a grant exist (promise 1).
+2. All permitted agencies are asked at once, each with its own deadline.
+3. Every agency of the order ends with exactly one outcome (promise 5).
+4. The result is signed, its digest logged and its row written in one commit, and only then is
+   anybody told that the search has ended (promise 8).
+5. If the log cannot take the end of a search, the search stays running and says so to nobody: the
+   next start goes on with it.
+6. A search that was running when a process died goes on at the next start under the very grant it
+   had; where that has expired, what is missing is an outcome that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from audit.writer import LogWriter, NewEntry
+from broker import leaves, wire
+from broker.decisions import grant_for
+from broker.dispatch import AgencyClient, Dispatch, outcome_metrics
+from broker.models import (
+    AdmittedOrder,
+    AgencyAnswer,
+    AgencyDecision,
+    SearchRecord,
+    SearchState,
+)
+from broker.reports import Expectation
+from broker.settings import BrokerSettings
+from broker.store import SearchStore, Unfinished
+from trust import dsse, telemetry
+from trust.clock import Clock
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.keys import Signer
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchResult
+from trust.payload_types import PayloadType
+from trust.wire import encode_grant, encode_result
+
+CANCELLED: Final = "SEARCH_CANCELLED"
+"""The reason of an outcome that a cancelled search did not wait for."""
+RESTARTED: Final = "BROKER_RESTARTED"
+"""The reason of an outcome that a restart came between."""
+
+
+@dataclass(slots=True)
+class RunningSearch:
+    """A search under way in this process; watchers wait on ``changed``."""
+
+    record: SearchRecord
+    grant: SearchGrant | None
+    answers: dict[str, AgencyAnswer] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    cancelled: bool = False
+    ended: asyncio.Future[SearchRecord] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def settle(self, answer: AgencyAnswer) -> None:
+        """Take in one agency's outcome; the first one stands."""
+        self.answers.setdefault(answer.outcome.agency, answer)
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake every watcher."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Stop waiting for agencies; the search then ends with what it has."""
+        self.cancelled = True
+        for task in self.asking.values():
+            task.cancel()
+
+    def snapshot(self) -> SearchRecord:
+        """Return the search as it is now, answers in the order's sequence."""
+        known = tuple(
+            self.answers[d.agency] for d in self.record.decisions if d.agency in self.answers
+        )
+        return replace(self.record, answers=known)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where in the log a search stands, and its proof there."""
+
+    leaf: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: bytes
+    checkpoint_size: int
+
+
+class Searches:
+    """Runs searches; the broker's core has one.
+
+    Args:
+        settings: limits and times.
+        store: where searches are kept.
+        log: the search log.
+        signer: the broker's envelope key.
+        agencies: every agency of the directory, ready to be asked.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: BrokerSettings,
+        store: SearchStore,
+        log: LogWriter,
+        signer: Signer,
+        agencies: Mapping[str, AgencyClient],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._signer = signer
+        self._agencies = agencies
+        self._clock = clock
+        self._running: dict[str, RunningSearch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count_outcomes = outcome_metrics()
+        self._lifetime = timedelta(seconds=settings.grant_lifetime_s)
+
+    def running(self, search_id: str) -> RunningSearch | None:
+        """Return a search that this process is running, or none."""
+        return self._running.get(search_id)
+
+    @property
+    def count(self) -> int:
+        """How many searches are under way here."""
+        return len(self._running)
+
+    async def start(
+        self,
+        search_id: str,
+        admitted: AdmittedOrder,
+        decisions: Sequence[AgencyDecision],
+        policy_sha256: bytes,
+        directory_version: int,
+    ) -> RunningSearch:
+        """Record a search (1) and set it going.
+
+        Raises:
+            ProbegateError: ``SERVER_BUSY``, ``ORDER_REPLAYED``, ``LOG_UNAVAILABLE`` or
+                ``DISK_FULL``; nothing was sent to anybody.
+        """
+        if len(self._running) >= self._settings.max_running_searches:
+            raise ProbegateError(Reason.SERVER_BUSY)
+        decisions = tuple(replace(decision, full=None) for decision in decisions)
+        appended = await self._log.append(  # (1)
+            NewEntry(
+                leaf=leaves.order_leaf(
+                    search_id, admitted, decisions, policy_sha256, directory_version
+                ),
+                private=leaves.private_facts(admitted),
+                also=self._store.new(search_id, admitted, decisions),
+            )
+        )
+        record = SearchRecord(
+            search_id=search_id,
+            request_id=admitted.order.request_id,
+            force=admitted.order.force,
+            order_sha256=admitted.sha256,
+            state=SearchState.RUNNING,
+            created_at=admitted.admitted_at,
+            decisions=decisions,
+            agencies=len(decisions),
+        )
+        recorded = Recorded(
+            leaf=appended.leaf,
+            index=appended.index,
+            proof=appended.proof,
+            checkpoint=appended.checkpoint.note,
+            checkpoint_size=appended.checkpoint.checkpoint.size,
+        )
+        return self._go(record, admitted, recorded, policy_sha256)
+
+    async def resume(self) -> int:
+        """Go on with every search that a dead process left running (6); return how many."""
+        found = await self._store.unfinished()
+        for unfinished in found:
+            self._resume(unfinished)
+        return len(found)
+
+    def _resume(self, unfinished: Unfinished) -> None:
+        leaf = self._log.leaf(unfinished.order_index)
+        stated = json.loads(leaf)
+        checkpoint = self._log.checkpoint
+        size = checkpoint.checkpoint.size
+        admitted = AdmittedOrder(
+            order=unfinished.order,
+            envelope=unfinished.envelope,
+            sha256=unfinished.record.order_sha256,
+            probes=unfinished.probes,
+            admitted_at=datetime.fromisoformat(stated["at"]),
+        )
+        recorded = Recorded(
+            leaf=leaf,
+            index=unfinished.order_index,
+            proof=self._log.inclusion(unfinished.order_index, size),
+            checkpoint=checkpoint.note,
+            checkpoint_size=size,
+        )
+        self._go(unfinished.record, admitted, recorded, bytes.fromhex(stated["policy_sha256"]))
+
+    def _go(
+        self,
+        record: SearchRecord,
+        admitted: AdmittedOrder,
+        recorded: Recorded,
+        policy_sha256: bytes,
+    ) -> RunningSearch:
+        grant = grant_for(
+            record.search_id,
+            record.order_sha256,
+            recorded.leaf,
+            policy_sha256,
+            record.decisions,
+            admitted.admitted_at,
+            self._lifetime,
+        )
+        search = RunningSearch(record, grant)
+        self._running[record.search_id] = search
+        for decision in record.decisions:
+            if not decision.permitted:
+                search.settle(_denied(decision))
+        task = asyncio.get_running_loop().create_task(self._run(search, admitted, recorded))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return search
+
+    async def _run(
+        self, search: RunningSearch, admitted: AdmittedOrder, recorded: Recorded
+    ) -> None:
+        try:
+            with telemetry.span("search", search_id=search.record.search_id):
+                if search.grant is not None:
+                    await self._ask_all(search, search.grant, admitted, recorded)
+                record = await self._end(search)
+        except Exception as error:  # (5) # noqa: BLE001 - whatever it is, the search is not ended
+            failure = (
+                error if isinstance(error, ProbegateError) else ProbegateError(Reason.UNEXPECTED)
+            )
+            telemetry.log(
+                "search not ended", search_id=search.record.search_id, reason=failure.reason.name
+            )
+            search.ended.set_exception(failure)
+            search.ended.exception()  # nobody may be waiting, which is no fault
+        else:
+            search.ended.set_result(record)
+        finally:
+            self._running.pop(search.record.search_id, None)
+            search.ended.cancel()  # no effect unless this task itself was cancelled
+            search.notify()
+
+    async def _ask_all(
+        self,
+        search: RunningSearch,
+        grant: SearchGrant,
+        admitted: AdmittedOrder,
+        recorded: Recorded,
+    ) -> None:
+        if self._clock() >= grant.expires_at:  # (6)
+            for permit in grant.permits:
+                search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, RESTARTED))
+            return
+        payload = encode_grant(grant)
+        envelope = dsse.sign(PayloadType.SEARCH_GRANT, payload, self._signer)
+        dossier = wire.encode_dossier(
+            admitted.envelope,
+            envelope,
+            recorded.leaf,
+            recorded.index,
+            recorded.proof,
+            recorded.checkpoint,
+        )
+        timeout_s = min(self._settings.agency_timeout_s, admitted.order.limits.timeout_ms / 1000)
+        grant_sha256 = leaves.sha256(payload)
+        probes = {probe.agency: probe for probe in admitted.probes}
+        for permit in grant.permits:  # (2)
+            client = self._agencies.get(permit.agency)
+            if client is None:
+                reason = Reason.AGENCY_UNKNOWN.name
+                search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, reason))
+                continue
+            dispatch = Dispatch(
+                dossier=dossier,
+                probe=probes[permit.agency],
+                expected=Expectation(
+                    search_id=grant.search_id,
+                    agency=permit.agency,
+                    order_sha256=grant.order_sha256,
+                    grant_sha256=grant_sha256,
+                    granted_at=grant.issued_at,
+                    obligations=permit.obligations,
+                ),
+                checkpoint_size=recorded.checkpoint_size,
+                timeout_s=timeout_s,
+            )
+            search.asking[permit.agency] = asyncio.create_task(_ask(search, client, dispatch))
+        if search.asking:
+            await asyncio.wait(search.asking.values())
+        for agency, task in search.asking.items():
+            if task.cancelled():
+                search.settle(_nothing(agency, OutcomeState.TIMED_OUT, CANCELLED))
+
+    async def _end(self, search: RunningSearch) -> SearchRecord:
+        answers = tuple(  # (3)
+            search.answers.get(decision.agency)
+            or _nothing(decision.agency, OutcomeState.NOT_ASKED, Reason.UNEXPECTED.name)
+            for decision in search.record.decisions
+        )
+        missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
+        now = self._clock()
+        payload = encode_result(
+            SearchResult(
+                search_id=search.record.search_id,
+                order_sha256=search.record.order_sha256,
+                outcomes=tuple(answer.outcome for answer in answers),
+                complete=not missing,
+                missing=missing,
+                finished_at=now,
+            )
+        )
+        result: Envelope = dsse.sign(PayloadType.SEARCH_RESULT, payload, self._signer)
+        state = SearchState.CANCELLED if search.cancelled else SearchState.FINISHED
+        record_id = search.record.search_id
+        appended = await self._log.append(  # (4)
+            NewEntry(
+                leaf=leaves.result_leaf(
+                    record_id, search.record.order_sha256, payload, answers, now
+                ),
+                also=self._store.end(record_id, state, answers, result),
+            )
+        )
+        self._count_outcomes(answers)
+        return replace(
+            search.record,
+            state=state,
+            answers=answers,
+            result=result,
+            result_leaf_index=appended.index,
+        )
+
+    async def follow(self, search: RunningSearch) -> AsyncIterator[AgencyAnswer]:
+        """Yield each outcome of a running search once, as it comes, until the search ends."""
+        told: set[str] = set()
+        while True:
+            changed = search.changed
+            for agency, answer in list(search.answers.items()):
+                if agency not in told:
+                    told.add(agency)
+                    yield answer
+            if search.ended.done():
+                return
+            await changed.wait()
+
+    async def close(self, grace_s: float) -> None:
+        """Let searches under way end for ``grace_s`` seconds; the rest go on at the next start."""
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=grace_s)
+            for task in late:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def _denied(decision: AgencyDecision) -> AgencyAnswer:
+    return AgencyAnswer(
+        Outcome(
+            agency=decision.agency,
+            state=OutcomeState.DENIED,
+            reason=decision.code,
+            failed_clauses=decision.failed_clauses,
+            decided_by="broker",
+        )
+    )
+
+
+async def _ask(search: RunningSearch, client: AgencyClient, dispatch: Dispatch) -> None:
+    search.settle(await client.ask(dispatch))
+
+
+def _nothing(agency: str, state: OutcomeState, reason: str) -> AgencyAnswer:
+    return AgencyAnswer(Outcome(agency=agency, state=state, reason=reason))

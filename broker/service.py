@@ -1,0 +1,278 @@
+"""The broker assembled: what it opens at start, keeps fresh while it runs, and closes at the end.
+
+1. Nothing is served before the directory, the bundle, the logs and the store are open and agree.
+2. A new directory or bundle is on the admin log before it decides anything.
+3. A directory or bundle that cannot be trusted is refused whole; the one in use stays, until it
+   expires by itself.
+4. Searches that a dead process left running go on before new ones are taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+from sqlalchemy import Engine
+
+from audit import wire as audit_wire
+from audit.organisation import Logs, open_logs
+from audit.servicer import AuditServicer
+from broker import wire
+from broker.commands.create import CreateSearch
+from broker.commands.preview import PreviewSearch
+from broker.commands.read import Reading
+from broker.dispatch import AgencyClient
+from broker.links import DialledLink
+from broker.searches import Searches
+from broker.servicer import (
+    DisclosureServicer,
+    PolicyServicer,
+    ReviewServicer,
+    SearchServicer,
+)
+from broker.settings import BrokerSettings
+from broker.store import SearchStore
+from broker.tables import open_engine
+from policy.store import BundleStore
+from trust import files, telemetry
+from trust.ceremony import MemberFolder
+from trust.clock import Clock, utc_now
+from trust.directory import Directory, Role
+from trust.directory_store import DirectoryStore
+from trust.errors import ProbegateError
+from trust.mtls import server_credentials
+from trust.rpc import Surroundings
+from trust.server import STOP_GRACE_S, RunningServer, ServerLimits, serve, until_stopped
+
+
+@dataclass(slots=True)
+class Broker:
+    """Everything one broker process holds open."""
+
+    settings: BrokerSettings
+    engine: Engine
+    directories: DirectoryStore
+    policies: BundleStore
+    logs: Logs
+    searches: Searches
+    agencies: dict[str, AgencyClient]
+    links: dict[str, DialledLink]
+    make_agency: Callable[[str], None]
+    surroundings: Surroundings
+    create: CreateSearch
+    reading: Reading
+    preview: PreviewSearch
+    clock: Clock
+
+    @classmethod
+    async def open(cls, settings: BrokerSettings, clock: Clock = utc_now) -> Broker:
+        """Open everything (1) and go on with what was running (4).
+
+        Raises:
+            ProbegateError: whatever cannot be trusted or reached.
+        """
+        now = clock()
+        folder = MemberFolder(settings.member_folder)
+        directories = DirectoryStore(
+            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
+        )
+        directory = directories.load(now)
+        engine = open_engine(settings.state_dir, settings.database_url)
+        logs = open_logs(
+            engine,
+            member_id=settings.id,
+            member_folder=folder,
+            directory=directory,
+            logs_dir=settings.logs_dir,
+            at=now,
+        )
+        policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
+        policies.load(directory, now)
+        store = SearchStore(engine)
+        agencies: dict[str, AgencyClient] = {}
+        links: dict[str, DialledLink] = {}
+
+        def make_agency(agency: str) -> None:
+            tls = (folder.tls_cert, folder.tls_key)
+            links[agency] = link = DialledLink(tls, agency, lambda: directories.current)
+            agencies[agency] = AgencyClient(
+                agency, link, settings, lambda: directories.current, clock, logs.search.consistency
+            )
+
+        searches = Searches(
+            settings=settings,
+            store=store,
+            log=logs.search,
+            signer=folder.signer(),
+            agencies=agencies,
+            clock=clock,
+        )
+        reading = Reading(settings=settings, searches=searches, store=store, log=logs.search)
+        broker = cls(
+            settings=settings,
+            engine=engine,
+            directories=directories,
+            policies=policies,
+            logs=logs,
+            searches=searches,
+            agencies=agencies,
+            links=links,
+            make_agency=make_agency,
+            surroundings=Surroundings(lambda: directories.current, settings.max_deadline_s),
+            create=CreateSearch(
+                settings=settings,
+                searches=searches,
+                store=store,
+                reading=reading,
+                policy=lambda: policies.current,
+                clock=clock,
+            ),
+            reading=reading,
+            preview=PreviewSearch(policy=lambda: policies.current, clock=clock),
+            clock=clock,
+        )
+        broker.meet_agencies(directory)
+        await broker.record_directory(directory, now)
+        await broker.record_bundle(now)
+        resumed = await searches.resume()
+        telemetry.log("broker open", count=resumed, version=directory.version)
+        broker.observe()
+        return broker
+
+    def meet_agencies(self, directory: Directory) -> None:
+        """Make a client for every agency of the directory that has none yet."""
+        for member in directory.members(Role.AGENCY):
+            if member.id not in self.agencies:
+                self.make_agency(member.id)
+
+    async def record_directory(self, directory: Directory, now: datetime) -> None:
+        """Put the directory in use on the admin log (2)."""
+        await self.logs.record(
+            "directory.activated", now, version=directory.version, sha256=directory.sha256.hex()
+        )
+
+    async def record_bundle(self, now: datetime) -> None:
+        """Put the bundle in use on the admin log (2)."""
+        bundle = self.policies.current.bundle
+        await self.logs.record(
+            "bundle.activated",
+            now,
+            set=bundle.set_id,
+            version=bundle.version,
+            sha256=bundle.sha256.hex(),
+        )
+
+    def observe(self) -> None:
+        """Offer the gauges; they cost nothing when telemetry is off."""
+        meter = telemetry.meter()
+        from opentelemetry.metrics import CallbackOptions, Observation
+
+        def running(_: CallbackOptions) -> list[Observation]:
+            return [Observation(self.searches.count)]
+
+        def queued(_: CallbackOptions) -> list[Observation]:
+            return [
+                Observation(log.pending(), {"log": name})
+                for name, log in self.logs.by_name().items()
+            ]
+
+        def size(_: CallbackOptions) -> list[Observation]:
+            return [
+                Observation(log.checkpoint.checkpoint.size, {"log": name})
+                for name, log in self.logs.by_name().items()
+            ]
+
+        meter.create_observable_gauge("probegate.searches.running", [running])
+        meter.create_observable_gauge("probegate.log.queued", [queued])
+        meter.create_observable_gauge("probegate.log.size", [size])
+
+    async def keep_fresh(self) -> None:
+        """Take up new directories, bundles and certificates as they appear (2) (3)."""
+        while True:
+            await asyncio.sleep(self.settings.reload_interval_s)
+            try:
+                await self.refresh()
+            except ProbegateError as error:
+                telemetry.log("not taken up", reason=error.reason.name)
+
+    async def refresh(self) -> None:
+        """Look once for a new directory, bundle or certificate."""
+        now = self.clock()
+        before = self.directories.current.version
+        directory = self.directories.reload_if_changed(now)
+        if directory.version != before:
+            self.meet_agencies(directory)
+            await self.record_directory(directory, now)
+        known = self.policies.current.bundle.sha256
+        self.policies.reload_if_changed(directory, now)
+        if self.policies.current.bundle.sha256 != known:
+            await self.record_bundle(now)
+        for link in self.links.values():
+            link.refresh()
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add every servicer to a server."""
+        around = self.surroundings
+        wire.register_search(
+            SearchServicer(around, create=self.create, reading=self.reading, preview=self.preview),
+            server,
+        )
+        wire.register_policy(PolicyServicer(around, preview=self.preview), server)
+        wire.register_review(ReviewServicer(around), server)
+        wire.register_disclosure(DisclosureServicer(around), server)
+        audit = AuditServicer(around, owner=self.settings.id, logs=self.logs.by_name())
+        audit_wire.register_audit(audit, server)
+
+    async def listen(self) -> RunningServer:
+        """Start serving.
+
+        Raises:
+            ProbegateError: ``PORT_IN_USE`` and whatever is wrong with the certificate.
+        """
+        folder = MemberFolder(self.settings.member_folder)
+        return await serve(
+            listen=self.settings.listen,
+            credentials=server_credentials(
+                folder.tls_cert, folder.tls_key, lambda: self.directories.current
+            ),
+            register=self.register,
+            services=(*wire.SERVICES, audit_wire.SERVICE),
+            limits=ServerLimits(
+                self.settings.max_message_bytes, self.settings.max_concurrent_calls
+            ),
+        )
+
+    async def close(self) -> None:
+        """Let searches end, then close links, logs and the database."""
+        await self.searches.close(STOP_GRACE_S)
+        for link in self.links.values():
+            await link.close()
+        await self.logs.close()
+        self.engine.dispose()
+
+
+async def run(settings: BrokerSettings) -> None:
+    """Run one broker until it is told to stop."""
+    broker = await Broker.open(settings)
+    try:
+        server = await broker.listen()
+    except ProbegateError:
+        await broker.close()
+        raise
+    announce(settings.port_file, server.port)
+    fresh = asyncio.create_task(broker.keep_fresh())
+    try:
+        await until_stopped(server)
+    finally:
+        fresh.cancel()
+        await broker.close()
+
+
+def announce(port_file: Path | None, port: int) -> None:
+    """Write the port where whoever started this process looks for it."""
+    if port_file is not None:
+        files.write_atomic(port_file, f"{port}\n".encode())

@@ -1,0 +1,209 @@
+"""Searches in the database. Writes are handed to the log writer, to commit with a log entry.
+
+Reads run on worker threads; none is on the path of a new search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from broker import wire
+from broker.models import (
+    AdmittedOrder,
+    AgencyAnswer,
+    AgencyDecision,
+    SealedProbe,
+    SearchRecord,
+    SearchState,
+)
+from broker.tables import searches
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.messages import SearchOrder
+from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+Write = Callable[[Connection, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A search that was running when its process ended: all that is needed to go on with it."""
+
+    record: SearchRecord
+    order: SearchOrder
+    envelope: Envelope
+    probes: tuple[SealedProbe, ...]
+    order_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page of searches ends."""
+
+    created_us: int
+    search_id: str
+
+
+class SearchStore:
+    """Reads searches, and makes the writes that the log commits."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        placeholder = {c.name: None for c in searches.c if c.name not in {"ended", "result_index"}}
+        dialect = engine.dialect
+        self._insert = str(insert(searches).values(placeholder).compile(dialect=dialect))
+        self._order_of_columns = tuple(placeholder)
+        self._end = str(
+            update(searches)
+            .values(
+                state=bindparam("state"),
+                ended=bindparam("ended"),
+                result_index=bindparam("result_index"),
+                sealed=null(),
+            )
+            .where(searches.c.search_id == bindparam("of_search"))
+            .compile(dialect=dialect)
+        )
+
+    def new(
+        self, search_id: str, admitted: AdmittedOrder, decisions: Sequence[AgencyDecision]
+    ) -> Write:
+        """Return the write that records a running search with its log entry.
+
+        The write raises ``ORDER_REPLAYED`` if the search, or another of the same request id, is
+        there already.
+        """
+        sealed = wire.encode_sealed(admitted.probes)
+        kept = wire.encode_decisions(decisions)
+        envelope = envelope_to_bytes(admitted.envelope)
+        created = to_us(admitted.admitted_at)
+
+        def write(connection: Connection, index: int) -> None:
+            row = {
+                "search_id": search_id,
+                "force": admitted.order.force,
+                "request_id": admitted.order.request_id,
+                "state": SearchState.RUNNING.value,
+                "created_us": created,
+                "order_index": index,
+                "order_sha256": admitted.sha256,
+                "order_envelope": envelope,
+                "decisions": kept,
+                "sealed": sealed,
+            }
+            values = tuple(row[name] for name in self._order_of_columns)
+            try:
+                # Text prepared once: building the statement anew would cost more than running it.
+                connection.exec_driver_sql(self._insert, values)
+            except IntegrityError as error:
+                raise ProbegateError(Reason.ORDER_REPLAYED) from error
+
+        return write
+
+    def end(
+        self,
+        search_id: str,
+        state: SearchState,
+        answers: Sequence[AgencyAnswer],
+        result: Envelope,
+    ) -> Write:
+        """Return the write that records a search's end with its log entry, and drops the probes."""
+        ended = wire.encode_ended(answers, result)
+
+        def write(connection: Connection, index: int) -> None:
+            connection.exec_driver_sql(self._end, (state.value, ended, index, search_id))
+
+        return write
+
+    async def get(self, force: str, search_id: str) -> SearchRecord | None:
+        """Return one of a force's searches, or none: another force's does not exist for it."""
+        statement = select(searches).where(
+            searches.c.search_id == search_id, searches.c.force == force
+        )
+        rows = await self._read(statement)
+        return _record(rows[0]) if rows else None
+
+    async def by_request(self, force: str, request_id: str) -> SearchRecord | None:
+        """Return the search a force made under a request id, or none."""
+        statement = select(searches).where(
+            searches.c.force == force, searches.c.request_id == request_id
+        )
+        rows = await self._read(statement)
+        return _record(rows[0]) if rows else None
+
+    async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
+        """Return a force's searches, newest first, from after a position on."""
+        where: Any = searches.c.force == force
+        if after is not None:
+            earlier = searches.c.created_us < after.created_us
+            tied = and_(
+                searches.c.created_us == after.created_us, searches.c.search_id < after.search_id
+            )
+            where = and_(where, or_(earlier, tied))
+        statement = (
+            select(searches)
+            .where(where)
+            .order_by(searches.c.created_us.desc(), searches.c.search_id.desc())
+            .limit(size)
+        )
+        return tuple(_record(row) for row in await self._read(statement))
+
+    async def unfinished(self) -> tuple[Unfinished, ...]:
+        """Return the searches that were running when the last process ended."""
+        statement = select(searches).where(searches.c.state == SearchState.RUNNING.value)
+        found = []
+        for row in await self._read(statement):
+            envelope = envelope_from_bytes(row.order_envelope)
+            found.append(
+                Unfinished(
+                    record=_record(row),
+                    order=decode_order(envelope.payload),
+                    envelope=envelope,
+                    probes=wire.decode_sealed(row.sealed),
+                    order_index=row.order_index,
+                )
+            )
+        return tuple(found)
+
+    async def _read(self, statement: Any) -> Sequence[Any]:
+        def run() -> Sequence[Any]:
+            with self._engine.connect() as connection:
+                return connection.execute(statement).all()
+
+        try:
+            return await asyncio.to_thread(run)
+        except SQLAlchemyError as error:
+            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
+
+
+def to_us(moment: datetime) -> int:
+    """Return an instant as microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _record(row: Any) -> SearchRecord:
+    answers, result = wire.decode_ended(row.ended) if row.ended else ((), None)
+    decisions = wire.decode_decisions(row.decisions)
+    return SearchRecord(
+        search_id=row.search_id,
+        request_id=row.request_id,
+        force=row.force,
+        order_sha256=row.order_sha256,
+        state=SearchState(row.state),
+        created_at=_EPOCH + row.created_us * _MICROSECOND,
+        decisions=decisions,
+        agencies=len(decisions),
+        answers=answers,
+        result=result,
+        result_leaf_index=row.result_index,
+    )

@@ -1,0 +1,231 @@
+"""An agency that answers the broker and has no gallery: the other side, with knobs.
+
+It really signs and really keeps count, and it can misbehave in every way a peer can: be slow, hang,
+reset, send garbage, sign with a wrong key, answer another search, overstep its obligations. Used by
+the broker's tests and, as an honest fast peer, by its benchmark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from probegate.agency.v1 import match_service_pb2 as agency_pb
+from probegate.common.v1 import envelope_pb2, search_pb2
+
+from trust import dsse
+from trust.ceremony import MemberFolder
+from trust.directory import Directory
+from trust.errors import ProbegateError, Reason
+from trust.keys import Signer
+from trust.mtls import server_credentials
+from trust.payload_types import PayloadType
+from trust.rpc import to_status
+
+
+class Behaviour(StrEnum):
+    """What a simulated agency does when it is asked."""
+
+    CANDIDATES = "candidates"
+    EMPTY = "empty"
+    DENIES = "denies"
+    HOLDS = "holds"
+    REJECTS = "rejects"
+    HANGS = "hangs"
+    RESETS = "resets"
+    REFUSES = "refuses"
+    BUSY = "busy"
+    GARBAGE = "garbage"
+    NOTHING = "nothing"
+    WRONG_KEY = "wrong key"
+    TAMPERED = "tampered"
+    OVERSIZED = "oversized"
+    OTHER_SEARCH = "other search"
+    OTHER_AGENCY = "other agency"
+    OTHER_GRANT = "other grant"
+    TOO_MANY = "too many"
+    TOO_LOW = "too low"
+    UNSORTED = "unsorted"
+    NOT_A_NUMBER = "not a number"
+    STALE = "stale"
+    NO_CHECKPOINT = "no checkpoint"
+
+
+@dataclass(slots=True)
+class Knobs:
+    """How one simulated agency behaves; may be turned while it runs."""
+
+    behaviour: Behaviour = Behaviour.CANDIDATES
+    delay_s: float = 0.0
+    resets_left: int = 0
+    """How many calls fail as a lost connection before one gets through."""
+
+
+@dataclass(slots=True)
+class SimulatedAgency:
+    """One agency's side of the wire."""
+
+    agency: str
+    signer: Signer
+    other_signer: Signer
+    knobs: Knobs = field(default_factory=Knobs)
+    calls: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    keep_requests: bool = True
+    newest_size: int = 0
+    checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
+
+    async def match(self, data: bytes, context: Any) -> bytes:
+        """Answer one match request as the knobs say."""
+        self.calls += 1
+        if self.keep_requests:
+            self.requests.append(data)
+        if self.knobs.delay_s:
+            await asyncio.sleep(self.knobs.delay_s)
+        behaviour = self.knobs.behaviour
+        if self.knobs.resets_left > 0:
+            self.knobs.resets_left -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+        match behaviour:
+            case Behaviour.HANGS:
+                await asyncio.sleep(3600)
+            case Behaviour.RESETS:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            case Behaviour.REFUSES:
+                await context.abort_with_status(to_status(ProbegateError(Reason.GRANT_INVALID)))
+            case Behaviour.BUSY:
+                await context.abort_with_status(to_status(ProbegateError(Reason.SERVER_BUSY)))
+            case Behaviour.GARBAGE:
+                return b"\xff\xfe garbage \x00" * 64
+            case Behaviour.NOTHING:
+                return b""
+            case Behaviour.OVERSIZED:
+                return b"\x1a" + b"\xff" * (1 << 20)
+            case _:
+                pass
+        request = agency_pb.MatchRequest.FromString(data)
+        dossier = agency_pb.Dossier.FromString(request.dossier)
+        self.newest_size = max(self.newest_size, checkpoint_size(dossier.checkpoint))
+        report = self.report(dossier, behaviour)
+        signer = self.other_signer if behaviour is Behaviour.WRONG_KEY else self.signer
+        envelope = dsse.sign(PayloadType.MATCH_REPORT, report.SerializeToString(), signer)
+        payload = envelope.payload
+        if behaviour is Behaviour.TAMPERED:
+            payload = payload.replace(b"simulated", b"simulates")
+        return agency_pb.MatchResponse(
+            report=envelope_pb2.Envelope(
+                payload_type=envelope.payload_type,
+                payload=payload,
+                signatures=[
+                    envelope_pb2.Signature(key_id=s.keyid, signature=s.sig)
+                    for s in envelope.signatures
+                ],
+            ),
+            acknowledged=agency_pb.Acknowledged(newest_size=self.newest_size),
+            agency_checkpoint=(
+                b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint
+            ),
+            agency_leaf_index=self.calls,
+        ).SerializeToString()
+
+    async def describe(self, data: bytes, context: Any) -> bytes:
+        """Say what of the broker's log was acknowledged."""
+        del data, context
+        known = agency_pb.Acknowledged(newest_size=self.newest_size)
+        return agency_pb.DescribeResponse(acknowledged=known).SerializeToString()
+
+    def report(
+        self, dossier: agency_pb.Dossier, behaviour: Behaviour
+    ) -> search_pb2.MatchReport:
+        """Make the report that ``behaviour`` calls for."""
+        grant = search_pb2.SearchGrant.FromString(dossier.grant.payload)
+        duties = next(p.obligations for p in grant.permits if p.agency == self.agency)
+        count = duties.max_candidates + 1 if behaviour is Behaviour.TOO_MANY else 2
+        best = max(duties.min_score, 0.5) + 0.3
+        if behaviour is Behaviour.TOO_LOW:
+            best = duties.min_score - 0.1
+        scores = [best - 0.05 * place / count for place in range(count)]
+        if behaviour is Behaviour.UNSORTED:
+            scores.reverse()
+        if behaviour is Behaviour.NOT_A_NUMBER:
+            scores[0] = float("nan")
+        state = {
+            Behaviour.EMPTY: search_pb2.OUTCOME_STATE_NO_CANDIDATE,
+            Behaviour.DENIES: search_pb2.OUTCOME_STATE_DENIED,
+            Behaviour.HOLDS: search_pb2.OUTCOME_STATE_HELD,
+            Behaviour.REJECTS: search_pb2.OUTCOME_STATE_REJECTED,
+        }.get(behaviour, search_pb2.OUTCOME_STATE_CANDIDATES)
+        now = datetime.now(UTC)
+        if behaviour is Behaviour.STALE:
+            now -= timedelta(hours=1)
+        made = Timestamp()
+        made.FromDatetime(now)
+        other = hashlib.sha256(b"another").digest()
+        return search_pb2.MatchReport(
+            search_id=(
+                "00000000-0000-4000-8000-000000000000"
+                if behaviour is Behaviour.OTHER_SEARCH
+                else grant.search_id
+            ),
+            agency="another" if behaviour is Behaviour.OTHER_AGENCY else self.agency,
+            order_sha256=grant.order_sha256,
+            grant_sha256=(
+                other
+                if behaviour is Behaviour.OTHER_GRANT
+                else hashlib.sha256(dossier.grant.payload).digest()
+            ),
+            state=state,
+            reason={Behaviour.DENIES: "CLAUSES_FAILED", Behaviour.REJECTS: "PROBE_INVALID"}.get(
+                behaviour, ""
+            ),
+            failed_clauses=["simulated.clause"] if behaviour is Behaviour.DENIES else [],
+            candidates=[
+                search_pb2.Candidate(reference=f"ref-{rank}", score=score, rank=rank)
+                for rank, score in enumerate(scores, 1)
+            ]
+            if state == search_pb2.OUTCOME_STATE_CANDIDATES
+            else [],
+            matcher="simulated 1",
+            threshold=duties.min_score,
+            gallery_class="<1k",
+            gallery_generation=1,
+            exact=True,
+            reported_at=made,
+        )
+
+
+def checkpoint_size(note: bytes) -> int:
+    """Read the size out of a checkpoint's second line."""
+    return int(note.split(b"\n", 2)[1])
+
+
+async def serve_simulated(
+    agencies: dict[str, SimulatedAgency],
+    folders: dict[str, MemberFolder],
+    ports: dict[str, int],
+    directory: Callable[[], Directory],
+) -> list[grpc.aio.Server]:
+    """Serve each simulated agency on its own port with its own certificate."""
+    servers = []
+    for name, simulated in agencies.items():
+        server = grpc.aio.server()
+        handlers = {
+            "Match": grpc.unary_unary_rpc_method_handler(simulated.match),
+            "Describe": grpc.unary_unary_rpc_method_handler(simulated.describe),
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("probegate.agency.v1.MatchService", handlers),)
+        )
+        folder = folders[name]
+        credentials = server_credentials(folder.tls_cert, folder.tls_key, directory)
+        server.add_secure_port(f"127.0.0.1:{ports[name]}", credentials)
+        await server.start()
+        servers.append(server)
+    return servers

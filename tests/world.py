@@ -1,0 +1,245 @@
+"""A whole scheme for tests: members, keys, certificates, directory, agreements, and orders.
+
+Everything is real: keys are generated, certificates issued, agreements signed. What varies between
+tests is passed in; what does not has a lawful default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from broker.models import CreateParams, SealedProbe
+from broker.settings import BrokerSettings
+from policy.bundle import build_bundle
+from trust import dsse, sealing
+from trust.ceremony import MemberFolder, Scheme
+from trust.commitment import probe_commitment
+from trust.directory import Directory, KeyUse, Role
+from trust.dsse import Envelope
+from trust.messages import (
+    Justification,
+    Offence,
+    Person,
+    ProbeManifest,
+    ProbePayload,
+    SearchLimits,
+    SearchOrder,
+)
+from trust.payload_types import PayloadType
+from trust.tokens import Part
+from trust.wire import encode_order, encode_probe
+
+DIMS = 512
+MODEL = "invented-face-1"
+FORCES = ("northshire", "southmere")
+AGENCIES = ("custody", "pnd", "passport", "asylum", "nhs", "dwp")
+
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@dataclass(slots=True)
+class World:
+    """One scheme in a folder, with everything needed to play any of its members."""
+
+    root: Path
+    scheme: Scheme
+    directory: Directory
+    ports: Mapping[str, int]
+    bundle: Path
+    forces: Sequence[str] = FORCES
+    agencies: Sequence[str] = AGENCIES
+
+    @classmethod
+    def make(
+        cls,
+        root: Path,
+        *,
+        agreements: Path,
+        forces: Sequence[str] = FORCES,
+        agencies: Sequence[str] = AGENCIES,
+    ) -> World:
+        """Make a scheme under ``root`` with the agreements of a folder, signed by everybody."""
+        scheme = Scheme.create(root / "scheme", "Test Scheme", "probegate.test")
+        ports = dict(zip(("broker", *agencies), free_ports(1 + len(agencies)), strict=True))
+        for force in forces:
+            scheme.add_member(force, Role.FORCE)
+        for agency in agencies:
+            scheme.add_member(agency, Role.AGENCY, endpoint=f"127.0.0.1:{ports[agency]}")
+        scheme.add_member("broker", Role.BROKER, endpoint=f"127.0.0.1:{ports['broker']}")
+        scheme.add_member("inspectorate", Role.AUDITOR)
+        for member in (*forces, *agencies, "broker", "inspectorate"):
+            scheme.issue_certificate(member)
+        directory = scheme.publish_directory()
+        world = cls(root, scheme, directory, ports, root / "bundle.json", forces, agencies)
+        world.sign_bundle(agreements, version=1)
+        return world
+
+    def sign_bundle(
+        self, agreements: Path, version: int, signers: Iterable[str] | None = None
+    ) -> None:
+        """Write the bundle of a folder of agreements, signed by the parties."""
+        now = datetime.now(UTC)
+        names = (*self.forces, *self.agencies) if signers is None else tuple(signers)
+        raw = build_bundle(
+            agreements,
+            *(self.folder(name).signer() for name in names),
+            set_id="test",
+            version=version,
+            not_before=now - timedelta(days=1),
+            not_after=now + timedelta(days=30),
+        )
+        self.bundle.write_bytes(raw)
+
+    def folder(self, member: str) -> MemberFolder:
+        """Return a member's folder."""
+        return self.scheme.member_folder(member)
+
+    def broker_settings(self, **changes: object) -> BrokerSettings:
+        """Return settings for a broker of this scheme."""
+        values: dict[str, object] = {
+            "member_folder": self.folder("broker").path,
+            "directory": self.scheme.directory_path,
+            "scheme_key": self.scheme.pinned_path,
+            "bundle": self.bundle,
+            "state_dir": self.root / "state" / "broker",
+            "logs_dir": self.root / "logs" / "broker",
+            "listen": f"127.0.0.1:{self.ports['broker']}",
+        }
+        return BrokerSettings.model_validate(values | changes)
+
+
+OFFICER = Person(
+    id="officer-1041",
+    role="facial_search_operator",
+    rank="constable",
+    accreditation="facial-search-2026",
+    accreditation_expires=datetime(2031, 3, 31, tzinfo=UTC).date(),
+)
+AUTHORISER = Person(id="inspector-0207", role="investigating_officer", rank="inspector")
+
+
+def template(seed: int = 1, dims: int = DIMS) -> np.ndarray:
+    """Return an invented unit template."""
+    vector = np.random.default_rng(seed).standard_normal(dims)
+    return (vector / np.linalg.norm(vector)).astype("<f4")
+
+
+@dataclass(slots=True)
+class Request:
+    """What a force puts together for one search; fields may be replaced before it is built."""
+
+    world: World
+    force: str = "northshire"
+    agencies: Sequence[str] = ("custody",)
+    probe: np.ndarray = field(default_factory=template)
+    officer: Person = OFFICER
+    authoriser: Person = AUTHORISER
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    justification: Mapping[str, object] = field(default_factory=dict)
+    manifest: Mapping[str, object] = field(default_factory=dict)
+    limits: SearchLimits = field(default_factory=SearchLimits)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    lifetime: timedelta = timedelta(minutes=5)
+    salt: bytes = hashlib.sha256(b"test salt").digest()
+
+    def order(self) -> SearchOrder:
+        """Build the order."""
+        why: dict[str, object] = {
+            "purpose": "crime_investigation",
+            "legal_basis": "common_law_policing",
+            "schedule8_condition": "statutory_purposes",
+            "aim": "identify_unknown",
+            "subject_category": "suspect",
+            "offence": Offence(code="theft-act-1968-s8", seriousness="serious_crime"),
+            "case_reference": "CASE/2026/000417",
+            "necessity": "The man in the image was not identified by the officers who saw it.",
+            "proportionality": "One image, one robbery, the least intrusive galleries first.",
+            "tried_first": ("own_custody", "pnd"),
+        }
+        raw = self.probe.tobytes()
+        manifest: dict[str, object] = {
+            "source": "cctv",
+            "captured_at": self.now - timedelta(hours=12),
+            "quality": 72,
+            "model": MODEL,
+            "dims": self.probe.size,
+            "commitment": probe_commitment(self.salt, raw),
+        }
+        return SearchOrder(
+            request_id=self.request_id,
+            force=self.force,
+            officer=self.officer,
+            authoriser=self.authoriser,
+            authorised_at=self.now - timedelta(minutes=30),
+            justification=Justification.model_validate(why | dict(self.justification)),
+            probe=ProbeManifest.model_validate(manifest | dict(self.manifest)),
+            agencies=tuple(self.agencies),
+            limits=self.limits,
+            created_at=self.now,
+            expires_at=self.now + self.lifetime,
+        )
+
+    def envelope(self) -> Envelope:
+        """Sign the order."""
+        signer = self.world.folder(self.force).signer()
+        return dsse.sign(PayloadType.SEARCH_ORDER, encode_order(self.order()), signer)
+
+    def params(self, wait_s: float = 0.0, envelope: Envelope | None = None) -> CreateParams:
+        """Sign, seal, and add the tokens."""
+        envelope = envelope or self.envelope()
+        digest = hashlib.sha256(envelope.payload).digest()
+        return CreateParams(
+            order=envelope,
+            probes=tuple(self.sealed(agency, digest) for agency in self.agencies),
+            officer_token=self.token(self.officer, Part.OFFICER),
+            authoriser_token=self.token(self.authoriser, Part.AUTHORISER),
+            wait_s=wait_s,
+        )
+
+    def sealed(self, agency: str, order_sha256: bytes) -> SealedProbe:
+        """Seal the probe to an agency under an order."""
+        key = self.world.directory.current_key(agency, KeyUse.SEAL, self.now)
+        payload = encode_probe(ProbePayload(template=self.probe.tobytes(), salt=self.salt))
+        info = sealing.probe_info(order_sha256, agency, key.kid)
+        return SealedProbe(agency, key.kid, sealing.seal(payload, key, info))
+
+    def token(self, person: Person, part: Part) -> str:
+        """Issue a token for a person."""
+        return self.world.folder(self.force).issue_token(
+            officer=person.id,
+            part=part,
+            rank=person.rank,
+            role=person.role,
+            now=self.now,
+            accreditation=person.accreditation or None,
+            accreditation_expires=person.accreditation_expires,
+        )
+
+
+def copied_examples(target: Path) -> Path:
+    """Copy the shipped example agreements to a folder of the test's own."""
+    import policy
+
+    source = Path(policy.__file__).parent / "examples"
+    shutil.copytree(source, target)
+    return target
