@@ -32,10 +32,11 @@ from trust import telemetry
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
 from trust.messages import Outcome, OutcomeState
-from trust.rpc import error_of, is_connection_fault
+from trust.rpc import catalogued, error_of, is_connection_fault
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
+_SHORTEST_CALL_S: Final = 0.001
 _OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
 """How a call ends when nobody was there."""
 _STATES: Final = {
@@ -106,6 +107,8 @@ class AgencyClient:
                 failure = ProbegateError(Reason.DEADLINE_PASSED)
             except ProbegateError as error:
                 failure = error
+            except Exception as error:  # noqa: BLE001 - (5): a fault of ours is an outcome too
+                failure = catalogued(error, "ask")
             else:
                 return self._answered(reply, dispatch, began)
         now = self._clock()
@@ -158,8 +161,11 @@ class AgencyClient:
         )
 
     async def _attempt(self, call: Callable[[float], Awaitable[bytes]], deadline: float) -> bytes:
+        async def once() -> bytes:
+            return await call(max(deadline - perf_counter(), _SHORTEST_CALL_S))
+
         try:
-            return await call(max(deadline - perf_counter(), 0.001))
+            return await once()
         except grpc.aio.AioRpcError as error:
             if not is_connection_fault(error) or self._attempts == 1:
                 raise error_of(error) from error
@@ -171,7 +177,7 @@ class AgencyClient:
         )
         await asyncio.sleep(_FIRST_WAIT_S)
         try:
-            return await retrying(lambda: call(max(deadline - perf_counter(), 0.001)))
+            return await retrying(once)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
 

@@ -1,0 +1,25 @@
+r"""An agency's side: its gallery, its own decision, exact matching inside its own walls.
+
+An adapter believes nobody. It checks the broker's and the force's signatures, the proof that the
+request is on the broker's log, and the agreements, by itself; only then does it open the probe, and
+whatever it answers is on its own log first. Records leave it as opaque references and scores.
+
+Example::
+
+    probegate adapter import --kind custody --templates faces.npz --records records.csv \
+        --model example-model-1 --out gallery
+    probegate adapter check --gallery gallery
+    probegate adapter serve --config adapter.toml
+
+======================  ===========================================================================
+``agency``              what a kind of agency is: record model, eligibility and order rules
+``registry``            the kinds: ``custody``, ``pnd``, ``passport``, ``asylum``, ``nhs``, ``dwp``
+``galleries``           import, storage, exact matching
+``checks``              the gate: every rule a request must pass, numbered
+``command``             one request from its papers to the signed report
+``references``          opaque references, new for every search
+``state``, ``tables``   what is remembered, in one database with the logs
+``operators``           what the agency's own people do, logged before it is done
+``serve``, ``servicer``, ``wire``, ``settings``   the process around it
+======================  ===========================================================================
+"""

@@ -1,0 +1,196 @@
+"""What every kind of agency has in common: a record model, eligibility and order rules, defaults.
+
+Two sorts of rule, both an agency's own and both beyond any agreement (promise 3):
+
+* an ``EligibilityRule`` bars one *record* from being searched (a deletion request, a protected
+  flag); barred records are masked out before ranking and do not count in the number searched;
+* an ``OrderRule`` bars a whole *order* at this kind of agency (no Caldicott decision on it, an
+  unknown face at DWP); it fails like a clause of an agreement and is named in the signed denial.
+
+Each rule carries the law or guidance it stands on, so that a denial can be explained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from trust.messages import SearchOrder
+
+_ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+ADULT_YEARS: Final = 18
+"""Age of majority, years."""
+
+
+def _iso_date(value: object) -> object:
+    """Accept a full ISO 8601 calendar date and nothing that merely resembles one."""
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    if value in {"", None}:
+        raise PydanticCustomError("iso_date_missing", "missing")
+    raise PydanticCustomError("iso_date", "not an ISO 8601 date (YYYY-MM-DD)")
+
+
+def _blank_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+def _flag(value: object) -> object:
+    """Accept the ways a spreadsheet writes a yes or a no; anything else is an error."""
+    if isinstance(value, bool):
+        return value
+    words = {
+        "": False,
+        "no": False,
+        "false": False,
+        "0": False,
+        "yes": True,
+        "true": True,
+        "1": True,
+    }
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise PydanticCustomError("flag", "neither yes nor no")
+
+
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+OptionalIsoDate = Annotated[
+    date | None, BeforeValidator(lambda value: None if value in {"", None} else _iso_date(value))
+]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+RecordId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
+Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+OptionalText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
+
+
+class Record(BaseModel):
+    """What one agency holds beside one template; ``record_id`` is opaque and never leaves it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record_id: RecordId
+    captured_on: IsoDate
+
+    def incoherence(self, today: date) -> str | None:
+        """Return why the record contradicts itself, or None; such a row is not enrolled."""
+        return "captured_on: in the future" if self.captured_on > today else None
+
+
+class PersonRecord(Record):
+    """A record of a person whose date of birth the agency cannot do without."""
+
+    date_of_birth: IsoDate
+
+    def incoherence(self, today: date) -> str | None:
+        """A face is not captured before its owner is born: one of the two dates is wrong."""
+        if self.captured_on < self.date_of_birth:
+            return "captured_on: before date_of_birth"
+        return super().incoherence(today)
+
+    @property
+    def was_minor(self) -> bool:
+        """Whether the person was under 18 when captured."""
+        return age_on(self.date_of_birth, self.captured_on) < ADULT_YEARS
+
+
+def age_on(born: date, day: date) -> int:
+    """Return the age in whole years on ``day``."""
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+
+
+@dataclass(frozen=True, slots=True)
+class EligibilityRule:
+    """Bars records.
+
+    Attributes:
+        name: stable identifier, such as ``custody.deletion-requested``.
+        citation: what it stands on.
+        bars: whether the record is barred on the given day.
+        switch: the operator's switch that turns it on; empty if it always applies. A switched rule
+            that is off still counts the records it would bar.
+    """
+
+    name: str
+    citation: str
+    bars: Callable[[Any, date], bool]
+    switch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerDecision:
+    """A decision the agency's own people recorded on one request, before it came.
+
+    Attributes:
+        authority: what sort it is, such as ``caldicott`` or ``data_controller``.
+        reference: the agency's reference of it.
+    """
+
+    authority: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRule:
+    """Bars orders; ``permits`` sees the order and the owner's decision on it, if any."""
+
+    name: str
+    citation: str
+    permits: Callable[[SearchOrder, OwnerDecision | None], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a kind of agency insists on whatever an agreement allows; the stricter value stands.
+
+    Attributes:
+        max_candidates: the most candidates.
+        hit_no_hit: whether only "something is held" may be said.
+        release_by_human: whether a person at the agency must release the answer.
+        owner_reviewers: how many of the owner's people review before disclosure.
+    """
+
+    max_candidates: int = 100
+    hit_no_hit: bool = False
+    release_by_human: bool = False
+    owner_reviewers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyKind:
+    """One kind of agency: everything about it that is not common to all.
+
+    Attributes:
+        name: the word for it in settings and manifests.
+        title: its name for people.
+        record: the record model; its fields are the import's columns.
+        eligibility: rules on records.
+        orders: rules on orders.
+        disclosure_fields: the fields that may ever be disclosed about a record.
+        defaults: what it insists on.
+        authorities: the owner's decisions that its people can record.
+    """
+
+    name: str
+    title: str
+    record: type[Record]
+    eligibility: tuple[EligibilityRule, ...] = ()
+    orders: tuple[OrderRule, ...] = ()
+    disclosure_fields: tuple[str, ...] = ()
+    defaults: Defaults = Defaults()
+    authorities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def failed_rules(self, order: SearchOrder, decision: OwnerDecision | None) -> tuple[str, ...]:
+        """Return the names of the order rules that bar ``order``, all of them."""
+        return tuple(rule.name for rule in self.orders if not rule.permits(order, decision))

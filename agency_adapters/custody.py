@@ -1,0 +1,101 @@
+"""Custody images: one gallery per force, governed by PACE 1984 s.64A and the Custody Images Review.
+
+What bars a record:
+
+1. A deletion request bars it at once, while it is decided.
+2. The 2017 Custody Images Review gives people who were not convicted, and above all those under 18
+   when captured, deletion *on request* with a presumption in their favour; it deletes nothing by
+   itself. An unconvicted minor is therefore counted in the statistics, and
+   ``bar_unconvicted_minors`` takes such records out of the search where the force's own policy
+   goes further, as RMC and FJ v MPS [2012] EWHC 1681 (Admin) gives it reason to.
+3. A review date that has passed means that a review is owed, not that the image is unlawful to hold
+   until it is done. It is counted as overdue, and ``bar_overdue_reviews`` takes it out.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Final
+
+from agency_adapters.agency import (
+    AgencyKind,
+    EligibilityRule,
+    OptionalIsoDate,
+    PersonRecord,
+)
+
+
+class Disposal(StrEnum):
+    """How the matter the person was detained for ended."""
+
+    CONVICTED = "convicted"
+    ACQUITTED = "acquitted"
+    NO_FURTHER_ACTION = "no_further_action"
+    PENDING = "pending"
+
+
+class ImageSource(StrEnum):
+    """What took the image."""
+
+    CUSTODY_PHOTO = "custody_photo"
+    MOBILE = "mobile"
+    OTHER = "other"
+
+
+class Deletion(StrEnum):
+    """Whether the person has asked for deletion."""
+
+    NONE = ""
+    REQUESTED = "requested"
+
+
+class CustodyRecord(PersonRecord):
+    """One custody image."""
+
+    disposal: Disposal
+    image_source: ImageSource
+    review_due: OptionalIsoDate = None
+    deletion: Deletion = Deletion.NONE
+
+
+_UNCONVICTED: Final = frozenset({Disposal.ACQUITTED, Disposal.NO_FURTHER_ACTION})
+
+
+def _deletion_requested(record: CustodyRecord, _today: date) -> bool:
+    return record.deletion is Deletion.REQUESTED
+
+
+def _unconvicted_minor(record: CustodyRecord, _today: date) -> bool:
+    return record.disposal in _UNCONVICTED and record.was_minor
+
+
+def _review_overdue(record: CustodyRecord, today: date) -> bool:
+    return record.review_due is not None and record.review_due < today
+
+
+CUSTODY: Final = AgencyKind(
+    name="custody",
+    title="Custody images",
+    record=CustodyRecord,
+    eligibility=(
+        EligibilityRule(
+            "custody.deletion-requested",
+            "Custody Images Review 2017; DPA 2018 s.47",
+            _deletion_requested,
+        ),
+        EligibilityRule(
+            "custody.unconvicted-minor",
+            "Custody Images Review 2017; RMC and FJ v MPS [2012] EWHC 1681 (Admin)",
+            _unconvicted_minor,
+            switch="bar_unconvicted_minors",
+        ),
+        EligibilityRule(
+            "custody.review-overdue",
+            "Custody Images Review 2017; DPA 2018 s.39(2)",
+            _review_overdue,
+            switch="bar_overdue_reviews",
+        ),
+    ),
+    disclosure_fields=("captured_on", "date_of_birth", "disposal", "image_source"),
+)

@@ -1,0 +1,186 @@
+"""Reading what an agency exported: an array of templates and a table of records.
+
+A file that as a whole makes no sense (no such column, not an array, not text) is
+``IMPORT_INVALID``. A row that makes no sense is that row's fault and is reported by number.
+No reason repeats a value: only a field's name and what was expected of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from agency_adapters.agency import Record
+from trust.errors import ProbegateError, Reason
+from trust.messages import MAX_DIMS
+
+ARRAY_KEY: Final = "templates"
+_MATRIX: Final = 2
+_MAX_FIELD_CHARS: Final = 4096
+"""Longest field of a CSV file, characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """One row of the records file, good or bad.
+
+    Attributes:
+        record_id: its id where it could be read, otherwise empty.
+        fields: the record as JSON if it is good, otherwise empty.
+        reasons: what is wrong with it.
+    """
+
+    record_id: str
+    fields: str
+    reasons: tuple[str, ...]
+
+
+def read_templates(path: Path) -> npt.NDArray[Any]:
+    """Open ``.npy`` (memory-mapped) or ``.npz`` (key ``templates`` or its only array).
+
+    Returns:
+        Floating-point numbers, shape ``(n, dims)``.
+
+    Raises:
+        ProbegateError: ``FILE_MISSING`` or ``IMPORT_INVALID``.
+    """
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                keys = loaded.files
+                key = ARRAY_KEY if ARRAY_KEY in keys else keys[0] if len(keys) == 1 else None
+                if key is None:
+                    raise _invalid(f"{path.name} has no array named {ARRAY_KEY}")
+                loaded = loaded[key]
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+            raise _missing(path, error) from None
+        raise _invalid(f"{path.name} is not a .npy or .npz file") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError):
+        raise _invalid(f"{path.name} is not a .npy or .npz file of numbers") from None
+    array: npt.NDArray[Any] = loaded
+    if array.ndim != _MATRIX or not 1 <= array.shape[1] <= MAX_DIMS:
+        raise _invalid(f"{path.name} is not one template a row, of 1 to {MAX_DIMS} dimensions")
+    if array.dtype.kind != "f":
+        raise _invalid(f"{path.name} does not hold floating-point numbers")
+    return array
+
+
+def read_records(path: Path, record: type[Record], today: date) -> Iterator[ReadRow]:
+    """Read a CSV file (with or without BOM, columns in any order) or JSON Lines.
+
+    Args:
+        path: the file; ``.jsonl`` and ``.ndjson`` are JSON Lines, anything else is CSV.
+        record: the agency's record model, whose fields are the columns.
+        today: no record is from after this day.
+
+    Raises:
+        ProbegateError: ``FILE_MISSING`` or ``IMPORT_INVALID``.
+    """
+    rows = _json_lines if path.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows
+    try:
+        for values in rows(path, record):
+            if isinstance(values, str):
+                yield ReadRow("", "", (values,))
+            else:
+                yield _checked(values, record, today)
+    except UnicodeDecodeError:
+        raise _invalid(f"{path.name} is not UTF-8 text") from None
+    except OSError as error:
+        raise _missing(path, error) from None
+
+
+def _csv_rows(path: Path, record: type[Record]) -> Iterator[Mapping[str, Any] | str]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            _require_columns(path, header, record)
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    yield "row: another number of columns than the header"
+                elif any(len(value) > _MAX_FIELD_CHARS for value in row):
+                    yield "row: a field is too long"
+                else:
+                    yield dict(zip(header, (value.strip() for value in row), strict=True))
+        except csv.Error:
+            raise _invalid(f"{path.name}, line {reader.line_num}, is not CSV") from None
+
+
+def _require_columns(path: Path, header: list[str], record: type[Record]) -> None:
+    known = record.model_fields
+    unknown = [name or "(empty)" for name in header if name not in known]
+    missing = [n for n, field in known.items() if field.is_required() and n not in header]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    for problem, names in (("unknown", unknown), ("missing", missing), ("repeated", repeated)):
+        if names:
+            columns = ", ".join(names)
+            raise _invalid(
+                f"{path.name}: {problem} column: {columns}; known are {', '.join(known)}"
+            )
+
+
+def _json_lines(path: Path, _record: type[Record]) -> Iterator[Mapping[str, Any] | str]:
+    with path.open(encoding="utf-8-sig") as stream:
+        for line in stream:
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line)
+            except (ValueError, RecursionError):
+                values = None
+            yield values if isinstance(values, dict) else "row: not a JSON object"
+
+
+def _checked(values: Mapping[str, Any], record: type[Record], today: date) -> ReadRow:
+    given = values.get("record_id")
+    record_id = given if isinstance(given, str) and len(given) <= _MAX_ID_CHARS else ""
+    try:
+        made = record.model_validate(values)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        return ReadRow(record_id, "", tuple(_reason(fault) for fault in faults))
+    contradiction = made.incoherence(today)
+    if contradiction:
+        return ReadRow(record_id, "", (contradiction,))
+    return ReadRow(record_id, made.model_dump_json(), ())
+
+
+_MAX_ID_CHARS: Final = 64
+
+
+def _reason(fault: Any) -> str:
+    """Say what is wrong with one field, without its value."""
+    name = ".".join(str(part) for part in fault["loc"])
+    match fault["type"]:
+        case "missing":
+            return f"{name}: missing"
+        case "enum":
+            return f"{name}: unknown code, expected {fault['ctx']['expected']}"
+        case "string_pattern_mismatch" | "string_too_long" | "string_type":
+            return f"{name}: not in the expected form"
+        case "extra_forbidden":
+            return f"{name[:_MAX_ID_CHARS]}: unknown field"
+        case _:
+            return f"{name}: {fault['msg']}"
+
+
+def _missing(path: Path, error: OSError) -> ProbegateError:
+    return ProbegateError(Reason.FILE_MISSING, f"{path}: {error.strerror}", file=path.name)
+
+
+def _invalid(why: str) -> ProbegateError:
+    return ProbegateError(Reason.IMPORT_INVALID, why)

@@ -1,0 +1,97 @@
+"""Passport images (HM Passport Office): holders' current and historic images.
+
+No statute names this search; guidance asks for serious crime, national security or a life at risk,
+the force's own galleries first, and two of the owner's reviewers before anything is released.
+Children's passports are never searched, nor are those issued in error. A lost or stolen passport is
+still its holder's image and is searched; its state is disclosed with it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import StringConstraints
+
+from agency_adapters.agency import (
+    ADULT_YEARS,
+    AgencyKind,
+    Defaults,
+    EligibilityRule,
+    OptionalIsoDate,
+    OrderRule,
+    OwnerDecision,
+    PersonRecord,
+    age_on,
+)
+from trust.messages import SearchOrder
+
+
+class PassportState(StrEnum):
+    """How the passport stands."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+    LOST = "lost"
+    STOLEN = "stolen"
+    CANCELLED = "cancelled"
+    ISSUED_IN_ERROR = "issued_in_error"
+
+
+class ImageAge(StrEnum):
+    """Whether the image is the one in the newest passport."""
+
+    CURRENT = "current"
+    HISTORIC = "historic"
+
+
+class PassportRecord(PersonRecord):
+    """One image of one passport."""
+
+    passport_number: Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{6,12}$")]
+    state: PassportState
+    image: ImageAge
+    issued_on: OptionalIsoDate = None
+
+    def incoherence(self, today: date) -> str | None:
+        """A passport is issued with an image, not before it exists."""
+        if self.issued_on is not None and self.issued_on < self.captured_on:
+            return "issued_on: before captured_on"
+        return super().incoherence(today)
+
+
+_OWN_GALLERIES_FIRST: Final = frozenset({"own_custody", "pnd"})
+
+
+def _child(record: PassportRecord, today: date) -> bool:
+    return age_on(record.date_of_birth, today) < ADULT_YEARS
+
+
+def _issued_in_error(record: PassportRecord, _today: date) -> bool:
+    return record.state is PassportState.ISSUED_IN_ERROR
+
+
+def _own_galleries_tried(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
+    why = order.justification
+    return why.urgent or bool(_OWN_GALLERIES_FIRST & set(why.tried_first))
+
+
+PASSPORT: Final = AgencyKind(
+    name="passport",
+    title="HM Passport Office",
+    record=PassportRecord,
+    eligibility=(
+        EligibilityRule("passport.child", "DPA 2018 s.35(5), strict necessity", _child),
+        EligibilityRule("passport.issued-in-error", "DPA 2018 s.38(1)", _issued_in_error),
+    ),
+    orders=(
+        OrderRule(
+            "passport.own-galleries-first",
+            "HM Passport Office staff guidance, September 2025",
+            _own_galleries_tried,
+        ),
+    ),
+    disclosure_fields=("passport_number", "state", "image", "date_of_birth", "issued_on"),
+    defaults=Defaults(max_candidates=20, owner_reviewers=2),
+)

@@ -1,0 +1,88 @@
+"""Police National Database images: contributed by forces, each still its contributor's to release.
+
+What bars a record: a contributor's withdrawal, handling conditions that keep it from being searched
+by others, being a victim's or a witness's, and the end of its retention under the Police
+Information and Records Management Code 2023.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import StringConstraints
+
+from agency_adapters.agency import (
+    AgencyKind,
+    Defaults,
+    EligibilityRule,
+    Flag,
+    IsoDate,
+    OptionalIsoDate,
+    Record,
+)
+
+
+class Handling(StrEnum):
+    """The contributor's handling condition."""
+
+    OPEN = "open"
+    ASK_CONTRIBUTOR = "ask_contributor"
+    CONTRIBUTOR_ONLY = "contributor_only"
+
+
+class PndImageSource(StrEnum):
+    """Where the contributor's image came from."""
+
+    CUSTODY = "custody"
+    INTELLIGENCE = "intelligence"
+    VICTIM_OR_WITNESS = "victim_or_witness"
+    MISSING_PERSON = "missing_person"
+
+
+class PndRecord(Record):
+    """One contributed image; the date of birth is often not known."""
+
+    contributor: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    contributor_reference: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9./-]{1,64}$")]
+    handling: Handling
+    image_source: PndImageSource
+    date_of_birth: OptionalIsoDate = None
+    retain_until: IsoDate
+    withdrawn: Flag = False
+
+
+def _withdrawn(record: PndRecord, _today: date) -> bool:
+    return record.withdrawn
+
+
+def _contributor_only(record: PndRecord, _today: date) -> bool:
+    return record.handling is Handling.CONTRIBUTOR_ONLY
+
+
+def _victim_or_witness(record: PndRecord, _today: date) -> bool:
+    return record.image_source is PndImageSource.VICTIM_OR_WITNESS
+
+
+def _retention_ended(record: PndRecord, today: date) -> bool:
+    return record.retain_until < today
+
+
+PND: Final = AgencyKind(
+    name="pnd",
+    title="Police National Database",
+    record=PndRecord,
+    eligibility=(
+        EligibilityRule("pnd.withdrawn", "PND Code of Practice 2010", _withdrawn),
+        EligibilityRule("pnd.contributor-only", "PND Code of Practice 2010", _contributor_only),
+        EligibilityRule("pnd.victim-or-witness", "DPA 2018 s.38(3)", _victim_or_witness),
+        EligibilityRule(
+            "pnd.retention-ended",
+            "Police Information and Records Management Code 2023; DPA 2018 s.39",
+            _retention_ended,
+        ),
+    ),
+    disclosure_fields=("captured_on", "contributor", "contributor_reference", "handling"),
+    defaults=Defaults(max_candidates=50),
+)

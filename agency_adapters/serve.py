@@ -1,0 +1,260 @@
+"""The adapter assembled: what it opens at start, keeps fresh while it runs, and closes at the end.
+
+1. Nothing is served before the directory, the bundle, the gallery, the logs and the database are
+   open and agree.
+2. A new directory, bundle or gallery is on the admin log before a request sees it decide anything.
+3. One that cannot be trusted is refused whole; the one in use stays, until it expires by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from agency_adapters import wire
+from agency_adapters.command import MatchCommand, Witnesses
+from agency_adapters.galleries.store import Gallery, read_manifest
+from agency_adapters.operators import AdminDesk
+from agency_adapters.references import References
+from agency_adapters.registry import kind_named
+from agency_adapters.servicer import MatchServicer, ReleaseServicer
+from agency_adapters.settings import AdapterSettings
+from agency_adapters.state import AdapterState
+from agency_adapters.tables import open_engine
+from audit import wire as audit_wire
+from audit.organisation import Logs, open_logs
+from audit.servicer import AuditServicer
+from policy.store import BundleStore
+from trust import files, telemetry
+from trust.ceremony import MemberFolder
+from trust.clock import Clock, utc_now
+from trust.directory import Role
+from trust.directory_store import DirectoryStore
+from trust.errors import ProbegateError, Reason
+from trust.mtls import server_credentials
+from trust.rpc import Surroundings
+from trust.server import RunningServer, ServerLimits, serve, until_stopped
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Holds the generation of the gallery in use; searches under way keep the one they took."""
+
+    gallery: Gallery
+
+
+@dataclass(slots=True)
+class Adapter:
+    """Everything one adapter process holds open."""
+
+    settings: AdapterSettings
+    state: AdapterState
+    directories: DirectoryStore
+    policies: BundleStore
+    shelf: Shelf
+    logs: Logs
+    command: MatchCommand
+    clock: Clock
+
+    @classmethod
+    async def open(cls, settings: AdapterSettings, clock: Clock = utc_now) -> Adapter:
+        """Open everything (1).
+
+        Raises:
+            ProbegateError: whatever cannot be trusted or reached.
+        """
+        now = clock()
+        kind = kind_named(settings.kind)
+        folder = MemberFolder(settings.member_folder)
+        directories = DirectoryStore(
+            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
+        )
+        directory = directories.load(now)
+        directory.member(settings.id, Role.AGENCY)
+        policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
+        policies.load(directory, now)
+        shelf = Shelf(await asyncio.to_thread(_opened_gallery, settings, kind.name, clock))
+        state = AdapterState(open_engine(settings.state_dir))
+        references = References.open(settings.state_dir)
+        logs = open_logs(
+            state.engine,
+            member_id=settings.id,
+            member_folder=folder,
+            directory=directory,
+            logs_dir=settings.logs_dir,
+            at=now,
+        )
+        command = MatchCommand(
+            settings=settings,
+            directory=lambda: directories.current,
+            policy=lambda: policies.current,
+            gallery=lambda: shelf.gallery,
+            state=state,
+            witnesses=Witnesses(state),
+            log=logs.search,
+            signer=folder.signer(),
+            openers=folder.openers(),
+            references=references,
+            clock=clock,
+        )
+        adapter = cls(settings, state, directories, policies, shelf, logs, command, clock)
+        await adapter.record_all()
+        adapter.observe()
+        telemetry.log("adapter open", generation=shelf.gallery.manifest.generation)
+        return adapter
+
+    async def record_all(self) -> None:
+        """Put what decides from the start on the admin log (2)."""
+        await self._record_directory()
+        await self._record_bundle()
+        await self._record_gallery(self.shelf.gallery)
+
+    async def keep_fresh(self) -> None:
+        """Take up new directories, bundles and galleries as they appear (2) (3)."""
+        while True:
+            await asyncio.sleep(self.settings.reload_interval_s)
+            for step in (self.refresh_directory, self.refresh_bundle, self.refresh_gallery):
+                try:
+                    await step()
+                except ProbegateError as error:
+                    telemetry.log("not taken up", reason=error.reason.name)
+
+    async def refresh_directory(self) -> None:
+        """Look once for a new directory."""
+        before = self.directories.current.version
+        if self.directories.reload_if_changed(self.clock()).version != before:
+            await self._record_directory()
+
+    async def refresh_bundle(self) -> None:
+        """Look once for a new bundle."""
+        before = self.policies.current.bundle.sha256
+        self.policies.reload_if_changed(self.directories.current, self.clock())
+        if self.policies.current.bundle.sha256 != before:
+            await self._record_bundle()
+
+    async def refresh_gallery(self) -> None:
+        """Look once for a new generation; searches under way keep the one they began with."""
+        if read_manifest(self.settings.gallery).sha256 == self.shelf.gallery.manifest.sha256:
+            return
+        newer = await asyncio.to_thread(
+            _opened_gallery, self.settings, self.shelf.gallery.kind.name, self.clock
+        )
+        await self._record_gallery(newer)
+        self.shelf.gallery = newer
+
+    async def _record_directory(self) -> None:
+        directory = self.directories.current
+        await self.logs.record(
+            "directory.activated",
+            self.clock(),
+            version=directory.version,
+            sha256=directory.sha256.hex(),
+        )
+
+    async def _record_bundle(self) -> None:
+        bundle = self.policies.current.bundle
+        await self.logs.record(
+            "bundle.activated",
+            self.clock(),
+            set=bundle.set_id,
+            version=bundle.version,
+            sha256=bundle.sha256.hex(),
+        )
+
+    async def _record_gallery(self, gallery: Gallery) -> None:
+        manifest = gallery.manifest
+        await self.logs.record(
+            "gallery.activated",
+            self.clock(),
+            generation=manifest.generation,
+            sha256=manifest.sha256,
+            switches=sorted(self.settings.switches()),
+        )
+
+    def observe(self) -> None:
+        """Offer the gauges; they cost nothing when telemetry is off."""
+        meter = telemetry.meter()
+
+        def queued(_: CallbackOptions) -> Iterable[Observation]:
+            return [
+                Observation(log.pending(), {"log": n}) for n, log in self.logs.by_name().items()
+            ]
+
+        def records(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(self.shelf.gallery.manifest.count)]
+
+        def generation(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(self.shelf.gallery.manifest.generation)]
+
+        meter.create_observable_gauge("probegate.log.queued", [queued])
+        meter.create_observable_gauge("probegate.gallery.records", [records])
+        meter.create_observable_gauge("probegate.gallery.generation", [generation])
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add every servicer to a server."""
+        around = Surroundings(lambda: self.directories.current, self.settings.max_deadline_s)
+        wire.register_match(MatchServicer(around, command=self.command), server)
+        wire.register_release(ReleaseServicer(around), server)
+        audit = AuditServicer(around, owner=self.settings.id, logs=self.logs.by_name())
+        audit_wire.register_audit(audit, server)
+
+    async def listen(self) -> RunningServer:
+        """Start serving.
+
+        Raises:
+            ProbegateError: ``PORT_IN_USE`` and whatever is wrong with the certificate.
+        """
+        folder = MemberFolder(self.settings.member_folder)
+        return await serve(
+            listen=self.settings.listen,
+            credentials=server_credentials(
+                folder.tls_cert, folder.tls_key, lambda: self.directories.current
+            ),
+            register=self.register,
+            services=(*wire.SERVICES, audit_wire.SERVICE),
+            limits=ServerLimits(
+                self.settings.max_message_bytes, self.settings.max_concurrent_calls
+            ),
+        )
+
+    async def close(self) -> None:
+        """Let the logs flush, then close the database and the gallery."""
+        await self.logs.close()
+        self.state.engine.dispose()
+        self.shelf.gallery.close()
+
+
+def _opened_gallery(settings: AdapterSettings, kind: str, clock: Clock) -> Gallery:
+    """Open the newest generation and work out who is eligible, before any request waits for it."""
+    gallery = Gallery.open(settings.gallery)
+    if gallery.manifest.kind != kind:
+        gallery.close()
+        raise ProbegateError(Reason.CONFIG_INVALID, "the gallery is of another kind", field="kind")
+    gallery.eligibility(clock().date(), settings.switches())
+    return gallery
+
+
+async def run(settings: AdapterSettings) -> None:
+    """Run one adapter until it is told to stop."""
+    adapter = await Adapter.open(settings)
+    try:
+        server = await adapter.listen()
+        if settings.port_file is not None:
+            files.write_atomic(settings.port_file, f"{server.port}\n".encode())
+        desk = AdminDesk(adapter.state, adapter.logs.admin)
+        chores = [
+            asyncio.create_task(adapter.keep_fresh()),
+            asyncio.create_task(desk.serve(settings.admin_poll_s)),
+        ]
+        try:
+            await until_stopped(server)
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+    finally:
+        await adapter.close()

@@ -1,0 +1,49 @@
+"""The adapter's gRPC services: each method reads the wire, runs a command, writes the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agency_adapters import wire
+from agency_adapters.command import MatchCommand
+from trust.directory import Role
+from trust.errors import ProbegateError, Reason
+from trust.rpc import Call, Servicer, Surroundings, unary
+
+
+class MatchServicer(Servicer, wire.MatchServicerBase):
+    """Matching, for the broker alone."""
+
+    def __init__(self, surroundings: Surroundings, *, command: MatchCommand) -> None:
+        super().__init__(surroundings)
+        self._command = command
+
+    @unary(Role.BROKER)
+    async def Describe(  # noqa: N802 - gRPC's name
+        self, request: wire.DescribeRequest, call: Call
+    ) -> wire.DescribeResponse:
+        """State what can be matched here."""
+        del request
+        return wire.describe_response(*self._command.describe(call.peer.member))
+
+    @unary(Role.BROKER)
+    async def Match(  # noqa: N802
+        self, request: wire.MatchRequest, call: Call
+    ) -> wire.MatchResponse:
+        """Match one sealed probe under one grant."""
+        answer = await self._command.execute(wire.match_params(request), call.peer.member)
+        return wire.match_response(answer)
+
+
+class ReleaseServicer(Servicer, wire.ReleaseServicerBase):
+    """Declared on the wire; disclosure comes with a later version."""
+
+    @unary(Role.BROKER, Role.FORCE)
+    async def RequestRelease(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.BROKER, Role.FORCE)
+    async def GetRelease(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)

@@ -1,0 +1,66 @@
+"""Every setting and limit of an adapter, in one type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Switch = Literal["bar_unconvicted_minors", "bar_overdue_reviews"]
+"""An operator's switch that turns on an eligibility rule."""
+
+
+class AdapterSettings(BaseSettings):
+    """Settings of one adapter; each may come from ``PROBEGATE_ADAPTER_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="PROBEGATE_ADAPTER_", frozen=True, extra="forbid")
+
+    id: str
+    """The agency's member id in the directory."""
+    kind: str
+    """What kind of agency it is (``agency_adapters.registry``)."""
+    member_folder: Path
+    """Folder with this member's keys and certificate (``trust.ceremony.MemberFolder``)."""
+    directory: Path
+    """The signed directory."""
+    scheme_key: Path
+    """The scheme authority's pinned public key."""
+    bundle: Path
+    """The signed agreement bundle."""
+    gallery: Path
+    """The gallery's folder, made by ``probegate adapter import``."""
+    state_dir: Path
+    """Where the adapter keeps its database, reference key and version floors."""
+    logs_dir: Path
+    """Where the search and admin logs are published, one folder each."""
+    listen: str = "127.0.0.1:0"
+    """Address to serve on, host:port; port 0 lets the system choose."""
+    port_file: Path | None = None
+    """Where to write the port that was chosen, once the adapter serves."""
+
+    bar_unconvicted_minors: bool = False
+    """Custody: whether images of unconvicted people under 18 at capture are left out."""
+    bar_overdue_reviews: bool = False
+    """Custody: whether images whose review is overdue are left out."""
+
+    clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
+    """How far ahead of ours another organisation's clock may be, seconds."""
+    max_deadline_s: Annotated[float, Field(gt=0, le=600)] = 60.0
+    """Longest deadline a caller may set, seconds."""
+    max_message_bytes: Annotated[int, Field(ge=65_536, le=16 * 2**20)] = 2**20
+    """Largest message taken from anybody, bytes."""
+    max_concurrent_calls: Annotated[int, Field(gt=0)] = 512
+    """Most calls under way at once."""
+    max_concurrent_matches: Annotated[int, Field(gt=0)] = 2
+    """Most gallery scans at once; more would only share the same memory bandwidth."""
+    reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
+    """How often directory, bundle and gallery are looked at for a change, seconds."""
+    admin_poll_s: Annotated[float, Field(gt=0)] = 0.25
+    """How often operators' requests are taken from the database, seconds."""
+
+    def switches(self) -> frozenset[str]:
+        """Return the eligibility switches that are on."""
+        names: tuple[Switch, ...] = ("bar_unconvicted_minors", "bar_overdue_reviews")
+        return frozenset(name for name in names if getattr(self, name))

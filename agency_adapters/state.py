@@ -1,0 +1,166 @@
+"""What an adapter must remember: answers given, what references stand for, its owners' decisions.
+
+Reads raise ``STATE_UNAVAILABLE`` if the database cannot be read: without the memory of what was
+answered nothing may be answered. Writes run inside the log's transaction (``NewEntry.also``).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from agency_adapters.agency import OwnerDecision
+from agency_adapters.models import FoundRecord, StoredMatch
+from agency_adapters.tables import admin_requests, candidates, matches, owner_decisions
+from audit.leaves import JsonValue
+from audit.tables import is_disk_full
+from trust.errors import ProbegateError, Reason
+from trust.wire import envelope_from_bytes, envelope_to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterState:
+    """The adapter's tables in one database."""
+
+    engine: Engine
+
+    def answered(self, order_sha256: bytes) -> StoredMatch | None:
+        """Return the answer given to an order, if one was."""
+        query = select(matches).where(matches.c.order_sha256 == order_sha256)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return StoredMatch(
+            order_sha256=row.order_sha256,
+            grant_sha256=row.grant_sha256,
+            search_id=row.search_id,
+            report=envelope_from_bytes(row.report),
+            leaf_index=row.leaf_index,
+        )
+
+    def owner_decision(self, request_id: str) -> OwnerDecision | None:
+        """Return the owner's decision on a request, if one is recorded."""
+        query = select(owner_decisions).where(owner_decisions.c.request_id == request_id)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else OwnerDecision(row.authority, row.reference)
+
+    def resolve(
+        self, *, search_id: str | None = None, reference: str | None = None
+    ) -> tuple[tuple[str, FoundRecord], ...]:
+        """Return search id and record for a reference, or for every candidate of a search."""
+        query = select(candidates).order_by(candidates.c.search_id, candidates.c.rank)
+        if search_id is not None:
+            query = query.where(candidates.c.search_id == search_id)
+        if reference is not None:
+            query = query.where(candidates.c.reference == reference)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
+            for row in rows
+        )
+
+    def decided(self, request_id: str, decision: OwnerDecision, leaf_index: int) -> None:
+        """Keep an owner's decision that is on the admin log; a later one replaces it."""
+        row = {
+            "request_id": request_id,
+            "authority": decision.authority,
+            "reference": decision.reference,
+            "leaf_index": leaf_index,
+        }
+        with self._writing() as connection:
+            connection.execute(
+                delete(owner_decisions).where(owner_decisions.c.request_id == request_id)
+            )
+            connection.execute(insert(owner_decisions), row)
+
+    def ask(self, leaf: Mapping[str, JsonValue]) -> str:
+        """Leave an entry for the running adapter's admin log; return the request's id."""
+        request = str(uuid.uuid4())
+        with self._writing() as connection:
+            row = {"id": request, "leaf": json.dumps(leaf), "leaf_index": None}
+            connection.execute(insert(admin_requests), row)
+        return request
+
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """Return the id and JSON of every entry that is not on the log yet."""
+        query = select(admin_requests.c.id, admin_requests.c.leaf)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(admin_requests.c.leaf_index.is_(None)))
+            return tuple((row.id, row.leaf) for row in rows)
+
+    def index_of(self, request: str) -> int | None:
+        """Return the admin log's index of an entry asked for, once it is there."""
+        query = select(admin_requests.c.leaf_index).where(admin_requests.c.id == request)
+        with self._reading() as connection:
+            found: int | None = connection.execute(query).scalar_one_or_none()
+        return found
+
+    def withdraw(self, request: str) -> None:
+        """Take back an entry that nobody put on the log."""
+        with self._writing() as connection:
+            connection.execute(
+                delete(admin_requests).where(
+                    admin_requests.c.id == request, admin_requests.c.leaf_index.is_(None)
+                )
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            reason = Reason.DISK_FULL if is_disk_full(error) else Reason.STATE_UNAVAILABLE
+            raise ProbegateError(reason, type(error).__name__) from error
+
+
+def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[FoundRecord]) -> None:
+    """Write an answer and what its references stand for, within the log's transaction."""
+    connection.execute(
+        insert(matches),
+        {
+            "order_sha256": answer.order_sha256,
+            "grant_sha256": answer.grant_sha256,
+            "search_id": answer.search_id,
+            "report": envelope_to_bytes(answer.report),
+            "leaf_index": answer.leaf_index,
+        },
+    )
+    if found:
+        connection.execute(
+            insert(candidates),
+            [
+                {
+                    "reference": one.reference,
+                    "search_id": answer.search_id,
+                    "record_id": one.record_id,
+                    "rank": one.rank,
+                    "score": one.score,
+                }
+                for one in found
+            ],
+        )
+
+
+def request_logged(connection: Connection, request: str, leaf_index: int) -> None:
+    """Mark an operator's entry as logged, within the log's transaction."""
+    connection.execute(
+        update(admin_requests).where(admin_requests.c.id == request).values(leaf_index=leaf_index)
+    )

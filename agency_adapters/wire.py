@@ -1,0 +1,119 @@
+"""Between the adapter's models and the wire: the only module here that touches the stubs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from probegate.agency.v1 import (
+    match_service_pb2,
+    match_service_pb2_grpc,
+    release_service_pb2,
+    release_service_pb2_grpc,
+)
+
+from agency_adapters.models import Capabilities, Dossier, MatchAnswer, MatchParams
+from audit.witness import Acknowledged, ConsistencyProof
+from trust.dsse import Envelope
+from trust.errors import Reason
+from trust.messages import Encoding
+from trust.wire import envelope_from_wire, envelope_to_wire, parse, timestamp
+
+MatchServicerBase = match_service_pb2_grpc.MatchServiceServicer
+ReleaseServicerBase = release_service_pb2_grpc.ReleaseServiceServicer
+register_match = match_service_pb2_grpc.add_MatchServiceServicer_to_server
+register_release = release_service_pb2_grpc.add_ReleaseServiceServicer_to_server
+SERVICES: Final = (
+    match_service_pb2.DESCRIPTOR.services_by_name["MatchService"].full_name,
+    release_service_pb2.DESCRIPTOR.services_by_name["ReleaseService"].full_name,
+)
+
+DescribeRequest = match_service_pb2.DescribeRequest
+DescribeResponse = match_service_pb2.DescribeResponse
+MatchRequest = match_service_pb2.MatchRequest
+MatchResponse = match_service_pb2.MatchResponse
+
+
+def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
+    """Read a request to match; the dossier is parsed by the gate."""
+    return MatchParams(
+        dossier=request.dossier,
+        sealed_key_id=request.sealed_key_id,
+        sealed_probe=request.sealed_probe,
+        consistency=tuple(
+            ConsistencyProof(proof.old_size, proof.new_size, tuple(proof.hashes))
+            for proof in request.consistency
+        ),
+    )
+
+
+def decode_dossier(data: bytes) -> Dossier:
+    """Read a dossier.
+
+    Raises:
+        ProbegateError: ``GRANT_INVALID`` for bytes that do not parse or hold unknown fields.
+    """
+    message = parse(match_service_pb2.Dossier, data, Reason.GRANT_INVALID)
+    return Dossier(
+        order=envelope_from_wire(message.order),
+        grant=envelope_from_wire(message.grant),
+        leaf=message.leaf,
+        leaf_index=message.leaf_index,
+        inclusion=tuple(message.inclusion),
+        checkpoint=message.checkpoint,
+    )
+
+
+def encode_dossier(dossier: Dossier) -> bytes:
+    """Write a dossier, for tests and tools that stand in for a broker."""
+    return match_service_pb2.Dossier(
+        order=envelope_to_wire(dossier.order),
+        grant=envelope_to_wire(dossier.grant),
+        leaf=dossier.leaf,
+        leaf_index=dossier.leaf_index,
+        inclusion=dossier.inclusion,
+        checkpoint=dossier.checkpoint,
+    ).SerializeToString()
+
+
+def match_response(answer: MatchAnswer) -> match_service_pb2.MatchResponse:
+    """Write an answer."""
+    return match_service_pb2.MatchResponse(
+        report=envelope_to_wire(answer.report),
+        acknowledged=_acknowledged(answer.acknowledged),
+        agency_checkpoint=answer.agency_checkpoint,
+        agency_leaf_index=answer.agency_leaf_index,
+    )
+
+
+def encode_capabilities(stated: Capabilities, at: datetime) -> bytes:
+    """Encode what is signed of the capabilities."""
+    return match_service_pb2.Capabilities(
+        agency=stated.agency,
+        models=[
+            match_service_pb2.TemplateModel(
+                model=stated.model,
+                dims=stated.dims,
+                encodings=[encoding.value for encoding in Encoding],
+            )
+        ],
+        matcher=stated.matcher,
+        gallery_class=stated.gallery_class,
+        gallery_generation=stated.gallery_generation,
+        exact=True,
+        policy_sha256=stated.policy_sha256,
+        stated_at=timestamp(at),
+    ).SerializeToString(deterministic=True)
+
+
+def describe_response(
+    capabilities: Envelope, acknowledged: Acknowledged
+) -> match_service_pb2.DescribeResponse:
+    """Write the signed capabilities."""
+    return match_service_pb2.DescribeResponse(
+        capabilities=envelope_to_wire(capabilities), acknowledged=_acknowledged(acknowledged)
+    )
+
+
+def _acknowledged(known: Acknowledged) -> match_service_pb2.Acknowledged:
+    return match_service_pb2.Acknowledged(newest_size=known.newest_size, debts=known.debts)

@@ -1,0 +1,1 @@
+"""The broker beside a bare gRPC fan-out: what policy, proof and mTLS cost a search."""

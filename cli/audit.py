@@ -1,0 +1,140 @@
+"""``probegate audit``: verify and read a log's folder, offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from audit.leaves import JsonValue
+from audit.notes import VerifierKey
+from audit.reader import LogReader
+from audit.verify import VerifyReport, verify_folder
+from trust.errors import ProbegateError, Reason
+
+app = typer.Typer(name="audit", help="Verify and read audit logs, offline.", no_args_is_help=True)
+
+_WIDTH = 80
+
+Folder = Annotated[Path, typer.Argument(help="The log's folder (checkpoint, tile/…, vkey).")]
+Vkey = Annotated[
+    Path | None,
+    typer.Option(help="File with the log's public key, from the scheme's directory."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def verify(folder: Folder, vkey: Vkey = None, as_json: Json = False) -> None:  # noqa: FBT002 - an option's default
+    """Check every signature, tile and entry of a log against its signed checkpoint."""
+    try:
+        report = verify_folder(folder, _read_key(vkey))
+    except ProbegateError as error:
+        _fail(error)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        _print_report(report)
+    if not report.ok:
+        count = f"{report.problem_count} problems"
+        _fail(ProbegateError(Reason.LOG_CORRUPT, detail=count))
+
+
+@app.command()
+def show(
+    folder: Folder,
+    vkey: Vkey = None,
+    index: Annotated[int | None, typer.Option(help="Only this entry, in full.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only the newest N entries.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only entries of this type.")] = None,
+    as_json: Json = False,  # noqa: FBT002 - an option's default
+) -> None:
+    """Print entries of a log, one a line; reading does not verify."""
+    try:
+        reader = LogReader(folder, _read_key(vkey))
+        start, stop = 0, reader.size
+        if index is not None:
+            reader.leaf(index)  # NOT_FOUND rather than nothing
+            start, stop = index, index + 1
+        elif last is not None and kind is None:
+            start = max(0, stop - last)
+        facts = ((at, fact) for at, fact in reader.facts(start, stop))
+        chosen = [(at, fact) for at, fact in facts if kind is None or fact.get("type") == kind]
+    except ProbegateError as error:
+        _fail(error)
+    chosen = chosen[-last:] if last else chosen
+    if as_json:
+        for at, fact in chosen:
+            typer.echo(json.dumps({"index": at, "entry": fact}, ensure_ascii=False))
+    elif index is not None:
+        for at, fact in chosen:
+            typer.echo(f"entry {at} of {reader.size}")
+            typer.echo(json.dumps(fact, indent=2, ensure_ascii=False))
+    else:
+        _print_entries(chosen)
+
+
+def _print_report(report: VerifyReport) -> None:
+    console = _console()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    verdict = "[green]everything verifies[/]" if report.ok else "[red]DOES NOT VERIFY[/]"
+    rows = {
+        "log": report.origin,
+        "size": f"{report.size} entries",
+        "root": report.root,
+        "read": f"{report.entries} entries in {report.files} files",
+        "verdict": verdict,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    for problem in report.problems:
+        at = "" if problem.entry is None else f", entry {problem.entry}"
+        console.print(f"[red]wrong[/] {problem.file}{at}: {problem.what}", highlight=False)
+    if report.problem_count > len(report.problems):
+        console.print(f"… and {report.problem_count - len(report.problems)} more")
+    if not report.pinned:
+        console.print(
+            "[bold yellow]WARNING[/] The key came from the folder itself, so this shows only that "
+            "the folder is whole, not whose it is. Pin the key from the scheme's directory: "
+            "--vkey FILE."
+        )
+
+
+def _print_entries(chosen: list[tuple[int, dict[str, JsonValue]]]) -> None:
+    console = _console()
+    for at, fact in chosen:
+        rest = {key: value for key, value in fact.items() if key != "type"}
+        facts = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))
+        line = _plain(f"{at:>8}  {fact.get('type', '')!s:<20} {facts}")
+        console.print(line, no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Keep a log's text from reaching the terminal as commands."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def _read_key(path: Path | None) -> VerifierKey | None:
+    if path is None:
+        return None
+    try:
+        return VerifierKey.parse(path.read_text("utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        raise ProbegateError(Reason.FILE_MISSING, file=path.name) from None
+
+
+def _fail(error: ProbegateError) -> NoReturn:
+    typer.echo(error.line(), err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,204 @@
+"""``probegate keys``: the key ceremony, one command for each step.
+
+A whole scheme::
+
+    probegate keys scheme demo --name "Demo scheme" --trust-domain probegate.example
+    probegate keys member demo northshire --role force
+    probegate keys member demo broker --role broker --endpoint 127.0.0.1:7400
+    probegate keys member demo custody --role agency --endpoint 127.0.0.1:7401
+    probegate keys cert demo northshire
+    probegate keys directory demo
+    probegate keys show demo
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from trust import files
+from trust.algorithms import Algorithm
+from trust.ceremony import DIRECTORY_LIFETIME, MemberFolder, Scheme
+from trust.clock import utc_now
+from trust.directory import KeyUse, MemberKey, Role
+from trust.errors import ProbegateError
+from trust.pki import CERTIFICATE_LIFETIME
+from trust.tokens import MAX_TOKEN_AGE, Part
+
+
+class OneLineErrors(TyperGroup):
+    """Turns a catalogued error into one line on standard error and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ProbegateError as error:
+            typer.echo(error.line(), err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="keys",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    help="Make and publish keys, certificates and the directory.",
+)
+
+SchemeFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The scheme's folder.")]
+MemberId = Annotated[str, typer.Argument(metavar="ID", help="The member's directory id.")]
+
+
+@app.command()
+def scheme(
+    folder: SchemeFolder,
+    name: Annotated[str, typer.Option(help="The scheme's name.")],
+    trust_domain: Annotated[str, typer.Option(help="The SPIFFE trust domain, a DNS name.")],
+) -> None:
+    """Make a scheme: its signing key, its certificate authority and the pinned key file."""
+    made = Scheme.create(folder, name, trust_domain)
+    typer.echo(f"Made scheme {name!r}; give {made.pinned_path} to every member.")
+
+
+@app.command()
+def member(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    role: Annotated[Role, typer.Option(help="What the member is; decides which keys it has.")],
+    endpoint: Annotated[str | None, typer.Option(help="Where it listens, host:port.")] = None,
+    title: Annotated[str | None, typer.Option(help="Its name for people.")] = None,
+    suite: Annotated[
+        Algorithm, typer.Option(help="The sealing key's suite: X25519 or MLKEM768_X25519.")
+    ] = Algorithm.X25519,
+) -> None:
+    """Make a member's keys for its role, and its public card."""
+    made = Scheme.open(folder).add_member(
+        member_id, role, endpoint=endpoint, title=title, suite=suite
+    )
+    typer.echo(f"Made {len(made.member().keys)} keys in {made.keys}")
+
+
+@app.command()
+def cert(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1)] = (
+        CERTIFICATE_LIFETIME.days
+    ),
+    loopback: Annotated[
+        bool | None,
+        typer.Option(help="Also stand for localhost; by default where the member listens there."),
+    ] = None,
+) -> None:
+    """Issue a member's TLS certificate, replacing the one it has."""
+    made = Scheme.open(folder).issue_certificate(
+        member_id, lifetime=timedelta(days=days), loopback=loopback
+    )
+    typer.echo(f"Issued {made.tls_cert}")
+
+
+@app.command()
+def directory(
+    folder: SchemeFolder,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1)] = (
+        DIRECTORY_LIFETIME.days
+    ),
+) -> None:
+    """Collect the cards, raise the version, sign, and write the directory."""
+    opened = Scheme.open(folder)
+    published = opened.publish_directory(lifetime=timedelta(days=days))
+    typer.echo(f"Published version {published.version} as {opened.directory_path}")
+
+
+@app.command()
+def rotate(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    use: Annotated[KeyUse, typer.Argument(help="Which key: sign, seal or identity.")],
+) -> None:
+    """Give a member a new key; publish the directory afterwards."""
+    made = Scheme.open(folder).rotate_key(member_id, use)
+    typer.echo(f"New {use} key {made.kid}; now run `probegate keys directory {folder}`.")
+
+
+@app.command()
+def revoke(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    kid: Annotated[str, typer.Argument(metavar="KID", help="The key's id.")],
+) -> None:
+    """Mark a member's key as revoked from now on; publish the directory afterwards."""
+    Scheme.open(folder).revoke_key(member_id, kid)
+    typer.echo(f"Revoked {kid}; now run `probegate keys directory {folder}`.")
+
+
+@app.command()
+def token(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    officer: Annotated[str, typer.Option(help="The person's id at the force.")],
+    rank: Annotated[str, typer.Option(help="The person's rank code.")],
+    role: Annotated[str, typer.Option(help="The person's role code.")],
+    part: Annotated[Part, typer.Option(help="The part the person plays in the search.")],
+    unit: Annotated[str, typer.Option(help="The person's unit code.")] = "",
+    accreditation: Annotated[str | None, typer.Option(help="The accreditation's code.")] = None,
+    accreditation_expires: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day it is valid.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(help="How long it is valid.", min=1)] = int(
+        MAX_TOKEN_AGE.total_seconds()
+    ),
+) -> None:
+    """Print an officer token bound to the force's certificate, as its identity provider would."""
+    force = Scheme.open(folder).existing(member_id)
+    typer.echo(
+        force.issue_token(
+            officer=officer,
+            part=part,
+            rank=rank,
+            role=role,
+            now=utc_now(),
+            unit=unit,
+            accreditation=accreditation,
+            accreditation_expires=accreditation_expires and accreditation_expires.date(),
+            lifetime=timedelta(seconds=seconds),
+        )
+    )
+
+
+@app.command()
+def show(folder: SchemeFolder) -> None:
+    """Show the members, their keys and their certificates as the cards have them."""
+    opened = Scheme.open(folder)
+    now = utc_now()
+    table = Table(title=f"{opened.name} ({opened.trust_domain})")
+    for heading in ("Member", "What", "Where or key id", "State"):
+        table.add_column(heading, no_wrap=True)
+    for one in opened.members():
+        certificate = _certificate_state(opened.member_folder(one.id))
+        table.add_row(one.id, one.role.value, one.endpoint or "-", certificate)
+        for key in one.keys:
+            name = "" if key.name is None else f" {key.name.rpartition('/')[2]}"
+            table.add_row("", f"{key.use}{name}", key.kid, _key_state(key, now))
+        table.add_section()
+    Console().print(table)
+
+
+def _key_state(key: MemberKey, now: datetime) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    return f"until {key.not_after:%Y-%m-%d}" if key.valid_at(now) else "not valid"
+
+
+def _certificate_state(folder: MemberFolder) -> str:
+    if not folder.tls_cert.exists():
+        return "no certificate"
+    certificate = x509.load_pem_x509_certificate(files.read(folder.tls_cert))
+    return f"certificate until {certificate.not_valid_after_utc:%Y-%m-%d}"

@@ -1,0 +1,64 @@
+"""What every command shows: one line for an error, plain text for anything that came from afar."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unicodedata
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from trust.errors import ProbegateError
+
+PROGRAM: Final = "probegate"
+EXIT_REFUSED: Final = 1
+"""A catalogued error."""
+EXIT_USAGE: Final = 2
+"""The command was not understood."""
+EXIT_ALL_DENIED: Final = 3
+"""The search or preview worked, and every agency was denied."""
+EXIT_UNEXPECTED: Final = 70
+"""An error that is not in the catalogue (``EX_SOFTWARE`` of sysexits.h)."""
+EXIT_INTERRUPTED: Final = 130
+"""Stopped with Ctrl-C."""
+DEBUG_VARIABLE: Final = "PROBEGATE_DEBUG"
+"""Set to 1, an unexpected error shows its traceback."""
+
+
+def plain(text: str) -> str:
+    """Return text on one line without control characters, which could repaint a terminal."""
+    kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join(kept.split())
+
+
+def fail(line: str) -> None:
+    """Print one line on standard error."""
+    print(f"{PROGRAM}: {plain(line)}", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+
+def fail_with(error: ProbegateError) -> None:
+    """Print a catalogued error as one line: what is wrong and what to do."""
+    fail(error.line())
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get(DEBUG_VARIABLE) == "1"
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: no markup, no highlighting of numbers."""
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def text(content: str, style: str = "") -> Text:
+    """Return text from afar, made plain, in a style of ours."""
+    return Text(plain(content), style=style)

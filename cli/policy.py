@@ -1,0 +1,271 @@
+"""``probegate policy``: read, check, explain, test and sign data-sharing agreements.
+
+Could this officer search passports for this? ::
+
+    probegate policy explain --agreements policy/examples --facts request.yaml --agency passport
+
+A bundle, signed by both parties::
+
+    probegate policy bundle agreements --out draft.json --version 7 --signer demo/members/custody
+    probegate policy countersign draft.json --out bundle.json --signer demo/members/northshire
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.keys import OneLineErrors
+from policy import cases, explain, lint, schema
+from policy.agreements import AgreementFile, read_folder
+from policy.bundle import (
+    build_bundle,
+    countersign,
+    load_bundle,
+    open_bundle,
+    unsigned_bundle_for_dry_run,
+)
+from policy.clauses import Verdict
+from policy.decision import CompiledPolicy, Decision, compile_bundle
+from policy.facts import Facts
+from policy.yaml_source import parse_yaml, read_file
+from trust import files
+from trust.ceremony import MemberFolder, Scheme
+from trust.clock import utc_now
+from trust.directory import verify_directory
+from trust.directory_store import PinnedScheme
+from trust.errors import ProbegateError, Reason
+from trust.keys import FileSigner
+
+DEFAULT_DAYS = 90
+"""How long a new bundle is valid, days."""
+
+app = typer.Typer(
+    name="policy",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    help="Read, check, explain, test and sign data-sharing agreements.",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of agreements.")]
+At = Annotated[
+    datetime | None,
+    typer.Option("--at", help="The instant to decide at, UTC; now by default."),
+]
+Signers = Annotated[
+    list[Path],
+    typer.Option("--signer", help="A member's folder, which holds keys/sign.pem; repeatable."),
+]
+Out = Annotated[Path, typer.Option("--out", help="The bundle file to write.")]
+
+
+@app.command("explain")
+def explain_command(
+    facts: Annotated[Path, typer.Option(help="The request's facts, YAML or JSON.")],
+    bundle: Annotated[Path | None, typer.Option(help="A bundle file.")] = None,
+    agreements: Annotated[Path | None, typer.Option(help="A folder of agreements.")] = None,
+    scheme: Annotated[
+        Path | None, typer.Option(help="The scheme's folder, to check the bundle's signatures.")
+    ] = None,
+    agency: Annotated[
+        list[str] | None, typer.Option(help="An agency to ask; all by default; repeatable.")
+    ] = None,
+    at: At = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - typer's way to declare a flag
+) -> None:
+    """Say whether a request would be permitted, clause by clause."""
+    instant = _instant(at)
+    document = parse_yaml(read_file(facts), facts.name)
+    asked = document.validated(Facts)
+    policy, checked = _policy(bundle, agreements, scheme, asked, instant)
+    agencies = agency or sorted({file.file.agreement.agency for file in policy.bundle.agreements})
+    decisions = [policy.decide(asked, one, instant) for one in agencies]
+    if as_json:
+        shown = [explain.as_json(decision) for decision in decisions]
+        typer.echo(json.dumps({"signatures_checked": checked, "decisions": shown}, indent=2))
+        return
+    console = Console(highlight=False)
+    if not checked:
+        _print(console, ["Signatures were not checked: every party is taken to have signed.", ""])
+    for decision in decisions:
+        _print_decision(console, decision)
+
+
+def _policy(
+    bundle: Path | None,
+    agreements: Path | None,
+    scheme: Path | None,
+    asked: Facts,
+    at: datetime,
+) -> tuple[CompiledPolicy, bool]:
+    """Return the agreements to decide on, and whether their signatures were checked."""
+    if (bundle is None) == (agreements is None):
+        raise ProbegateError(Reason.USAGE, "give one of --bundle and --agreements")
+    if bundle is not None and scheme is not None:
+        opened = Scheme.open(scheme)
+        directory = verify_directory(
+            files.read(opened.directory_path),
+            PinnedScheme.load(opened.pinned_path).by_kid(),
+            at,
+        )
+        return compile_bundle(load_bundle(read_file(bundle), directory, at)), True
+    loaded: Sequence[AgreementFile] = (
+        open_bundle(read_file(bundle)).agreements
+        if bundle is not None
+        else read_folder(agreements or Path())
+    )
+    forces = [asked.force] if asked.force else []
+    return compile_bundle(unsigned_bundle_for_dry_run(loaded, forces)), False
+
+
+def _print_decision(console: Console, decision: Decision) -> None:
+    first, *rest = explain.lines(decision)
+    _print(console, [first], style="bold green" if decision.permitted else "bold red")
+    _print(console, [*rest, ""])
+
+
+def _print(console: Console, lines: Iterable[str], style: str | None = None) -> None:
+    """Print plain lines, wrapped under their own indent."""
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped = textwrap.fill(
+            line.strip(),
+            console.width,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_on_hyphens=False,
+        )
+        failed = line.strip().startswith((Verdict.VIOLATED.upper(), Verdict.INDETERMINATE.upper()))
+        console.print(wrapped, style=style or ("red" if failed else None), markup=False)
+
+
+@app.command("lint")
+def lint_command(folder: Folder, at: At = None) -> None:
+    """Load every agreement under DIR and say what wants a second look."""
+    loaded = read_folder(folder)
+    today = _instant(at).date()
+    console = Console(highlight=False)
+    for file in loaded:
+        remarks = lint.findings(file, today)
+        _print(console, [f"{file.name}: {len(remarks)} to look at"])
+        _print(console, [f"  {remark.text}" for remark in remarks])
+    typer.echo(f"{len(loaded)} agreements load.")
+
+
+@app.command("test")
+def test_command(folder: Folder) -> None:
+    """Run the case tables under DIR against the agreements beside them."""
+    results = cases.run_folder(folder)
+    table = Table("Table", "Case", "Expected", "Result")
+    for result in results:
+        outcome = "as expected" if result.passed else result.difference
+        table.add_row(
+            result.table,
+            result.case.id,
+            result.case.expect.value,
+            outcome,
+            style=None if result.passed else "red",
+        )
+    Console(highlight=False).print(table)
+    failed = sum(not result.passed for result in results)
+    typer.echo(f"{len(results)} cases, {failed} not as expected.")
+    if failed or not results:
+        raise typer.Exit(1)
+
+
+@app.command("bundle")
+def bundle_command(
+    folder: Folder,
+    out: Out,
+    version: Annotated[int, typer.Option(min=1, help="Higher than any before.")],
+    signer: Signers,
+    set_id: Annotated[str, typer.Option(help="The name of this set of agreements.")] = "scheme",
+    not_before: Annotated[
+        datetime | None, typer.Option(help="From when it is valid, UTC; now by default.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How many days it is valid.")] = DEFAULT_DAYS,
+) -> None:
+    """Make a bundle of every agreement under DIR and sign it."""
+    start = _instant(not_before).replace(microsecond=0)
+    raw = build_bundle(
+        folder,
+        *_signers(signer),
+        set_id=set_id,
+        version=version,
+        not_before=start,
+        not_after=start + timedelta(days=days),
+    )
+    files.write_atomic(out, raw)
+    _say_bundle(out, raw)
+
+
+@app.command("countersign")
+def countersign_command(
+    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to sign.")],
+    out: Out,
+    signer: Signers,
+) -> None:
+    """Add signatures to a bundle; read its agreements with `explain` and `show` first."""
+    raw = countersign(read_file(bundle), *_signers(signer))
+    files.write_atomic(out, raw)
+    _say_bundle(out, raw)
+
+
+@app.command("show")
+def show_command(
+    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to read.")],
+) -> None:
+    """List a bundle's agreements; the signatures are not checked."""
+    opened = open_bundle(read_file(bundle))
+    manifest = opened.manifest
+    console = Console(highlight=False)
+    _print(
+        console,
+        [
+            f"{manifest.set_id} version {manifest.version}, signatures not checked",
+            f"valid {manifest.not_before.isoformat()} to {manifest.not_after.isoformat()}",
+            f"sha256 {opened.sha256.hex()}",
+        ],
+    )
+    table = Table("Agreement", "Version", "Agency", "Forces", "Until")
+    for file in opened.agreements:
+        agreement = file.agreement
+        forces = "all that sign" if agreement.forces == "all" else ", ".join(agreement.forces)
+        table.add_row(
+            agreement.id,
+            str(agreement.version),
+            agreement.agency,
+            forces,
+            agreement.in_force.to.isoformat(),
+        )
+    console.print(table)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of an agreement."""
+    typer.echo(schema.agreement_schema(), nl=False)
+
+
+def _say_bundle(out: Path, raw: bytes) -> None:
+    opened = open_bundle(raw)
+    typer.echo(
+        f"Wrote {out}: version {opened.manifest.version}, {len(opened.agreements)} agreements, "
+        f"{len(opened.envelope.signatures)} signatures."
+    )
+
+
+def _signers(folders: Iterable[Path]) -> list[FileSigner]:
+    return [MemberFolder(folder).signer() for folder in folders]
+
+
+def _instant(at: datetime | None) -> datetime:
+    return utc_now() if at is None else at.replace(tzinfo=UTC)

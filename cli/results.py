@@ -1,0 +1,177 @@
+"""A verified search as people and programs read it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from audit.checkpoints import Checkpoint
+from audit.notes import split_note
+from audit.proofs import parse_proof
+from cli.output import plain, text
+from force_client import AgencyOutcome, Lane, LanedCandidate, SearchView
+from trust.messages import HIT_ONLY, OutcomeState
+
+BANNER: Final = "Investigative lead only - not identification"
+_STYLES: Final = {
+    OutcomeState.CANDIDATES: "bold green",
+    OutcomeState.NO_CANDIDATE: "green",
+    OutcomeState.DENIED: "yellow",
+    OutcomeState.HELD: "yellow",
+}
+_NO_ANSWER: Final = "red"
+
+
+def document(view: SearchView) -> dict[str, Any]:
+    """Return a search as one JSON value."""
+    return {
+        "search_id": view.search_id,
+        "request_id": view.request_id,
+        "order_sha256": view.order_sha256.hex(),
+        "state": view.state.value,
+        "complete": view.complete,
+        "missing": list(view.missing),
+        "outcomes": [
+            {
+                "agency": one.agency,
+                "state": one.state.value,
+                "reason": one.reason,
+                "failed_clauses": list(one.failed_clauses),
+                "decided_by": one.decided_by,
+                "candidates": [
+                    {"reference": c.reference, "score": c.score, "rank": c.rank}
+                    for c in one.candidates
+                ],
+                "matcher": one.matcher,
+                "calibration": one.calibration,
+                "threshold": one.threshold,
+                "gallery_class": one.gallery_class,
+                "exact": one.exact,
+                "latency_ms": round(one.latency_ms, 3),
+            }
+            for one in view.outcomes
+        ],
+        "lanes": [
+            {"name": lane.name, "calibration": lane.calibration, "agencies": list(lane.agencies)}
+            for lane in view.lanes
+        ],
+        "candidates": [_candidate(one) for one in view.candidates],
+        "notice": BANNER,
+        "receipt": view.receipt,
+        "verified": view.verified,
+    }
+
+
+def _candidate(one: LanedCandidate) -> dict[str, Any]:
+    return {
+        "agency": one.agency,
+        "reference": one.reference,
+        "score": one.score,
+        "rank": one.rank,
+        "lane": one.lane,
+    }
+
+
+def progress(outcome: AgencyOutcome) -> Text:
+    """Return one line for an outcome that has just come."""
+    line = Text("  ")
+    line.append_text(text(outcome.agency))
+    line.append(": ")
+    line.append_text(_state(outcome))
+    if outcome.latency_ms:
+        line.append(f" ({outcome.latency_ms:.0f} ms)", "dim")
+    return line
+
+
+def show(view: SearchView, screen: Console) -> None:
+    """Print a search: outcomes, candidates lane by lane, and what the evidence is worth."""
+    screen.print()
+    screen.print(_outcomes(view))
+    if view.candidates:
+        screen.print(Text(BANNER, "bold reverse"), justify="center")
+    for lane in view.lanes:
+        screen.print()
+        screen.print(_lane(lane, view))
+    screen.print()
+    screen.print(_completeness(view))
+    screen.print(_receipt(view))
+
+
+def _outcomes(view: SearchView) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Agency", no_wrap=True, max_width=24)
+    table.add_column("Outcome", no_wrap=True)
+    table.add_column("Reason", overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    for one in view.outcomes:
+        latency = f"{one.latency_ms:.0f}" if one.latency_ms else ""
+        table.add_row(text(one.agency), _state(one), _reason(one), latency)
+    return table
+
+
+def _state(outcome: AgencyOutcome) -> Text:
+    count = len(outcome.candidates)
+    said = outcome.state.value.replace("_", " ")
+    if outcome.reason == HIT_ONLY:
+        said = "something is held"
+    elif count:
+        said = f"{count} candidate{'s' if count > 1 else ''}"
+    return Text(said, _STYLES.get(outcome.state, _NO_ANSWER))
+
+
+def _reason(outcome: AgencyOutcome) -> Text:
+    parts = [plain(outcome.reason)] if outcome.reason else []
+    if outcome.decided_by:
+        parts.append(f"(by the {outcome.decided_by})")
+    reason = Text(" ".join(parts))
+    if outcome.failed_clauses:
+        reason.append("\n" if parts else "")
+        reason.append_text(text(", ".join(outcome.failed_clauses), "dim"))
+    return reason
+
+
+def _lane(lane: Lane, view: SearchView) -> Table:
+    scale = lane.calibration or "raw scores of " + _matchers(lane, view)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=text(f"{', '.join(lane.agencies)}: {scale}"),
+        title_justify="left",
+        caption="Not comparable with another lane." if len(view.lanes) > 1 else None,
+        caption_justify="left",
+    )
+    table.add_column("Rank", justify="right")
+    table.add_column("Score", justify="right")
+    if len(lane.agencies) > 1:
+        table.add_column("Agency", no_wrap=True, max_width=24)
+    table.add_column("Reference", overflow="fold")
+    for one in lane.candidates:
+        agency = (text(one.agency),) if len(lane.agencies) > 1 else ()
+        table.add_row(str(one.rank), f"{one.score:.4f}", *agency, text(one.reference))
+    return table
+
+
+def _matchers(lane: Lane, view: SearchView) -> str:
+    named = {one.matcher for one in view.outcomes if one.agency in lane.agencies}
+    return ", ".join(sorted(named)) or "an unnamed matcher"
+
+
+def _completeness(view: SearchView) -> Text:
+    if view.complete:
+        return Text("Complete: every agency named gave its answer.", "green")
+    missing = ", ".join(view.missing)
+    return text(f"Not complete: nothing final from {missing}. That is never a 'no match'.", "red")
+
+
+def _receipt(view: SearchView) -> Text:
+    proof = parse_proof(view.receipt)
+    checkpoint = Checkpoint.parse(split_note(proof.note)[0])
+    return text(
+        f"Verified: signatures, outcomes and receipt (entry {proof.index} of {checkpoint.origin}, "
+        f"size {checkpoint.size}).",
+        "green",
+    )

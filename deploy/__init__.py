@@ -1,0 +1,1 @@
+"""Ways of deploying Probegate: the local federation that demonstrations and tests run."""

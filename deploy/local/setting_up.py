@@ -1,0 +1,184 @@
+"""Makes a local federation: scheme, agreements, galleries, settings. Everything in it is invented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import policy
+from agency_adapters.galleries.importing import import_gallery
+from agency_adapters.registry import kind_named
+from deploy.local.generate import DEFAULT_ROWS, DemoFacts, demo_plan, write_demo
+from deploy.local.people import MODEL
+from deploy.local.place import AGENCIES, AUDITOR, BROKER, FORCES, Place
+from policy.bundle import build_bundle
+from trust import files
+from trust.ceremony import Scheme
+from trust.clock import utc_now
+from trust.directory import Role
+
+TRUST_DOMAIN: Final = "probegate.example"
+BUNDLE_LIFETIME: Final = timedelta(days=365)
+PREFERRED_PORT: Final = 47_600
+"""First of the ports a federation asks for; others are taken where these are in use."""
+TITLES: Final = {
+    "northshire": "Northshire Police (invented)",
+    "southmere": "Southmere Constabulary (invented)",
+    "custody": "Custody images (invented)",
+    "pnd": "Police National Database (invented)",
+    "passport": "Passport Office (invented)",
+    "asylum": "Asylum casework (invented)",
+    "nhs": "Health service (invented)",
+    "dwp": "Work and pensions (invented)",
+    BROKER: "Probegate broker",
+    AUDITOR: "Inspectorate (invented)",
+}
+OFFICERS: Final = """\
+# Invented people of an invented force. A number, not a name, is what the broker's audit sees.
+{force}-1041: {{role: facial_search_operator, rank: constable, unit: major-crime,
+  accreditation: facial-search-2026, accreditation_expires: 2031-03-31}}
+{force}-1180: {{role: facial_search_operator, rank: sergeant, unit: major-crime,
+  accreditation: facial-search-2026, accreditation_expires: 2031-03-31}}
+{force}-2207: {{role: investigating_officer, rank: sergeant, unit: major-crime}}
+{force}-3302: {{role: investigating_officer, rank: inspector, unit: major-crime}}
+"""
+
+Progress = Callable[[str], None]
+
+
+def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progress) -> None:
+    """Make a federation from nothing; what a cut-short attempt left behind is removed first.
+
+    Args:
+        place: where to make it.
+        rows: invented records in each gallery.
+        seed: of the invented people.
+        say: told what is being done.
+    """
+    if place.root.exists():
+        shutil.rmtree(place.root)
+    place.root.mkdir(parents=True, mode=0o700)
+    say("keys, certificates and the signed directory")
+    scheme = make_scheme(place)
+    say("agreements, signed by six agencies and two forces")
+    sign_agreements(place, scheme, version=1)
+    say(f"{rows:,} invented records for each of {len(AGENCIES)} galleries")
+    facts = write_demo(demo_plan(seed, rows), place.sources)
+    for agency in AGENCIES:
+        source = place.sources / agency
+        report = import_gallery(
+            kind=kind_named(agency),
+            templates=source / "templates.npy",
+            records=source / "records.csv",
+            model=MODEL,
+            out=place.gallery(agency),
+            now=utc_now(),
+        )
+        (source / "import.json").write_text(report.model_dump_json(indent=2) + "\n")
+        (source / "templates.npy").unlink()  # the gallery has its own
+    write_probes(place, facts)
+    write_settings(place, scheme)
+    files.write_atomic(place.ready, json.dumps({"rows": rows, "seed": seed}).encode() + b"\n")
+
+
+def make_scheme(place: Place) -> Scheme:
+    """Make every member's keys, certificates and the directory."""
+    scheme = Scheme.create(place.scheme, "Probegate demonstration", TRUST_DOMAIN)
+    ports = dict(zip((BROKER, *AGENCIES), free_ports(1 + len(AGENCIES)), strict=True))
+    roles = dict.fromkeys(FORCES, Role.FORCE) | dict.fromkeys(AGENCIES, Role.AGENCY)
+    for member, role in (roles | {BROKER: Role.BROKER, AUDITOR: Role.AUDITOR}).items():
+        endpoint = f"127.0.0.1:{ports[member]}" if member in ports else None
+        scheme.add_member(member, role, endpoint=endpoint, title=TITLES[member])
+        scheme.issue_certificate(member)
+    scheme.publish_directory()
+    return scheme
+
+
+def sign_agreements(place: Place, scheme: Scheme, version: int) -> None:
+    """Build the bundle of the agreements folder (the shipped examples, if it is empty)."""
+    if not place.agreements.exists():
+        shutil.copytree(Path(policy.__file__).parent / "examples", place.agreements)
+    now = utc_now()
+    signers = [scheme.member_folder(party).signer() for party in (*AGENCIES, *FORCES)]
+    bundle = build_bundle(
+        place.agreements,
+        *signers,
+        set_id="demo",
+        version=version,
+        not_before=now - timedelta(hours=1),
+        not_after=now + BUNDLE_LIFETIME,
+    )
+    files.write_atomic(place.bundle, bundle)
+
+
+def write_probes(place: Place, facts: DemoFacts) -> None:
+    """Write each probe as a file of its own, its facts, and the truth about it."""
+    place.probes.mkdir(exist_ok=True)
+    with np.load(place.sources / "probes" / "probes.npz") as archive:
+        for name in facts.probes:
+            np.save(place.probes / f"{name}.npy", archive[name])
+    for image in (place.sources / "probes").glob("*.png"):
+        shutil.copy(image, place.probes / image.name)
+    shutil.copy(place.sources / "probes" / "probes.json", place.probes / "probes.json")
+    truth = {name: facts.mated(name) for name in facts.probes}
+    place.truth.write_text(json.dumps(truth, indent=2) + "\n")
+
+
+def write_settings(place: Place, scheme: Scheme) -> None:
+    """Write every process's and force's settings file."""
+    endpoints = {member.id: member.endpoint for member in scheme.members()}
+    shared = {
+        "directory": str(scheme.directory_path.resolve()),
+        "scheme_key": str(scheme.pinned_path.resolve()),
+    }
+    for member in (BROKER, *AGENCIES, *FORCES):
+        values = shared | {
+            "member_folder": str(scheme.member_folder(member).path.resolve()),
+            "state_dir": str(place.state(member).resolve()),
+        }
+        if member in FORCES:
+            values["officers"] = str(place.officers(member).resolve())
+        else:
+            values |= {
+                "id": member,
+                "bundle": str(place.bundle.resolve()),
+                "logs_dir": str(place.logs(member).resolve()),
+                "listen": endpoints[member] or "",
+            }
+        if member in AGENCIES:
+            values |= {"kind": member, "gallery": str(place.gallery(member).resolve())}
+        _write_toml(place.config(member), values)
+    for force in FORCES:
+        place.officers(force).write_text(OFFICERS.format(force=force))
+
+
+def free_ports(count: int, preferred: int = PREFERRED_PORT) -> list[int]:
+    """Return loopback ports that are free now, the preferred ones first."""
+    found: list[int] = []
+    held: list[socket.socket] = []
+    for wanted in (*range(preferred, preferred + count), *([0] * count)):
+        if len(found) == count:
+            break
+        one = socket.socket()
+        held.append(one)
+        try:
+            one.bind(("127.0.0.1", wanted))
+        except OSError:
+            continue
+        found.append(int(one.getsockname()[1]))
+    for one in held:
+        one.close()
+    return found
+
+
+def _write_toml(path: Path, values: Mapping[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A JSON string is a TOML basic string.
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))

@@ -1,0 +1,91 @@
+"""What a force's system imports to search: build, sign, seal, send, follow and verify.
+
+Example::
+
+    from force_client import ForceClient, ForceSettings, OrderDraft, Part, ProbeFacts, load_probe
+    from trust.messages import Justification, Offence
+
+    settings = ForceSettings.load(Path(".probegate/demo/northshire.toml"))
+    with ForceClient(settings) as client:
+        draft = OrderDraft(
+            officer=client.officers.person("ns-4411", option="officer"),
+            authoriser=client.officers.person("ns-2087", option="authoriser"),
+            justification=Justification(
+                purpose="crime_investigation",
+                legal_basis="pace_s64a",
+                schedule8_condition="statutory_purposes",
+                aim="identify_unknown",
+                subject_category="suspect",
+                offence=Offence(code="Robbery", seriousness="serious_crime"),
+                case_reference="NS/2026/004411",
+                necessity="...",
+                proportionality="...",
+                tried_first=("own_custody",),
+            ),
+            probe=ProbeFacts(source="cctv", quality=72),
+            agencies=("custody", "pnd"),
+        )
+        view = client.search(
+            draft,
+            load_probe(Path("face.npy"), model=settings.model),
+            officer_token=client.issue_token("ns-4411", Part.OFFICER),
+            authoriser_token=client.issue_token("ns-2087", Part.AUTHORISER),
+        )
+        for outcome in view.outcomes:  # every agency asked has one
+            print(outcome.agency, outcome.state, outcome.reason, outcome.failed_clauses)
+        for candidate in view.candidates:  # opaque references, never names
+            print(candidate.lane, candidate.rank, candidate.score, candidate.reference)
+
+Modules, from the facts to the evidence: ``settings`` and ``officers`` (who we are), ``probes``
+(a template fit to be sealed), ``orders`` (signed order, sealed probes), ``orderbook`` (orders
+kept), ``connection`` and ``wire`` (the broker), ``client`` and ``sync`` (the two clients),
+``verify`` (the force believes nobody), ``views`` (what is shown), ``evidence`` (files that verify
+offline), ``models``.
+"""
+
+from __future__ import annotations
+
+from force_client.client import AsyncForceClient
+from force_client.evidence import save_evidence, verify_evidence
+from force_client.models import (
+    AgencyDecision,
+    AgencyOutcome,
+    Explanation,
+    Lane,
+    LanedCandidate,
+    OrderDraft,
+    ProbeFacts,
+    SearchState,
+    SearchSummary,
+    SearchView,
+)
+from force_client.officers import read_token
+from force_client.probes import Probe, load_probe
+from force_client.settings import ForceSettings
+from force_client.sync import ForceClient
+from trust.errors import ProbegateError, Reason
+from trust.tokens import Part
+
+__all__ = [
+    "AgencyDecision",
+    "AgencyOutcome",
+    "AsyncForceClient",
+    "Explanation",
+    "ForceClient",
+    "ForceSettings",
+    "Lane",
+    "LanedCandidate",
+    "OrderDraft",
+    "Part",
+    "Probe",
+    "ProbeFacts",
+    "ProbegateError",
+    "Reason",
+    "SearchState",
+    "SearchSummary",
+    "SearchView",
+    "load_probe",
+    "read_token",
+    "save_evidence",
+    "verify_evidence",
+]

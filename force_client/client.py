@@ -1,0 +1,419 @@
+"""The force's client: what a force's system calls to search, follow, read and verify.
+
+1. What is sent is made once. A retry sends the same bytes under the same request id, and only after
+   a connection fault that no peer gave a reason for; so a retry can never search twice.
+2. Every call has a deadline.
+3. Nothing a broker says is returned before ``force_client.verify`` has checked it.
+4. The directory is read again as it changes, and never an older one; past its end nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from force_client import wire
+from force_client.connection import Connection, broker_of
+from force_client.models import (
+    AgencyDecision,
+    AgencyOutcome,
+    Explanation,
+    OrderDraft,
+    ReceivedSearch,
+    SearchSummary,
+    SearchView,
+)
+from force_client.officers import Officers, issue_token
+from force_client.orderbook import OrderBook
+from force_client.orders import (
+    PreparedSearch,
+    SignedOrder,
+    build_order,
+    manifest_without_probe,
+    prepare,
+)
+from force_client.probes import Probe, load_salt_key
+from force_client.settings import ForceSettings
+from force_client.verify import Witness, verify_answer, verify_search
+from trust import telemetry
+from trust.clock import Clock, utc_now
+from trust.directory import Directory, Member, Role
+from trust.directory_store import DirectoryStore
+from trust.errors import ProbegateError, Reason
+from trust.keys import Signer
+from trust.member_folder import MemberFolder
+from trust.messages import SearchOrder
+from trust.rpc import error_of, is_connection_fault
+from trust.tokens import Part
+
+DEFAULT_DIMS: Final = 512
+"""Dimensions a preview states where the caller does not."""
+DEFAULT_WAIT_MARGIN_S: Final = 2.0
+"""How much longer than the agencies' time ``search`` waits by default, seconds."""
+_LEAST_TIMEOUT_S: Final = 0.001
+
+
+class AsyncForceClient:
+    """A force's connection to its broker; use it as an async context manager.
+
+    Args:
+        settings: where the force's keys, directory and state are.
+        clock: the time.
+    """
+
+    def __init__(self, settings: ForceSettings, *, clock: Clock = utc_now) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._folder = MemberFolder(settings.member_folder)
+        self._store = DirectoryStore(
+            settings.directory, settings.scheme_key, settings.directory_floor
+        )
+        self._connection = Connection(settings, self._folder)
+        self._orders = OrderBook(settings.orders if settings.keep_orders else None)
+        self._request_of: dict[str, str] = {}
+        self._refreshed_at = float("-inf")
+        self._signer: Signer | None = None
+        self._salt_key = b""
+        self.force = ""
+        """This force's directory id, once open."""
+        self.officers = Officers({})
+        """The people of the officers file, once open."""
+
+    async def __aenter__(self) -> Self:
+        """Load keys and directory, and get ready to call; nothing is sent yet.
+
+        Raises:
+            ProbegateError: ``FILE_MISSING``, ``KEY_FILE_INVALID``, ``CONFIG_INVALID`` or one of
+                the directory's reasons.
+        """
+        self.force = self._folder.member().id
+        self.officers = Officers.load(self.settings.officers)
+        self._salt_key = load_salt_key(self.settings.salt_key)
+        self._refresh()
+        self.directory.member(self.force, Role.FORCE)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of the broker; searches under way go on there."""
+        await self._connection.close()
+
+    # --- what is known here -------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Directory:
+        """The directory in use."""
+        return self._store.current
+
+    @property
+    def broker(self) -> Member:
+        """The broker's directory entry."""
+        return broker_of(self.directory, self.settings.broker)
+
+    @property
+    def agencies(self) -> tuple[str, ...]:
+        """The ids of every agency of the directory, in its order."""
+        return tuple(member.id for member in self.directory.members(Role.AGENCY))
+
+    def issue_token(self, officer_id: str, part: Part) -> str:
+        """Issue a token for a person of the officers file, where this force is its own provider.
+
+        Raises:
+            ProbegateError: ``ORDER_INVALID`` for a person not listed; ``FILE_MISSING`` where the
+                identity key is kept elsewhere.
+        """
+        person = self.officers.person(officer_id, option=part.value)
+        unit = self.officers.by_id[officer_id].unit
+        return issue_token(self._folder, person, unit, part, self._clock())
+
+    # --- searching ----------------------------------------------------------------------------
+
+    def prepare(
+        self, draft: OrderDraft, probe: Probe, *, request_id: str | None = None
+    ) -> PreparedSearch:
+        """Build, sign and seal a search without sending it.
+
+        Args:
+            draft: the facts.
+            probe: the template.
+            request_id: a UUID; a new one by default.
+
+        Raises:
+            ProbegateError: ``ORDER_INVALID``, ``AGENCY_UNKNOWN`` or ``KEY_UNKNOWN``.
+        """
+        self._refresh()
+        return prepare(
+            draft,
+            probe,
+            salt_key=self._salt_key,
+            signer=self._own_signer,
+            force=self.force,
+            directory=self.directory,
+            request_id=request_id or str(uuid.uuid4()),
+            now=self._clock(),
+        )
+
+    async def search(
+        self,
+        draft: OrderDraft,
+        probe: Probe,
+        *,
+        officer_token: str,
+        authoriser_token: str,
+        wait: float | None = None,
+        request_id: str | None = None,
+    ) -> SearchView:
+        """Search, wait for the end and verify it.
+
+        Args:
+            draft: the facts.
+            probe: the template.
+            officer_token: from the force's identity provider.
+            authoriser_token: the same for the person who authorised.
+            wait: longest wait for the end, seconds; by default what the agencies may take and a
+                little more. A search that is still running comes back with ``verified`` false.
+            request_id: a UUID; a new one by default.
+
+        Raises:
+            ProbegateError: ``RESULT_INVALID`` if anything in the answer does not verify, or the
+                broker's reason.
+        """
+        prepared = self.prepare(draft, probe, request_id=request_id)
+        if wait is None:
+            wait = draft.limits.timeout_ms / 1000 + DEFAULT_WAIT_MARGIN_S
+        return await self.create(
+            prepared, officer_token=officer_token, authoriser_token=authoriser_token, wait=wait
+        )
+
+    async def create(
+        self,
+        prepared: PreparedSearch,
+        *,
+        officer_token: str,
+        authoriser_token: str,
+        wait: float = 0.0,
+    ) -> SearchView:
+        """Send a prepared search; safe to repeat.
+
+        Args:
+            prepared: from ``prepare``.
+            officer_token: from the force's identity provider.
+            authoriser_token: the same for the person who authorised.
+            wait: longest wait for the end, seconds; 0 returns once the search is recorded.
+
+        Raises:
+            ProbegateError: as ``search``.
+        """
+        await asyncio.to_thread(self._orders.keep, prepared.order)
+        waited = min(max(wait, 0.0), self.settings.max_wait_s)
+        request = wire.create_request(  # (1)
+            prepared, officer_token, authoriser_token, round(waited * 1000)
+        )
+        with telemetry.span("create search"):
+            response = await self._call(lambda stubs: stubs.create, request, waited)
+        return self._verified(wire.read_search(response), prepared.order)
+
+    async def watch(self, search_id: str) -> AsyncIterator[AgencyOutcome | SearchView]:
+        """Yield each agency's outcome as it comes, those known first, then the ended search.
+
+        A lost connection is made again, and nothing is yielded twice.
+
+        Raises:
+            ProbegateError: ``RESULT_INVALID``, or the broker's reason.
+        """
+        order = await self._order_of(search_id)
+        request = wire.watch_request(search_id)
+        told: set[str] = set()
+        fruitless = 0
+        while True:
+            fault: grpc.aio.AioRpcError | None = None
+            try:
+                async with aclosing(self._events(request)) as events:
+                    async for event in events:
+                        received = wire.read_event(event)
+                        if isinstance(received, ReceivedSearch):
+                            yield self._verified(_expected(received, search_id), order)
+                            return
+                        if received.outcome.agency not in told:
+                            told.add(received.outcome.agency)
+                            fruitless = 0
+                            yield verify_answer(received, search_id, self._witness(order))
+            except grpc.aio.AioRpcError as error:
+                fault = error
+                if not _worth_renewing(error):
+                    raise error_of(error) from None
+            fruitless += 1
+            if fruitless >= self.settings.call_attempts:
+                raise error_of(fault) if fault else ProbegateError(Reason.DEADLINE_PASSED)
+            await asyncio.sleep(self._pause_s(fruitless))
+
+    async def get(self, search_id: str) -> SearchView:
+        """Read one search and verify it.
+
+        Raises:
+            ProbegateError: ``RESULT_INVALID``; ``FILE_MISSING`` if its order is not kept here, so
+                that it cannot be verified; or the broker's reason.
+        """
+        received = await self._received(search_id)
+        return self._verified(received, self._orders.find(received.request_id))
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[SearchSummary]:
+        """Yield this force's searches, the newest first, page by page.
+
+        Args:
+            page_size: searches in one call; 0 is the broker's default.
+        """
+        token = ""
+        while True:
+            request = wire.list_request(page_size, token)
+            response = await self._call(lambda stubs: stubs.list, request)
+            searches, following = wire.read_page(response)
+            for summary in searches:
+                yield summary
+            if not following or following == token:
+                return
+            token = following
+
+    async def cancel(self, search_id: str) -> SearchView:
+        """End a search now; agencies that have not answered become outcomes that say so."""
+        response = await self._call(lambda stubs: stubs.cancel, wire.cancel_request(search_id))
+        received = _expected(wire.read_search(response), search_id)
+        return self._verified(received, self._orders.find(received.request_id))
+
+    # --- only thinking about it ---------------------------------------------------------------
+
+    async def preview(
+        self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS
+    ) -> tuple[AgencyDecision, ...]:
+        """Return what would be decided for each agency, clause by clause, without a search.
+
+        Args:
+            draft: the facts.
+            model: the template model; the settings' by default.
+            dims: its dimensions.
+        """
+        request = wire.preview_request(self._thought(draft, model, dims))
+        response = await self._call(lambda stubs: stubs.preview, request)
+        return wire.read_explanation(response).decisions
+
+    async def explain(
+        self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS
+    ) -> Explanation:
+        """Return the decisions of ``preview`` with a paragraph for each agency."""
+        request = wire.explain_request(self._thought(draft, model, dims))
+        return wire.read_explanation(await self._call(lambda stubs: stubs.explain, request))
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _thought(self, draft: OrderDraft, model: str | None, dims: int) -> SearchOrder:
+        return build_order(
+            draft,
+            manifest_without_probe(model or self.settings.model, dims),
+            force=self.force,
+            request_id=str(uuid.uuid4()),
+            now=self._clock(),
+        )
+
+    def _refresh(self) -> None:
+        """Take up a changed directory, certificate or signing key (4)."""
+        if monotonic() - self._refreshed_at < self.settings.reload_interval_s:
+            self.directory.require_current(self._clock())
+            return
+        directory = self._store.reload_if_changed(self._clock())
+        self._connection.refresh(directory, broker_of(directory, self.settings.broker))
+        self._signer = self._folder.signer()
+        self._refreshed_at = monotonic()
+
+    @property
+    def _own_signer(self) -> Signer:
+        if self._signer is None:
+            raise ProbegateError(Reason.CONFIG_INVALID, "the client is not open")
+        return self._signer
+
+    def _witness(self, order: SignedOrder) -> Witness:
+        return Witness(order, self.directory, self.broker.id, self._clock())
+
+    def _verified(self, received: ReceivedSearch, order: SignedOrder) -> SearchView:
+        view = verify_search(received, self._witness(order))  # (3)
+        self._request_of[view.search_id] = view.request_id
+        if view.state.ended:
+            self._request_of.pop(view.search_id)
+        return view
+
+    async def _order_of(self, search_id: str) -> SignedOrder:
+        known = self._request_of.get(search_id)
+        if known is None:
+            known = (await self._received(search_id)).request_id
+        return self._orders.find(known)
+
+    async def _received(self, search_id: str) -> ReceivedSearch:
+        response = await self._call(lambda stubs: stubs.get, wire.get_request(search_id))
+        return _expected(wire.read_search(response), search_id)
+
+    async def _call(
+        self, method: Callable[[wire.BrokerStubs], Any], request: Any, waited: float = 0.0
+    ) -> Any:
+        self._refresh()
+        timeout_s = waited + self.settings.call_timeout_s  # (2)
+        deadline = monotonic() + timeout_s
+        retrying = AsyncRetrying(  # (1)
+            retry=retry_if_exception(is_connection_fault),
+            stop=stop_after_attempt(self.settings.call_attempts) | stop_before_delay(timeout_s),
+            wait=wait_random_exponential(
+                multiplier=self.settings.retry_first_s, max=self.settings.retry_longest_s
+            ),
+            reraise=True,
+        )
+
+        async def attempt() -> Any:
+            left = max(deadline - monotonic(), _LEAST_TIMEOUT_S)
+            call = method(self._connection.stubs)
+            return await call(request, timeout=left, metadata=telemetry.inject())
+
+        try:
+            return await retrying(attempt)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
+
+    async def _events(self, request: Any) -> AsyncGenerator[Any, None]:
+        self._refresh()
+        call = self._connection.stubs.watch(
+            request, timeout=self.settings.watch_timeout_s, metadata=telemetry.inject()
+        )
+        try:
+            async for event in call:
+                yield event
+        finally:
+            call.cancel()
+
+    def _pause_s(self, fruitless: int) -> float:
+        longest = self.settings.retry_longest_s
+        return min(self.settings.retry_first_s * 2.0 ** (fruitless - 1), longest)
+
+
+def _worth_renewing(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or is_connection_fault(error)
+
+
+def _expected(received: ReceivedSearch, search_id: str) -> ReceivedSearch:
+    if received.search_id != search_id:
+        raise ProbegateError(Reason.RESULT_INVALID, "another search", check="search_id")
+    return received

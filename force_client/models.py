@@ -1,0 +1,230 @@
+"""What a force's system holds in its hands: drafts, searches as they arrived, and verified views.
+
+``ReceivedSearch`` and ``ReceivedAnswer`` are what a broker said and nothing more. Only
+``force_client.verify`` turns them into a ``SearchView``, the type that people are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from force_client.settings import DEFAULT_ORDER_LIFETIME
+from trust.dsse import Envelope
+from trust.messages import (
+    MAX_AGENCIES,
+    MAX_CODES,
+    Code,
+    Justification,
+    MatchReport,
+    MemberId,
+    Model,
+    Obligations,
+    Outcome,
+    OutcomeState,
+    Person,
+    SearchLimits,
+)
+
+
+class SearchState(StrEnum):
+    """Where a search stands."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self is not SearchState.RUNNING
+
+
+class ProbeFacts(Model):
+    """What the force knows of the image the probe came from."""
+
+    source: Code
+    quality: Annotated[int, Field(ge=0, le=100)]
+    captured_at: AwareDatetime | None = None
+    edits: Annotated[tuple[Code, ...], Field(max_length=MAX_CODES)] = ()
+
+
+class OrderDraft(Model):
+    """The facts of a search before it has an id, a probe, a time or a signature."""
+
+    officer: Person
+    authoriser: Person
+    authorised_at: AwareDatetime | None = None
+    """When the authority was given; by default when the order is made."""
+    justification: Justification
+    probe: ProbeFacts
+    agencies: Annotated[tuple[MemberId, ...], Field(min_length=1, max_length=MAX_AGENCIES)]
+    limits: SearchLimits = SearchLimits()
+    lifetime: timedelta = DEFAULT_ORDER_LIFETIME
+
+
+@dataclass(frozen=True, slots=True)
+class SealedProbe:
+    """A probe that only one agency can open."""
+
+    agency: str
+    key_id: str
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseVerdict:
+    """The verdict on one clause: satisfied, violated or indeterminate."""
+
+    agreement: str
+    clause: str
+    citation: str
+    attribute: str
+    operator: str
+    required: str
+    actual: str
+    verdict: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the clause is satisfied; indeterminate is not."""
+        return self.verdict == "satisfied"
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyDecision:
+    """What the broker decided for one agency."""
+
+    agency: str
+    permitted: bool
+    code: str
+    failed_clauses: tuple[str, ...] = ()
+    agreement: str = ""
+    clauses: tuple[ClauseVerdict, ...] = ()
+    obligations: Obligations | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision for each agency with a paragraph for people, and the bundle decided under."""
+
+    decisions: tuple[AgencyDecision, ...]
+    prose: tuple[str, ...]
+    policy_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedAnswer:
+    """One agency's outcome as the broker sent it; nothing is verified."""
+
+    outcome: Outcome
+    report: Envelope | None = None
+    agency_checkpoint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSearch:
+    """A search as the broker sent it; nothing is verified."""
+
+    search_id: str
+    request_id: str
+    state: SearchState
+    created_at: datetime
+    decisions: tuple[AgencyDecision, ...] = ()
+    answers: tuple[ReceivedAnswer, ...] = ()
+    result: Envelope | None = None
+    receipt: bytes = b""
+    receipt_leaf: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """A search in a list."""
+
+    search_id: str
+    request_id: str
+    state: SearchState
+    created_at: datetime
+    agencies: int
+
+
+@dataclass(frozen=True, slots=True)
+class LanedCandidate:
+    """A candidate with the agency it came from and the lane its score may be compared in."""
+
+    agency: str
+    reference: str
+    score: float
+    rank: int
+    """The place in the agency's own list, from 1."""
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Candidates whose scores are on one scale: one agency's raw ones, or one calibration's.
+
+    Lanes are never ranked against each other (promise 7).
+    """
+
+    name: str
+    calibration: str
+    agencies: tuple[str, ...]
+    candidates: tuple[LanedCandidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyOutcome:
+    """How one agency ended, with what its own signed report says."""
+
+    agency: str
+    state: OutcomeState
+    reason: str = ""
+    failed_clauses: tuple[str, ...] = ()
+    decided_by: str = ""
+    latency_ms: float = 0.0
+    candidates: tuple[LanedCandidate, ...] = ()
+    matcher: str = ""
+    calibration: str = ""
+    threshold: float | None = None
+    gallery_class: str = ""
+    exact: bool = False
+    report: MatchReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchView:
+    """A search that may be relied on as far as ``verified`` says.
+
+    While it runs, ``verified`` is false and ``outcomes`` holds what has come, each report already
+    checked under its agency's key. Once it has ended, ``verified`` is true: everything in it was
+    checked, or ``RESULT_INVALID`` was raised instead.
+    """
+
+    search_id: str
+    request_id: str
+    state: SearchState
+    order_sha256: bytes
+    decisions: tuple[AgencyDecision, ...]
+    outcomes: tuple[AgencyOutcome, ...]
+    lanes: tuple[Lane, ...]
+    complete: bool
+    missing: tuple[str, ...]
+    verified: bool
+    receipt: str
+    receipt_leaf: bytes
+    received: ReceivedSearch
+
+    @property
+    def candidates(self) -> tuple[LanedCandidate, ...]:
+        """Every candidate, lane by lane; the order between lanes means nothing."""
+        return tuple(candidate for lane in self.lanes for candidate in lane.candidates)
+
+    @property
+    def all_denied(self) -> bool:
+        """Whether every agency was denied."""
+        return all(outcome.state is OutcomeState.DENIED for outcome in self.outcomes)

@@ -1,0 +1,303 @@
+"""The force believes nobody: what a broker says of a search is checked before anybody reads it.
+
+The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` and is not shown:
+
+1. The order is this force's own, under its own signature, and the answer is about that very order.
+2. The result is signed by the broker. Keys are judged at instants of our own (when the order was
+   made, or now), never at one that the message states of itself.
+3. There is exactly one outcome for each agency of the order, in the order's sequence, none of them
+   pending; what is missing and whether the search is complete follow from them (promise 5).
+4. What an agency alone can say (candidates, no candidate, held, rejected, its own denial) comes
+   with that agency's signed report, whose digest the result states; what it cannot have said comes
+   without one. So a broker cannot turn silence into "no match".
+5. A report is about this search, this order and this grant, says what the outcome says, was made
+   in this search's time, and keeps to the most candidates and the lowest score that were asked for.
+6. A denial by the broker and the broker's own decisions agree.
+7. The receipt proves, under the broker's search-log key in the directory, an entry that states this
+   search, this order, this result and these outcomes (promise 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from audit.leaves import parse_leaf
+from audit.notes import SignatureType, VerifierKey
+from audit.proofs import verify_receipt
+from force_client.models import (
+    AgencyDecision,
+    AgencyOutcome,
+    ReceivedAnswer,
+    ReceivedSearch,
+    SearchView,
+)
+from force_client.orders import SignedOrder
+from force_client.settings import MAX_CLOCK_SKEW
+from force_client.views import ended_view, running_view, shown
+from trust import dsse
+from trust.directory import Directory, KeyUse, MemberKey
+from trust.errors import ProbegateError, Reason
+from trust.member_folder import LOG_SEARCH
+from trust.messages import REPORTABLE, MatchReport, Outcome, OutcomeState, SearchResult
+from trust.payload_types import PayloadType
+from trust.wire import decode_report, decode_result
+
+RESULT_ENTRY: Final = "search.result"
+BY_BROKER: Final = "broker"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a check is made against: our order, the members, their broker, and the time."""
+
+    order: SignedOrder
+    directory: Directory
+    broker: str
+    now: datetime
+
+    def resolver(self, member: str, use: KeyUse) -> dsse.Resolve:
+        """Return a member's keys as they stood when the order was made, or stand now (2)."""
+        instants = (self.order.order.created_at, self.now)
+        first, second = (self.directory.resolver(member, use, at) for at in instants)
+
+        def resolve(kid: str) -> bytes:
+            try:
+                return first(kid)
+            except ProbegateError:
+                return second(kid)
+
+        return resolve
+
+    def in_time(self, moment: datetime) -> bool:
+        """Whether something was made after the order and not in the future."""
+        made = self.order.order.created_at
+        return made - MAX_CLOCK_SKEW <= moment <= self.now + MAX_CLOCK_SKEW
+
+
+def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
+    """Return a search as it may be relied on.
+
+    A running search is returned with ``verified`` false and its answers so far, each checked.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with the failed ``check`` and, where it is one agency's,
+            the ``agency``.
+    """
+    _check_ours(received, witness)  # (1)
+    answers = _by_agency(received.answers)
+    if not received.state.ended:
+        outcomes = tuple(
+            verify_answer(one, received.search_id, witness) for one in answers.values()
+        )
+        return running_view(received, witness.order, outcomes)
+    result = _result(received, witness)  # (2)
+    _check_outcomes(result, witness)  # (3)
+    outcomes = tuple(
+        _outcome(stated, answers.get(stated.agency), received.search_id, witness)
+        for stated in result.outcomes
+    )
+    _check_one_grant(outcomes)
+    _check_decisions(received.decisions, result.outcomes, witness)  # (6)
+    _check_receipt(received, result, witness)  # (7)
+    return ended_view(received, witness.order, outcomes, result.missing)
+
+
+def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> AgencyOutcome:
+    """Check one agency's answer as it comes, before the result is there: rules (4) and (5).
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID``.
+    """
+    agency = answer.outcome.agency
+    if agency not in witness.order.order.agencies:
+        raise _invalid("an agency that was not asked", "answers", agency)
+    return _outcome(answer.outcome, answer, search_id, witness)
+
+
+# --- the order and the result ----------------------------------------------------------------
+
+
+def _check_ours(received: ReceivedSearch, witness: Witness) -> None:
+    order = witness.order
+    with _check("order"):
+        resolve = witness.resolver(order.order.force, KeyUse.SIGN)
+        dsse.verify(order.envelope, PayloadType.SEARCH_ORDER, resolve)
+    if received.request_id != order.order.request_id:
+        raise _invalid("another request's search", "request_id")
+
+
+def _result(received: ReceivedSearch, witness: Witness) -> SearchResult:
+    if received.result is None:
+        raise _invalid("an ended search without its result", "result")
+    with _check("result"):
+        resolve = witness.resolver(witness.broker, KeyUse.SIGN)
+        dsse.verify(received.result, PayloadType.SEARCH_RESULT, resolve)
+        result = decode_result(received.result.payload)
+    if result.order_sha256 != witness.order.sha256:
+        raise _invalid("the result of another order", "order_sha256")
+    if result.search_id != received.search_id:
+        raise _invalid("the result of another search", "search_id")
+    if not witness.in_time(result.finished_at):
+        raise _invalid("not of this search's time", "finished_at")
+    return result
+
+
+def _check_outcomes(result: SearchResult, witness: Witness) -> None:
+    if tuple(one.agency for one in result.outcomes) != witness.order.order.agencies:
+        raise _invalid("not one outcome for each agency asked", "outcomes")
+    for outcome in result.outcomes:
+        if outcome.state is OutcomeState.PENDING:
+            raise _invalid("still pending in an ended search", "outcomes", outcome.agency)
+    missing = tuple(one.agency for one in result.outcomes if not one.state.is_answer)
+    if result.missing != missing or result.complete != (not missing):
+        raise _invalid("does not follow from the outcomes", "missing")
+
+
+def _check_decisions(
+    decisions: Sequence[AgencyDecision], outcomes: Sequence[Outcome], witness: Witness
+) -> None:
+    if tuple(one.agency for one in decisions) != witness.order.order.agencies:
+        raise _invalid("not one decision for each agency asked", "decisions")
+    for decision, outcome in zip(decisions, outcomes, strict=True):
+        denied = outcome.state is OutcomeState.DENIED and outcome.decided_by == BY_BROKER
+        if denied == decision.permitted:
+            raise _invalid("decision and outcome contradict", "decisions", outcome.agency)
+        if denied and decision.failed_clauses != outcome.failed_clauses:
+            raise _invalid("other clauses failed", "decisions", outcome.agency)
+
+
+# --- reports ---------------------------------------------------------------------------------
+
+
+def _by_agency(answers: Sequence[ReceivedAnswer]) -> Mapping[str, ReceivedAnswer]:
+    by_agency = {answer.outcome.agency: answer for answer in answers}
+    if len(by_agency) != len(answers):
+        raise _invalid("two answers of one agency", "answers")
+    return by_agency
+
+
+def _outcome(
+    stated: Outcome, answer: ReceivedAnswer | None, search_id: str, witness: Witness
+) -> AgencyOutcome:
+    envelope = answer.report if answer else None
+    if not _needs_report(stated):  # (4)
+        if envelope is not None or stated.report_sha256:
+            raise _invalid(f"a report behind {stated.state.value}", "report", stated.agency)
+        return shown(stated, None)
+    if envelope is None:
+        raise _invalid(f"{stated.state.value} without its report", "report", stated.agency)
+    with _check("report", stated.agency):
+        dsse.verify(
+            envelope, PayloadType.MATCH_REPORT, witness.resolver(stated.agency, KeyUse.SIGN)
+        )
+        report = decode_report(envelope.payload)
+    if sha256(envelope.payload).digest() != stated.report_sha256:
+        raise _invalid("another report than the result states", "report_sha256", stated.agency)
+    _check_report(report, stated, search_id, witness)  # (5)
+    return shown(stated, report)
+
+
+def _needs_report(outcome: Outcome) -> bool:
+    by_broker = outcome.state is OutcomeState.DENIED and outcome.decided_by == BY_BROKER
+    return outcome.state in REPORTABLE and not by_broker
+
+
+def _check_report(report: MatchReport, stated: Outcome, search_id: str, witness: Witness) -> None:
+    limits = witness.order.order.limits
+    about = (report.search_id, report.agency, report.order_sha256)
+    if about != (search_id, stated.agency, witness.order.sha256):
+        raise _invalid("a report of another search", "report", stated.agency)
+    said = (report.state, report.reason, report.failed_clauses)
+    if said != (stated.state, stated.reason, stated.failed_clauses):
+        raise _invalid("the report says otherwise", "state", stated.agency)
+    if not witness.in_time(report.reported_at):
+        raise _invalid("not of this search's time", "reported_at", stated.agency)
+    if len(report.candidates) > limits.max_candidates:
+        raise _invalid("more candidates than asked for", "candidates", stated.agency)
+    floor = limits.min_score
+    if floor is not None and any(one.score < floor for one in report.candidates):
+        raise _invalid("a score below what was asked for", "candidates", stated.agency)
+
+
+def _check_one_grant(outcomes: Sequence[AgencyOutcome]) -> None:
+    if len({one.report.grant_sha256 for one in outcomes if one.report}) > 1:  # (5)
+        raise _invalid("reports under different grants", "grant_sha256")
+
+
+# --- the receipt -----------------------------------------------------------------------------
+
+
+def _check_receipt(received: ReceivedSearch, result: SearchResult, witness: Witness) -> None:
+    envelope = received.result
+    if envelope is None:
+        raise _invalid("an ended search without its result", "result")
+    with _check("receipt"):
+        text = _text(received.receipt)
+        signed = verify_receipt(text, _log_keys(witness), received.receipt_leaf)
+        leaf = parse_leaf(received.receipt_leaf)
+    if not signed.checkpoint.origin.endswith(_SEARCH_LOG):
+        raise _invalid("of another log", "receipt")
+    expected = {
+        "v": 1,
+        "type": RESULT_ENTRY,
+        "search_id": received.search_id,
+        "order_sha256": witness.order.sha256.hex(),
+        "result_sha256": sha256(envelope.payload).hexdigest(),
+    }
+    for name, value in expected.items():
+        if leaf.get(name) != value:
+            raise _invalid(f"the entry states another {name}", "receipt_leaf")
+    if _logged(leaf.get("outcomes")) != [_logged_form(one) for one in result.outcomes]:
+        raise _invalid("the entry states other outcomes", "receipt_leaf")
+
+
+_SEARCH_LOG: Final = f"/{LOG_SEARCH.name_part}"
+"""The end of a search log's name, by which it is told from the administration log."""
+
+
+def _log_keys(witness: Witness) -> list[VerifierKey]:
+    known: dict[str, MemberKey] = {}
+    for at in (witness.order.order.created_at, witness.now):
+        for key in witness.directory.keys(witness.broker, KeyUse.LOG, at):
+            if key.name is not None and key.name.endswith(_SEARCH_LOG):
+                known[key.kid] = key
+    return [
+        VerifierKey(key.name or "", SignatureType.ED25519, key.public_bytes)
+        for key in known.values()
+    ]
+
+
+def _logged_form(outcome: Outcome) -> tuple[str, str, str, str]:
+    return outcome.agency, outcome.state.value, outcome.reason, outcome.report_sha256.hex()
+
+
+def _logged(outcomes: Any) -> list[tuple[Any, ...]]:
+    if not isinstance(outcomes, list):
+        return []
+    names = ("agency", "state", "reason", "report_sha256")
+    return [tuple(one.get(n) for n in names) if isinstance(one, dict) else () for one in outcomes]
+
+
+def _text(receipt: bytes) -> str:
+    try:
+        return receipt.decode()
+    except UnicodeDecodeError:
+        raise ProbegateError(Reason.LOG_PROOF_INVALID, "not text") from None
+
+
+@contextmanager
+def _check(check: str, agency: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ProbegateError as error:
+        raise _invalid(f"{error.reason.name} {error.detail}".strip(), check, agency) from None
+
+
+def _invalid(why: str, check: str, agency: str = "") -> ProbegateError:
+    metadata = {"check": check} | ({"agency": agency} if agency else {})
+    return ProbegateError(Reason.RESULT_INVALID, why, **metadata)

@@ -1,0 +1,47 @@
+"""Fixtures that several kinds of test share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.place import Place
+from deploy.local.processes import Processes
+from deploy.local.setting_up import set_up
+from tests.world import World, copied_examples
+
+FEDERATION_ROWS = 1500
+"""Invented records in each gallery of the tests' federation."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A scheme of its own for one test, under the shipped example agreements."""
+    return World.make(tmp_path, agreements=copied_examples(tmp_path / "agreements"))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where the tests' federation lies, set up and not running."""
+    place = Place(tmp_path_factory.mktemp("federation") / "demo")
+    set_up(place, rows=FEDERATION_ROWS, say=lambda _what: None)
+    return place
+
+
+@pytest.fixture(scope="session")
+def federation(place: Place) -> Iterator[Processes]:
+    """The tests' federation, up: a broker and six adapters as processes with mTLS on loopback."""
+    processes = Processes(place)
+    processes.start()
+    yield processes
+    processes.stop()
+
+
+@pytest.fixture
+def up(federation: Processes) -> Iterator[Processes]:
+    """The federation for a test that may stop or kill servers; all are up again afterwards."""
+    federation.start()
+    yield federation
+    federation.start()

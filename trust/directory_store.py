@@ -1,0 +1,174 @@
+"""The directory's file, the pinned scheme key's file, and the memory of the highest version seen.
+
+The rules:
+
+1. The highest version ever accepted, and its digest, are on the disk before the directory is used,
+   so that neither a restart nor an older file brings an old directory back.
+2. Processes that share the state file take turns; the floor only rises.
+3. A state file that cannot be understood stops everything: its loss would reopen the way back.
+   (A missing one is a first start.)
+4. A reload that fails raises, and leaves the directory in use as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trust import files
+from trust.algorithms import PUBLIC_KEY_BYTES, Algorithm, key_id
+from trust.directory import Directory, KeyId, Title, verify_directory
+from trust.errors import ProbegateError, Reason
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PinnedKey(_File):
+    """One scheme key that this process trusts."""
+
+    kid: KeyId
+    public_key: str
+    """The raw Ed25519 public key in base64."""
+
+    @property
+    def public_bytes(self) -> bytes:
+        """The raw public key, 32 bytes."""
+        return base64.b64decode(self.public_key, validate=True)
+
+    @model_validator(mode="after")
+    def _key_fits(self) -> Self:
+        raw = self.public_bytes
+        if len(raw) != PUBLIC_KEY_BYTES[Algorithm.ED25519]:
+            raise ValueError("wrong key length")
+        if self.kid != key_id(Algorithm.ED25519, raw):
+            raise ValueError("not this key's id")
+        return self
+
+
+class PinnedScheme(_File):
+    """The pinned file: a scheme's name and its keys (two while the scheme's key is replaced)."""
+
+    scheme: Title
+    keys: Annotated[tuple[PinnedKey, ...], Field(min_length=1, max_length=4)]
+
+    def by_kid(self) -> Mapping[str, bytes]:
+        """Return key id to raw public key."""
+        return {key.kid: key.public_bytes for key in self.keys}
+
+    @classmethod
+    def load(cls, path: Path) -> PinnedScheme:
+        """Read the pinned file.
+
+        Raises:
+            ProbegateError: ``FILE_MISSING`` or ``DIRECTORY_INVALID``.
+        """
+        try:
+            return cls.model_validate_json(files.read(path))
+        except ValidationError:
+            raise ProbegateError(
+                Reason.DIRECTORY_INVALID, f"{path} is not a pinned scheme key file"
+            ) from None
+
+
+class _Floor(_File):
+    version: int = Field(default=0, ge=0)
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
+class DirectoryStore:
+    """Loads the directory from its file and never goes back to an older one.
+
+    Args:
+        path: the directory's file (DSSE JSON).
+        scheme_key_path: the pinned scheme key's file.
+        state_path: where the highest version seen is kept.
+    """
+
+    def __init__(self, path: Path, scheme_key_path: Path, state_path: Path) -> None:
+        self._path = path
+        self._scheme_key_path = scheme_key_path
+        self._state_path = state_path
+        self._current: Directory | None = None
+        self._loaded_sha256 = b""
+
+    def load(self, now: datetime) -> Directory:
+        """Read, verify and take up the directory.
+
+        Raises:
+            ProbegateError: ``FILE_MISSING``, ``DIRECTORY_INVALID``, ``DIRECTORY_EXPIRED``,
+                ``DIRECTORY_ROLLBACK``, ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
+        """
+        content = files.read(self._path)
+        scheme_keys = PinnedScheme.load(self._scheme_key_path).by_kid()
+        with self._turn():  # (2)
+            floor = self._floor()
+            directory = verify_directory(
+                content,
+                scheme_keys,
+                now,
+                floor.version,
+                bytes.fromhex(floor.sha256) or None,
+            )
+            if directory.version > floor.version:  # (1)
+                raised = _Floor(version=directory.version, sha256=directory.sha256.hex())
+                files.write_atomic(self._state_path, raised.model_dump_json().encode())
+        self._current, self._loaded_sha256 = directory, hashlib.sha256(content).digest()
+        return directory
+
+    def reload_if_changed(self, now: datetime) -> Directory:
+        """Take up the file's directory if the file changed; check that the one in use still runs.
+
+        Raises:
+            ProbegateError: as ``load``; the directory in use stays as it was (rule 4).
+        """
+        unchanged = hashlib.sha256(files.read(self._path)).digest() == self._loaded_sha256
+        if self._current is None or not unchanged:
+            return self.load(now)
+        self._current.require_current(now)
+        return self._current
+
+    @property
+    def current(self) -> Directory:
+        """The directory in use.
+
+        Raises:
+            ProbegateError: ``DIRECTORY_INVALID`` before the first ``load``.
+        """
+        if self._current is None:
+            raise ProbegateError(Reason.DIRECTORY_INVALID, "not loaded yet")
+        return self._current
+
+    def _floor(self) -> _Floor:
+        if not self._state_path.exists():
+            return _Floor()
+        try:
+            return _Floor.model_validate_json(files.read(self._state_path))
+        except ValidationError:  # (3)
+            raise ProbegateError(
+                Reason.STATE_UNAVAILABLE, f"{self._state_path} does not say which version was seen"
+            ) from None
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        lock = self._state_path.with_name(f"{self._state_path.name}.lock")
+        files.make_folder(lock.parent)
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE_MODE)
+        except OSError as error:
+            raise ProbegateError(Reason.FILE_UNWRITABLE, f"{lock}: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)

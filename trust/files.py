@@ -1,0 +1,107 @@
+"""Reading and writing whole files so that a crash leaves the old content or the new, never a mix.
+
+Writing goes to a temporary file in the same folder, is flushed to the disk, and takes its name by
+one rename (or link, where an existing file must not be replaced); then the folder is flushed too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from trust.errors import ProbegateError, Reason
+
+PRIVATE_FILE_MODE: Final = 0o600
+PUBLIC_FILE_MODE: Final = 0o644
+PRIVATE_FOLDER_MODE: Final = 0o700
+PUBLIC_FOLDER_MODE: Final = 0o755
+OTHERS_MAY_READ: Final = 0o077
+"""Permission bits that let anybody but the owner at a file."""
+
+
+def read(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        ProbegateError: ``FILE_MISSING`` if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ProbegateError(
+            Reason.FILE_MISSING, f"{path}: {error.strerror}", file=path.name
+        ) from None
+
+
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = PUBLIC_FILE_MODE, replace: bool = True
+) -> None:
+    """Write a whole file durably, making its folder if needed.
+
+    Args:
+        path: where the file goes.
+        data: all of its content.
+        mode: its permission bits, set before any content is in it.
+        replace: whether a file of that name may be replaced.
+
+    Raises:
+        ProbegateError: ``FILE_EXISTS``, ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+    """
+    make_folder(path.parent)
+    try:
+        _write(path, data, mode, replace=replace)
+    except FileExistsError:
+        raise ProbegateError(Reason.FILE_EXISTS, str(path), file=path.name) from None
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        reason = Reason.DISK_FULL if full else Reason.FILE_UNWRITABLE
+        raise ProbegateError(reason, f"{path}: {error.strerror}", file=path.name) from None
+
+
+def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
+    """Write a file only its owner can read (0600), in a folder made 0700 if it is new."""
+    make_folder(path.parent, mode=PRIVATE_FOLDER_MODE)
+    write_atomic(path, data, mode=PRIVATE_FILE_MODE, replace=replace)
+
+
+def make_folder(path: Path, *, mode: int = PUBLIC_FOLDER_MODE) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        ProbegateError: ``FILE_UNWRITABLE``.
+    """
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProbegateError(
+            Reason.FILE_UNWRITABLE, f"{path}: {error.strerror}", file=path.name
+        ) from None
+
+
+def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            path.hardlink_to(temporary)  # unlike rename, fails where the name is taken
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,28 @@
+"""Every payload type that one organisation signs for another: the one table.
+
+A DSSE signature covers the type's name, so a signature over one kind of payload can never be
+presented as a signature over another.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class PayloadType(StrEnum):
+    """The media type of a signed payload; the version is part of the name."""
+
+    SEARCH_ORDER = "application/vnd.probegate.search-order.v1+protobuf"
+    """A force's order (force to broker and agencies)."""
+    SEARCH_GRANT = "application/vnd.probegate.search-grant.v1+protobuf"
+    """A broker's grant of one order at one agency (broker to agency)."""
+    MATCH_REPORT = "application/vnd.probegate.match-report.v1+protobuf"
+    """An agency's answer (agency to broker and force)."""
+    SEARCH_RESULT = "application/vnd.probegate.search-result.v1+protobuf"
+    """The combined result (broker to force)."""
+    CAPABILITIES = "application/vnd.probegate.agency-capabilities.v1+protobuf"
+    """What an agency can match (agency to broker and force)."""
+    DIRECTORY = "application/vnd.probegate.directory.v1+json"
+    """The directory of members (scheme authority to everybody)."""
+    AGREEMENT_BUNDLE = "application/vnd.probegate.agreement-bundle.v1+json"
+    """A set of data-sharing agreements (both parties to everybody)."""
