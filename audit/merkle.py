@@ -225,7 +225,16 @@ def verify_subtree_consistency(
     hashes = list(proof)
     if first != inner and not hashes:
         raise _inconsistent("the proof is too short")
-    old = new = subtree_root if first == inner else hashes.pop(0)
+    seed = subtree_root if first == inner else hashes.pop(0)
+    if _follow(first, inner, last, seed, hashes) != (subtree_root, root):
+        raise _inconsistent("the proof does not lead from the old root to the new one")
+
+
+def _follow(
+    first: int, inner: int, last: int, seed: bytes, hashes: Sequence[bytes]
+) -> tuple[bytes, bytes]:
+    """Return the roots of the subtree and of the tree that a consistency proof leads to."""
+    old = new = seed
     for one in hashes:
         if last == 0:
             raise _inconsistent("the proof is too long")
@@ -237,8 +246,9 @@ def verify_subtree_consistency(
         else:
             new = node_hash(new, one)
         first, inner, last = first >> climb, inner >> climb, last >> climb
-    if last or old != subtree_root or new != root:
-        raise _inconsistent("the proof does not lead from the old root to the new one")
+    if last:
+        raise _inconsistent("the proof is too short")
+    return old, new
 
 
 def _are_hashes(*hashes: bytes) -> bool:

@@ -264,8 +264,10 @@ class Witness:
         if size not in self._chain and size not in waiting:
             waiting[size] = _Known(signed.note, signed.checkpoint, at)
         for old, new in edges:
-            known = waiting.get(old) or self._chain[old]
-            known.ahead.add(new)
+            if old in waiting:
+                waiting[old].ahead.add(new)
+            elif old == self._newest:
+                self._chain[old].ahead.add(new)
         before = len(waiting)
         while True:
             grown = self._chain[self._newest].ahead & waiting.keys()

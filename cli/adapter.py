@@ -93,7 +93,10 @@ def import_(
     from trust.clock import utc_now
 
     columns = ("Checking rows", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("import", total=None)
         report = import_gallery(
             kind=kind_named(kind),

@@ -15,35 +15,21 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from cryptography import x509
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
 
+from cli.output import OneLineErrors
 from trust import files
 from trust.algorithms import Algorithm
 from trust.ceremony import DIRECTORY_LIFETIME, MemberFolder, Scheme
 from trust.clock import utc_now
 from trust.directory import KeyUse, MemberKey, Role
-from trust.errors import ProbegateError
 from trust.pki import CERTIFICATE_LIFETIME
 from trust.tokens import MAX_TOKEN_AGE, Part
-
-
-class OneLineErrors(TyperGroup):
-    """Turns a catalogued error into one line on standard error and exit code 1."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except ProbegateError as error:
-            typer.echo(error.line(), err=True)
-            raise typer.Exit(1) from None
-
 
 app = typer.Typer(
     name="keys",

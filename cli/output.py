@@ -8,8 +8,10 @@ import sys
 import unicodedata
 from typing import Any, Final
 
+import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from trust.errors import ProbegateError
 
@@ -42,6 +44,18 @@ def fail(line: str) -> None:
 def fail_with(error: ProbegateError) -> None:
     """Print a catalogued error as one line: what is wrong and what to do."""
     fail(error.line())
+
+
+class OneLineErrors(TyperGroup):
+    """A role's commands, which turn a catalogued error into one line and exit status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ProbegateError as error:
+            fail_with(error)
+            raise typer.Exit(EXIT_REFUSED) from None
 
 
 def debugging() -> bool:

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.keys import OneLineErrors
+from cli.output import OneLineErrors
 from policy import cases, explain, lint, schema
 from policy.agreements import AgreementFile, read_folder
 from policy.bundle import (

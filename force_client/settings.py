@@ -35,8 +35,8 @@ MAX_TOKEN_FILE_BYTES: Final = 8192
 class ForceSettings(BaseSettings):
     """Settings of one force's client; each may come from ``PROBEGATE_FORCE_<NAME>``.
 
-    ``load`` reads them from a TOML file, which goes before the environment; relative paths in it are
-    taken from the file's own folder.
+    ``load`` reads them from a TOML file, which goes before the environment; relative paths in it
+    are taken from the file's own folder.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")

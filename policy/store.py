@@ -11,28 +11,15 @@ Rules:
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field, StringConstraints, ValidationError
 
 from policy.bundle import load_bundle
-from policy.clause_model import FrozenModel
 from policy.decision import CompiledPolicy, compile_bundle
 from policy.yaml_source import read_file
-from trust import files
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
-
-
-class _Floor(FrozenModel):
-    version: Annotated[int, Field(ge=0)] = 0
-    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+from trust.floor import Floor, FloorFile
 
 
 class BundleStore:
@@ -45,7 +32,7 @@ class BundleStore:
 
     def __init__(self, path: Path, state_path: Path) -> None:
         self._path = path
-        self._state_path = state_path
+        self._floor = FloorFile(state_path)
         self._current: CompiledPolicy | None = None
         self._loaded: tuple[bytes, bytes] = (b"", b"")
 
@@ -83,10 +70,10 @@ class BundleStore:
         return self._take_up(raw, directory, at)
 
     def _take_up(self, raw: bytes, directory: Directory, at: datetime) -> CompiledPolicy:
-        with self._turn():  # (3)
-            floor = self._floor()
+        with self._floor.turn():  # (3)
+            floor = self._floor.read()
             bundle = load_bundle(raw, directory, at, floor.version)
-            seen = _Floor(version=bundle.version, sha256=bundle.sha256.hex())
+            seen = Floor(version=bundle.version, sha256=bundle.sha256.hex())
             if bundle.version == floor.version and floor != seen:  # (2)
                 raise ProbegateError(
                     Reason.BUNDLE_ROLLBACK,
@@ -95,30 +82,6 @@ class BundleStore:
                 )
             compiled = compile_bundle(bundle)
             if seen != floor:  # (1)
-                files.write_atomic(self._state_path, seen.model_dump_json().encode())
+                self._floor.raise_to(seen)
         self._current, self._loaded = compiled, (raw, directory.sha256)
         return compiled
-
-    def _floor(self) -> _Floor:
-        if not self._state_path.exists():
-            return _Floor()
-        try:
-            return _Floor.model_validate_json(files.read(self._state_path))
-        except ValidationError:  # (4)
-            raise ProbegateError(
-                Reason.STATE_UNAVAILABLE, f"{self._state_path} does not say which version was seen"
-            ) from None
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        lock = self._state_path.with_name(f"{self._state_path.name}.lock")
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE_MODE)
-        except OSError as error:
-            raise ProbegateError(Reason.FILE_UNWRITABLE, f"{lock}: {error.strerror}") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)

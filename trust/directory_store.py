@@ -13,11 +13,8 @@ The rules:
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -28,6 +25,7 @@ from trust import files
 from trust.algorithms import PUBLIC_KEY_BYTES, Algorithm, key_id
 from trust.directory import Directory, KeyId, Title, verify_directory
 from trust.errors import ProbegateError, Reason
+from trust.floor import Floor, FloorFile
 
 
 class _File(BaseModel):
@@ -81,11 +79,6 @@ class PinnedScheme(_File):
             ) from None
 
 
-class _Floor(_File):
-    version: int = Field(default=0, ge=0)
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-
-
 class DirectoryStore:
     """Loads the directory from its file and never goes back to an older one.
 
@@ -98,7 +91,7 @@ class DirectoryStore:
     def __init__(self, path: Path, scheme_key_path: Path, state_path: Path) -> None:
         self._path = path
         self._scheme_key_path = scheme_key_path
-        self._state_path = state_path
+        self._floor = FloorFile(state_path)
         self._current: Directory | None = None
         self._loaded_sha256 = b""
 
@@ -111,8 +104,8 @@ class DirectoryStore:
         """
         content = files.read(self._path)
         scheme_keys = PinnedScheme.load(self._scheme_key_path).by_kid()
-        with self._turn():  # (2)
-            floor = self._floor()
+        with self._floor.turn():  # (2)
+            floor = self._floor.read()
             directory = verify_directory(
                 content,
                 scheme_keys,
@@ -121,8 +114,8 @@ class DirectoryStore:
                 bytes.fromhex(floor.sha256) or None,
             )
             if directory.version > floor.version:  # (1)
-                raised = _Floor(version=directory.version, sha256=directory.sha256.hex())
-                files.write_atomic(self._state_path, raised.model_dump_json().encode())
+                raised = Floor(version=directory.version, sha256=directory.sha256.hex())
+                self._floor.raise_to(raised)
         self._current, self._loaded_sha256 = directory, hashlib.sha256(content).digest()
         return directory
 
@@ -148,27 +141,3 @@ class DirectoryStore:
         if self._current is None:
             raise ProbegateError(Reason.DIRECTORY_INVALID, "not loaded yet")
         return self._current
-
-    def _floor(self) -> _Floor:
-        if not self._state_path.exists():
-            return _Floor()
-        try:
-            return _Floor.model_validate_json(files.read(self._state_path))
-        except ValidationError:  # (3)
-            raise ProbegateError(
-                Reason.STATE_UNAVAILABLE, f"{self._state_path} does not say which version was seen"
-            ) from None
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        lock = self._state_path.with_name(f"{self._state_path.name}.lock")
-        files.make_folder(lock.parent)
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE_MODE)
-        except OSError as error:
-            raise ProbegateError(Reason.FILE_UNWRITABLE, f"{lock}: {error.strerror}") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from trust.messages import MAX_DIMS
 
 ARRAY_KEY: Final = "templates"
 _MATRIX: Final = 2
+_ZIP_MAGIC: Final = b"PK"
 _MAX_FIELD_CHARS: Final = 4096
 """Longest field of a CSV file, characters."""
 
@@ -55,26 +56,33 @@ def read_templates(path: Path) -> npt.NDArray[Any]:
         ProbegateError: ``FILE_MISSING`` or ``IMPORT_INVALID``.
     """
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                keys = loaded.files
-                key = ARRAY_KEY if ARRAY_KEY in keys else keys[0] if len(keys) == 1 else None
-                if key is None:
-                    raise _invalid(f"{path.name} has no array named {ARRAY_KEY}")
-                loaded = loaded[key]
+        with path.open("rb") as stream:
+            if stream.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+                stream.seek(0)
+                array = _only_array(stream, path.name)
+            else:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise _missing(path, error) from None
         raise _invalid(f"{path.name} is not a .npy or .npz file") from None
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError):
         raise _invalid(f"{path.name} is not a .npy or .npz file of numbers") from None
-    array: npt.NDArray[Any] = loaded
     if array.ndim != _MATRIX or not 1 <= array.shape[1] <= MAX_DIMS:
         raise _invalid(f"{path.name} is not one template a row, of 1 to {MAX_DIMS} dimensions")
     if array.dtype.kind != "f":
         raise _invalid(f"{path.name} does not hold floating-point numbers")
     return array
+
+
+def _only_array(stream: BinaryIO, name: str) -> npt.NDArray[Any]:
+    with np.load(stream, allow_pickle=False) as arrays:
+        keys = arrays.files
+        key = ARRAY_KEY if ARRAY_KEY in keys else keys[0] if len(keys) == 1 else None
+        if key is None:
+            raise _invalid(f"{name} has no array named {ARRAY_KEY}")
+        array: npt.NDArray[Any] = arrays[key]
+        return array
 
 
 def read_records(path: Path, record: type[Record], today: date) -> Iterator[ReadRow]:

@@ -46,7 +46,8 @@ def decode_probe_template(data: bytes, manifest: ProbeManifest, model: str, dims
     dtype = np.dtype(_DTYPES[manifest.encoding])
     if len(data) != dims * dtype.itemsize:
         raise ProbegateError(Reason.PROBE_INVALID, "wrong length", field="template")
-    values = np.frombuffer(data, dtype=dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is found below, like any other
+        values = np.frombuffer(data, dtype=dtype).astype(np.float64)
     tolerance = UNIT_TOLERANCE
     if manifest.encoding is Encoding.INT8:
         values /= INT8_SCALE
@@ -62,10 +63,10 @@ def decode_probe_template(data: bytes, manifest: ProbeManifest, model: str, dims
 
 def template_faults(rows: npt.NDArray[Any], tolerance: float = UNIT_TOLERANCE) -> list[str | None]:
     """Return, for each row of ``(n, dims)``, why it is not a usable template, or None."""
-    wide = rows.astype(np.float64)
-    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(wide).all(axis=1))
-    zero: npt.NDArray[np.bool_] = np.asarray(~wide.any(axis=1))
     with np.errstate(over="ignore", invalid="ignore"):
+        wide = rows.astype(np.float64)
+        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(wide).all(axis=1))
+        zero: npt.NDArray[np.bool_] = np.asarray((wide == 0).all(axis=1))
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         unit = np.abs(lengths - 1.0) <= tolerance
     faults: list[str | None] = [None] * len(rows)

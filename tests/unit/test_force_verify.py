@@ -251,7 +251,8 @@ def a_candidate_struck_out(scene: Scene, order: SignedOrder) -> ReceivedSearch:
     honest = scene.honest_answers(order, SID)
     report = honest[0].report
     assert report is not None
-    short = scene.report(order, SID, "pnd", agency="custody", candidates=())
+    one = (Candidate(reference="custody-a", score=0.81, rank=1),)
+    short = scene.report(order, SID, "pnd", agency="custody", candidates=one)
     forged = replace(short, signatures=report.signatures)
     digest = sha256(short.payload).digest()
     outcome = honest[0].outcome.model_copy(update={"report_sha256": digest})

@@ -125,7 +125,7 @@ def test_errors_are_one_line_on_standard_error(tmp_path: Path, request_file: Pat
     (tmp_path / "bad.yaml").write_text("id: x\nsurprise: 1\n")
     result = RUN.invoke(app, ["lint", str(tmp_path)])
     assert result.exit_code == 1
-    assert result.stderr.startswith("BUNDLE_INVALID: ")
+    assert result.stderr.startswith("probegate: BUNDLE_INVALID: ")
     assert len(result.stderr.splitlines()) == 1
     result = RUN.invoke(app, ["explain", "--facts", str(request_file)])
-    assert (result.exit_code, result.stderr[:5]) == (1, "USAGE")
+    assert (result.exit_code, result.stderr[:16]) == (1, "probegate: USAGE")

@@ -202,5 +202,5 @@ def test_an_error_is_one_line(tmp_path: Path, arguments: tuple[str, ...], reason
     result = CliRunner().invoke(app, [folder if one == "DIR" else one for one in arguments])
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith(f"{reason.name}: ")
+    assert result.stderr.startswith(f"probegate: {reason.name}: ")
     assert result.stderr.count("\n") == 1

@@ -1,0 +1,298 @@
+"""Importing dirty exports, and refusing galleries that are not what they say."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from typer.testing import CliRunner
+
+from agency_adapters.custody import CUSTODY
+from agency_adapters.galleries import importing
+from agency_adapters.galleries.importing import ImportReport, import_gallery
+from agency_adapters.galleries.matching import best_matches
+from agency_adapters.galleries.store import Check, Gallery, size_class
+from agency_adapters.pnd import PND
+from cli.adapter import app
+from trust.errors import ProbegateError, Reason
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+COLUMNS = "record_id,captured_on,date_of_birth,disposal,image_source,review_due,deletion"
+GOOD = "{},2020-01-01,1980-01-01,convicted,custody_photo,,"
+DIMS = 8
+
+
+def vectors(count: int) -> npt.NDArray[np.float32]:
+    made = np.random.default_rng(4).standard_normal((count, DIMS))
+    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+
+def imported(
+    folder: Path,
+    lines: Sequence[str],
+    templates: npt.NDArray[np.floating] | None = None,
+    header: str = COLUMNS,
+) -> ImportReport:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "t.npy", vectors(len(lines)) if templates is None else templates)
+    (folder / "r.csv").write_text("\ufeff" + "\r\n".join([header, *lines]) + "\r\n", "utf-8")
+    return import_gallery(
+        kind=CUSTODY,
+        templates=folder / "t.npy",
+        records=folder / "r.csv",
+        model="m-1",
+        out=folder / "gallery",
+        now=NOW,
+    )
+
+
+def test_every_bad_row_is_reported_by_number_and_reason(tmp_path: Path) -> None:
+    rows = {
+        GOOD.format("A1"): (),
+        "A2,31/02/2015,1980-01-01,convicted,custody_photo,,": (
+            "captured_on: not an ISO 8601 date (YYYY-MM-DD)",
+        ),
+        "A2,2020-01-01,1980-01-01,convicted,custody_photo,,": ("record_id: duplicate of row 2",),
+        "A4,2020-01-01,,convicted,custody_photo,,": ("date_of_birth: missing",),
+        "A5,2020-01-01,1980-01-01,cautioned?,custody_photo,,": (
+            "disposal: unknown code, expected 'convicted', 'acquitted', 'no_further_action'"
+            " or 'pending'",
+        ),
+        "A6,1979-12-31,1980-01-01,convicted,custody_photo,,": (
+            "captured_on: before date_of_birth",
+        ),
+        "A7,2026-11-24,1980-01-01,convicted,custody_photo,,": ("captured_on: in the future",),
+        "A8,2020-01-01": ("row: another number of columns than the header",),
+        "A 9,2020-01-01,1980-01-01,convicted,custody_photo,,": (
+            "record_id: not in the expected form",
+        ),
+        GOOD.format("B1"): ("template: not finite",),
+        GOOD.format("B2"): ("template: not finite",),
+        GOOD.format("B3"): ("template: zero vector",),
+        GOOD.format("B4"): ("template: not of unit length",),
+        "B5,,1980-13-01,x,y,z,w": (
+            "captured_on: missing",
+            "date_of_birth: not an ISO 8601 date (YYYY-MM-DD)",
+            "disposal: unknown code, expected 'convicted', 'acquitted', 'no_further_action'"
+            " or 'pending'",
+            "image_source: unknown code, expected 'custody_photo', 'mobile' or 'other'",
+            "review_due: not an ISO 8601 date (YYYY-MM-DD)",
+            "deletion: unknown code, expected '' or 'requested'",
+        ),
+        "B6,2020-01-01,1980-01-01,pending,other,2027-01-01,requested": (),
+    }
+    templates = vectors(len(rows))
+    templates[9, 0], templates[10, 1] = np.nan, np.inf
+    templates[11] = 0
+    templates[12] *= 2
+    report = imported(tmp_path, list(rows), templates)
+    told = {row.row: row.reasons for row in report.rejected}
+    assert told == {n: why for n, why in enumerate(rows.values(), start=1) if why}
+    assert (report.rows, report.enrolled) == (15, 2)
+    gallery = Gallery.open(tmp_path / "gallery", check=Check.FULL)
+    assert gallery.record_ids([0, 1]) == ("A1", "B6")
+    assert gallery.eligibility(NOW.date()).mask.tolist() == [True, False]
+
+
+def test_rows_are_kept_in_the_order_of_record_ids_with_their_own_template(tmp_path: Path) -> None:
+    names = ["R3", "R1", "R2"]
+    templates = vectors(3)
+    imported(tmp_path, [GOOD.format(name) for name in names], templates)
+    gallery = Gallery.open(tmp_path / "gallery")
+    assert gallery.record_ids(range(3)) == ("R1", "R2", "R3")
+    for name, template in zip(names, templates, strict=True):
+        probe = template.astype(np.float64)
+        mask = np.ones(3, np.bool_)
+        (best,) = best_matches(gallery.templates, mask, probe, threshold=0.999, limit=3)
+        assert gallery.record_ids([best.row]) == (name,)
+
+
+def test_columns_come_in_any_order_and_unknown_ones_are_named(tmp_path: Path) -> None:
+    header = ",".join(reversed(COLUMNS.split(",")))
+    line = ",".join(reversed(GOOD.format("A1").split(",")))
+    assert imported(tmp_path, [line], header=header).enrolled == 1
+    for wrong in (
+        COLUMNS + ",shoe_size",
+        COLUMNS.replace("disposal", "outcome"),
+        COLUMNS + ",deletion",
+    ):
+        with pytest.raises(ProbegateError) as raised:
+            imported(tmp_path, [GOOD.format("A1") + ","], header=wrong)
+        assert raised.value.reason is Reason.IMPORT_INVALID
+    assert "repeated column: deletion" in raised.value.detail
+
+
+def test_counts_that_differ_import_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ProbegateError) as raised:
+        imported(tmp_path, [GOOD.format("A1")], vectors(2))
+    assert raised.value.reason is Reason.IMPORT_INVALID
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_json_lines_and_npz_are_read_too(tmp_path: Path) -> None:
+    keys = COLUMNS.split(",")
+    lines = [json.dumps(dict(zip(keys, GOOD.format(n).split(","), strict=True))) for n in "AB"]
+    (tmp_path / "r.jsonl").write_text("\n".join([*lines, "[]", "{", '{"record_id": "C"}']) + "\n")
+    np.savez(tmp_path / "t.npz", templates=vectors(5), other=np.zeros(3))
+    report = import_gallery(
+        kind=CUSTODY,
+        templates=tmp_path / "t.npz",
+        records=tmp_path / "r.jsonl",
+        model="m-1",
+        out=tmp_path / "gallery",
+        now=NOW,
+    )
+    assert [row.row for row in report.rejected] == [3, 4, 5]
+    assert report.rejected[2].reasons[0] == "captured_on: missing"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an array", b"\x93NUMPY\x01\x00", b"PK\x03\x04"],
+)
+def test_templates_that_are_no_array_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.npz").write_bytes(content)
+    with pytest.raises(ProbegateError) as raised:
+        importing.read_templates(tmp_path / "t.npz")
+    assert raised.value.reason is Reason.IMPORT_INVALID
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((2, 2), np.int8), np.array([["a"]])])
+def test_arrays_of_another_shape_or_type_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "t.npy", array)
+    with pytest.raises(ProbegateError) as raised:
+        importing.read_templates(tmp_path / "t.npy")
+    assert raised.value.reason is Reason.IMPORT_INVALID
+
+
+def test_a_new_generation_swaps_in_under_an_open_reader(tmp_path: Path) -> None:
+    imported(tmp_path, [GOOD.format("A1")])
+    before = Gallery.open(tmp_path / "gallery")
+    report = imported(tmp_path, [GOOD.format("B1"), GOOD.format("B2")])
+    assert report.generation == 2
+    assert before.record_ids([0]) == ("A1",)
+    assert np.isfinite(before.templates).all()
+    after = Gallery.open(tmp_path / "gallery")
+    assert after.manifest.count == 2
+    assert [p.name for p in (tmp_path / "gallery").iterdir() if p.is_dir()] == ["g000002"]
+    with pytest.raises(ProbegateError) as raised:
+        import_gallery(
+            kind=PND,
+            templates=tmp_path / "t.npy",
+            records=tmp_path / "r.csv",
+            model="m-1",
+            out=tmp_path / "gallery",
+            now=NOW,
+        )
+    assert raised.value.reason is Reason.IMPORT_INVALID
+
+
+def test_an_import_that_fails_leaves_the_old_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(tmp_path, [GOOD.format("A1")])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(importing, "_write_records", full)
+    with pytest.raises(ProbegateError) as raised:
+        imported(tmp_path, [GOOD.format("B1")])
+    assert raised.value.reason is Reason.DISK_FULL
+    assert Gallery.open(tmp_path / "gallery", check=Check.FULL).record_ids([0]) == ("A1",)
+    assert sorted(p.name for p in (tmp_path / "gallery").iterdir()) == ["g000001", "manifest.json"]
+
+
+def _flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def _drop_record(folder: Path) -> None:
+    with sqlite3.connect(folder / "g000001" / "records.sqlite") as connection:
+        connection.execute("DELETE FROM records WHERE row = 0")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda g: _flip(g / "g000001" / "templates.npy", -1),
+        lambda g: _flip(g / "g000001" / "templates.npy", 20),
+        lambda g: _flip(g / "g000001" / "records.sqlite", -1),
+        lambda g: (g / "g000001" / "templates.npy").write_bytes(b""),
+        lambda g: (g / "g000001" / "records.sqlite").unlink(),
+        lambda g: (g / "manifest.json").write_text("{}"),
+        lambda g: (g / "manifest.json").write_text(
+            (g / "manifest.json").read_text().replace('"m-1"', '"m-2"')
+        ),
+        _drop_record,
+    ],
+)
+def test_a_damaged_gallery_is_refused(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
+    damage(tmp_path / "gallery")
+    with pytest.raises(ProbegateError) as raised:
+        Gallery.open(tmp_path / "gallery")
+    assert raised.value.reason is Reason.GALLERY_CORRUPT
+    result = CliRunner().invoke(app, ["check", "--gallery", str(tmp_path / "gallery")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("GALLERY_CORRUPT: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_gallery_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProbegateError) as raised:
+        Gallery.open(tmp_path / "nowhere")
+    assert raised.value.reason is Reason.GALLERY_MISSING
+
+
+def test_the_command_imports_reports_and_counts(tmp_path: Path) -> None:
+    lines = [GOOD.format("A1"), "A2,x,y,convicted,custody_photo,,"]
+    imported(tmp_path, lines)
+    base = ["import", "--kind", "custody", "--model", "m-1", "--out", str(tmp_path / "g")]
+    files = ["--templates", str(tmp_path / "t.npy"), "--records", str(tmp_path / "r.csv")]
+    result = CliRunner().invoke(app, [*base, *files, "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["rejected"][0]["row"] == 2
+    assert "1 of 2 rows enrolled" in CliRunner().invoke(app, [*base, *files]).stdout
+    counted = CliRunner().invoke(app, ["stats", "--gallery", str(tmp_path / "g"), "--json"])
+    assert json.loads(counted.stdout)["eligible"] == 1
+    base[2] = "library"
+    refused = CliRunner().invoke(app, [*base, *files])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(0, "<1k"), (999, "<1k"), (1000, "1k-10k"), (10_000_000, ">10m")]
+)
+def test_a_gallery_is_told_of_in_coarse_classes(count: int, name: str) -> None:
+    assert size_class(count) == name
+
+
+def test_eligibility_is_of_the_day_and_of_the_switches(tmp_path: Path) -> None:
+    lines = [
+        "A1,2020-01-01,1980-01-01,convicted,custody_photo,2026-11-22,",
+        "A2,2020-01-01,1980-01-01,convicted,custody_photo,2026-11-23,",
+        "A3,2020-01-01,2002-01-02,acquitted,custody_photo,,",
+        "A4,2020-01-01,2002-01-01,acquitted,custody_photo,,",
+    ]
+    imported(tmp_path, lines)
+    gallery = Gallery.open(tmp_path / "gallery")
+    day = date(2026, 11, 23)
+    plain = gallery.eligibility(day)
+    assert plain.count == 4
+    assert plain.met == {
+        "custody.deletion-requested": 0,
+        "custody.unconvicted-minor": 1,
+        "custody.review-overdue": 1,
+    }
+    assert gallery.eligibility(day) is plain
+    strict = gallery.eligibility(day, {"bar_overdue_reviews", "bar_unconvicted_minors"})
+    assert strict.mask.tolist() == [False, True, False, True]
