@@ -43,6 +43,16 @@ class Logs:
         leaf = {"v": 1, "type": kind, "at": at.isoformat(timespec="microseconds"), **facts}
         await self.admin.append(NewEntry(leaf=leaf))
 
+    async def record_directory(self, directory: Directory, at: datetime) -> None:
+        """Put a directory on the record, before it is taken up."""
+        await self.record(
+            "directory.activated", at, version=directory.version, sha256=directory.sha256.hex()
+        )
+
+    async def record_bundle(self, set_id: str, version: int, sha256: bytes, at: datetime) -> None:
+        """Put an agreement bundle on the record, before it is taken up."""
+        await self.record("bundle.activated", at, set=set_id, version=version, sha256=sha256.hex())
+
     async def close(self) -> None:
         """Flush, publish and let go of both."""
         await self.search.close()

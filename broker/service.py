@@ -37,6 +37,7 @@ from broker.servicer import (
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from broker.tables import open_engine
+from policy.decision import CompiledPolicy
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -136,8 +137,8 @@ class Broker:
             clock=clock,
         )
         broker.meet_agencies(directory)
-        await broker.record_directory(directory, now)
-        await broker.record_bundle(now)
+        await logs.record_directory(directory, now)
+        await record_bundle(logs, policies.current, now)
         resumed = await searches.resume()
         telemetry.log("broker open", count=resumed, version=directory.version)
         broker.observe()
@@ -148,23 +149,6 @@ class Broker:
         for member in directory.members(Role.AGENCY):
             if member.id not in self.agencies:
                 self.make_agency(member.id)
-
-    async def record_directory(self, directory: Directory, now: datetime) -> None:
-        """Put the directory in use on the admin log (2)."""
-        await self.logs.record(
-            "directory.activated", now, version=directory.version, sha256=directory.sha256.hex()
-        )
-
-    async def record_bundle(self, now: datetime) -> None:
-        """Put the bundle in use on the admin log (2)."""
-        bundle = self.policies.current.bundle
-        await self.logs.record(
-            "bundle.activated",
-            now,
-            set=bundle.set_id,
-            version=bundle.version,
-            sha256=bundle.sha256.hex(),
-        )
 
     def observe(self) -> None:
         """Offer the gauges; they cost nothing when telemetry is off."""
@@ -202,15 +186,15 @@ class Broker:
     async def refresh(self) -> None:
         """Look once for a new directory, bundle or certificate."""
         now = self.clock()
-        before = self.directories.current.version
-        directory = self.directories.reload_if_changed(now)
-        if directory.version != before:
+        directory = self.directories.changed(now)
+        if directory is not None:
+            await self.logs.record_directory(directory, now)
+            self.directories.take_up(directory)
             self.meet_agencies(directory)
-            await self.record_directory(directory, now)
-        known = self.policies.current.bundle.sha256
-        self.policies.reload_if_changed(directory, now)
-        if self.policies.current.bundle.sha256 != known:
-            await self.record_bundle(now)
+        policy = self.policies.changed(self.directories.current, now)
+        if policy is not None:
+            await record_bundle(self.logs, policy, now)
+            self.policies.take_up(policy)
         for link in self.links.values():
             link.refresh()
 
@@ -270,6 +254,12 @@ async def run(settings: BrokerSettings) -> None:
     finally:
         fresh.cancel()
         await broker.close()
+
+
+async def record_bundle(logs: Logs, policy: CompiledPolicy, now: datetime) -> None:
+    """Put a bundle on the admin log before it decides anything (2)."""
+    bundle = policy.bundle
+    await logs.record_bundle(bundle.set_id, bundle.version, bundle.sha256, now)
 
 
 def announce(port_file: Path | None, port: int) -> None:

@@ -34,7 +34,8 @@ class BundleStore:
         self._path = path
         self._floor = FloorFile(state_path)
         self._current: CompiledPolicy | None = None
-        self._loaded: tuple[bytes, bytes] = (b"", b"")
+        self._in_use: tuple[bytes, bytes] = (b"", b"")  # file and directory
+        self._checked: tuple[bytes, bytes] = (b"", b"")
 
     @property
     def current(self) -> CompiledPolicy:
@@ -54,22 +55,40 @@ class BundleStore:
             ProbegateError: FILE_MISSING, BUNDLE_INVALID, BUNDLE_ROLLBACK, STATE_UNAVAILABLE,
                 DISK_FULL or FILE_UNWRITABLE; the bundle in use stays (5).
         """
-        return self._take_up(read_file(self._path), directory, at)
+        compiled = self._verified(read_file(self._path), directory, at)
+        self.take_up(compiled)
+        return compiled
 
-    def reload_if_changed(self, directory: Directory, at: datetime) -> CompiledPolicy:
-        """Take up the file's bundle if the file or the directory changed.
+    def changed(self, directory: Directory, at: datetime) -> CompiledPolicy | None:
+        """Return the bundle anew if its file or the directory changed; it is not yet taken up.
 
-        A changed directory can revoke a signature, so it is a reason to verify again.
+        A changed directory can revoke a signature, so it is a reason to verify again. Whoever calls
+        puts what is returned on the record and then takes it up.
 
         Raises:
             ProbegateError: as ``load``.
         """
         raw = read_file(self._path)
-        if self._current is not None and self._loaded == (raw, directory.sha256):
-            return self._current
-        return self._take_up(raw, directory, at)
+        if self._current is not None and self._in_use == (raw, directory.sha256):
+            return None
+        return self._verified(raw, directory, at)
 
-    def _take_up(self, raw: bytes, directory: Directory, at: datetime) -> CompiledPolicy:
+    def take_up(self, compiled: CompiledPolicy) -> None:
+        """Decide by what ``changed`` returned from now on."""
+        self._current, self._in_use = compiled, self._checked
+
+    def reload_if_changed(self, directory: Directory, at: datetime) -> CompiledPolicy:
+        """Take up the bundle anew if its file or the directory changed; return the one in use.
+
+        Raises:
+            ProbegateError: as ``load``.
+        """
+        found = self.changed(directory, at)
+        if found is not None:
+            self.take_up(found)
+        return self.current
+
+    def _verified(self, raw: bytes, directory: Directory, at: datetime) -> CompiledPolicy:
         with self._floor.turn():  # (3)
             floor = self._floor.read()
             bundle = load_bundle(raw, directory, at, floor.version)
@@ -83,5 +102,5 @@ class BundleStore:
             compiled = compile_bundle(bundle)
             if seen != floor:  # (1)
                 self._floor.raise_to(seen)
-        self._current, self._loaded = compiled, (raw, directory.sha256)
+        self._checked = (raw, directory.sha256)
         return compiled

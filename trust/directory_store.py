@@ -93,7 +93,8 @@ class DirectoryStore:
         self._scheme_key_path = scheme_key_path
         self._floor = FloorFile(state_path)
         self._current: Directory | None = None
-        self._loaded_sha256 = b""
+        self._in_use_sha256 = b""  # of the file, as those below
+        self._verified_sha256 = b""
 
     def load(self, now: datetime) -> Directory:
         """Read, verify and take up the directory.
@@ -102,7 +103,41 @@ class DirectoryStore:
             ProbegateError: ``FILE_MISSING``, ``DIRECTORY_INVALID``, ``DIRECTORY_EXPIRED``,
                 ``DIRECTORY_ROLLBACK``, ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
         """
+        directory = self._verified(files.read(self._path), now)
+        self.take_up(directory)
+        return directory
+
+    def changed(self, now: datetime) -> Directory | None:
+        """Return the file's directory if it is a new one, verified and not yet taken up.
+
+        Whoever calls puts it on the record and then takes it up. The one in use is also checked to
+        still run.
+
+        Raises:
+            ProbegateError: as ``load``; the directory in use stays as it was (rule 4).
+        """
         content = files.read(self._path)
+        if hashlib.sha256(content).digest() == self._in_use_sha256:
+            self.current.require_current(now)
+            return None
+        return self._verified(content, now)
+
+    def take_up(self, directory: Directory) -> None:
+        """Use a directory that ``changed`` returned from now on."""
+        self._current, self._in_use_sha256 = directory, self._verified_sha256
+
+    def reload_if_changed(self, now: datetime) -> Directory:
+        """Take up the file's directory if the file changed, and return the one in use.
+
+        Raises:
+            ProbegateError: as ``load``; the directory in use stays as it was (rule 4).
+        """
+        found = self.changed(now) if self._current is not None else self.load(now)
+        if found is not None:
+            self.take_up(found)
+        return self.current
+
+    def _verified(self, content: bytes, now: datetime) -> Directory:
         scheme_keys = PinnedScheme.load(self._scheme_key_path).by_kid()
         with self._floor.turn():  # (2)
             floor = self._floor.read()
@@ -116,20 +151,8 @@ class DirectoryStore:
             if directory.version > floor.version:  # (1)
                 raised = Floor(version=directory.version, sha256=directory.sha256.hex())
                 self._floor.raise_to(raised)
-        self._current, self._loaded_sha256 = directory, hashlib.sha256(content).digest()
+        self._verified_sha256 = hashlib.sha256(content).digest()
         return directory
-
-    def reload_if_changed(self, now: datetime) -> Directory:
-        """Take up the file's directory if the file changed; check that the one in use still runs.
-
-        Raises:
-            ProbegateError: as ``load``; the directory in use stays as it was (rule 4).
-        """
-        unchanged = hashlib.sha256(files.read(self._path)).digest() == self._loaded_sha256
-        if self._current is None or not unchanged:
-            return self.load(now)
-        self._current.require_current(now)
-        return self._current
 
     @property
     def current(self) -> Directory:

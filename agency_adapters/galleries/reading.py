@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -66,7 +67,15 @@ def read_templates(path: Path) -> npt.NDArray[Any]:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise _missing(path, error) from None
         raise _invalid(f"{path.name} is not a .npy or .npz file") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError):
+    except (
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         raise _invalid(f"{path.name} is not a .npy or .npz file of numbers") from None
     if array.ndim != _MATRIX or not 1 <= array.shape[1] <= MAX_DIMS:
         raise _invalid(f"{path.name} is not one template a row, of 1 to {MAX_DIMS} dimensions")

@@ -145,6 +145,15 @@ async def test_2_a_tampered_grant_is_refused(bench: Bench) -> None:
     assert raised.value.reason is Reason.ENVELOPE_TAMPERED
 
 
+async def test_2_nothing_is_believed_under_an_expired_directory(bench: Bench) -> None:
+    papers = await bench.broker.papers(bench.adapter, Request(bench.world))
+    later = datetime.now(UTC) + timedelta(days=31)
+    command = replace(bench.adapter.command, clock=lambda: later)
+    with pytest.raises(ProbegateError) as raised:
+        await command.execute(papers.params(), bench.broker.member)
+    assert raised.value.reason is Reason.DIRECTORY_EXPIRED
+
+
 async def test_3_an_order_the_broker_made_up_is_refused(bench: Bench) -> None:
     request = Request(bench.world)
     forged = dsse.sign(PayloadType.SEARCH_ORDER, request.envelope().payload, bench.broker.signer)
