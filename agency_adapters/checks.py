@@ -5,7 +5,8 @@ refused. What fails (11) is this agency's own denial, and what fails (12) to (14
 both are answered with a signed report. All of it is on the agency's own log.
 
 1. The channel is a broker's (the servicer admits no other role), and the grant is that broker's.
-2. The directory is in force, the dossier parses, and the grant is signed by a key the directory lists as the broker's, now.
+2. The directory is in force, the dossier parses, and the grant is signed by a key the directory
+   lists as the broker's, now.
 3. The order is signed by a key the directory lists as a force's, now, and is of that force.
 4. The grant is of these very order bytes: SHA-256(order payload) is ``grant.order_sha256``.
 5. Grant and order are of this moment: not from the future beyond the clock skew, not past their
@@ -129,8 +130,8 @@ def admit_papers(
         skew: how far ahead another's clock may be.
 
     Raises:
-        ProbegateError: ``DIRECTORY_EXPIRED``; an envelope's or key's reason; ``GRANT_INVALID``, ``GRANT_EXPIRED``,
-            ``ORDER_INVALID``, ``ORDER_STALE``, ``LOG_PROOF_INVALID``.
+        ProbegateError: ``DIRECTORY_EXPIRED``; an envelope's or key's reason; ``GRANT_INVALID``,
+            ``GRANT_EXPIRED``, ``ORDER_INVALID``, ``ORDER_STALE``, ``LOG_PROOF_INVALID``.
     """
     directory.require_current(now)
     brokers_keys = directory.resolver(broker, KeyUse.SIGN, now)

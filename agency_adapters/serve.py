@@ -28,6 +28,7 @@ from agency_adapters.tables import open_engine
 from audit import wire as audit_wire
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
+from policy.decision import CompiledPolicy
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -36,7 +37,7 @@ from trust.directory import Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError, Reason
 from trust.mtls import server_credentials
-from trust.rpc import Surroundings
+from trust.rpc import Surroundings, catalogued
 from trust.server import RunningServer, ServerLimits, serve, until_stopped
 
 
@@ -109,8 +110,9 @@ class Adapter:
 
     async def record_all(self) -> None:
         """Put what decides from the start on the admin log (2)."""
-        await self._record_directory()
-        await self._record_bundle()
+        now = self.clock()
+        await self.logs.record_directory(self.directories.current, now)
+        await self._record_bundle(self.policies.current)
         await self._record_gallery(self.shelf.gallery)
 
     async def keep_fresh(self) -> None:
@@ -120,21 +122,24 @@ class Adapter:
             for step in (self.refresh_directory, self.refresh_bundle, self.refresh_gallery):
                 try:
                     await step()
-                except ProbegateError as error:
-                    telemetry.log("not taken up", reason=error.reason.name)
+                except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
+                    failure = catalogued(error, step.__name__)
+                    telemetry.log("not taken up", reason=failure.reason.name)
 
     async def refresh_directory(self) -> None:
         """Look once for a new directory."""
-        before = self.directories.current.version
-        if self.directories.reload_if_changed(self.clock()).version != before:
-            await self._record_directory()
+        now = self.clock()
+        directory = self.directories.changed(now)
+        if directory is not None:
+            await self.logs.record_directory(directory, now)
+            self.directories.take_up(directory)
 
     async def refresh_bundle(self) -> None:
         """Look once for a new bundle."""
-        before = self.policies.current.bundle.sha256
-        self.policies.reload_if_changed(self.directories.current, self.clock())
-        if self.policies.current.bundle.sha256 != before:
-            await self._record_bundle()
+        policy = self.policies.changed(self.directories.current, self.clock())
+        if policy is not None:
+            await self._record_bundle(policy)
+            self.policies.take_up(policy)
 
     async def refresh_gallery(self) -> None:
         """Look once for a new generation; searches under way keep the one they began with."""
@@ -146,24 +151,9 @@ class Adapter:
         await self._record_gallery(newer)
         self.shelf.gallery = newer
 
-    async def _record_directory(self) -> None:
-        directory = self.directories.current
-        await self.logs.record(
-            "directory.activated",
-            self.clock(),
-            version=directory.version,
-            sha256=directory.sha256.hex(),
-        )
-
-    async def _record_bundle(self) -> None:
-        bundle = self.policies.current.bundle
-        await self.logs.record(
-            "bundle.activated",
-            self.clock(),
-            set=bundle.set_id,
-            version=bundle.version,
-            sha256=bundle.sha256.hex(),
-        )
+    async def _record_bundle(self, policy: CompiledPolicy) -> None:
+        bundle = policy.bundle
+        await self.logs.record_bundle(bundle.set_id, bundle.version, bundle.sha256, self.clock())
 
     async def _record_gallery(self, gallery: Gallery) -> None:
         manifest = gallery.manifest

@@ -310,6 +310,8 @@ class Searches:
                 timeout_s=timeout_s,
             )
             search.asking[permit.agency] = asyncio.create_task(_ask(search, client, dispatch))
+        if search.cancelled:  # before this task first ran
+            search.cancel()
         if search.asking:
             await asyncio.wait(search.asking.values())
         for agency, task in search.asking.items():

@@ -46,7 +46,7 @@ from trust.directory import Directory, Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError
 from trust.mtls import server_credentials
-from trust.rpc import Surroundings
+from trust.rpc import Surroundings, catalogued
 from trust.server import STOP_GRACE_S, RunningServer, ServerLimits, serve, until_stopped
 
 
@@ -180,8 +180,8 @@ class Broker:
             await asyncio.sleep(self.settings.reload_interval_s)
             try:
                 await self.refresh()
-            except ProbegateError as error:
-                telemetry.log("not taken up", reason=error.reason.name)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
+                telemetry.log("not taken up", reason=catalogued(error, "refresh").reason.name)
 
     async def refresh(self) -> None:
         """Look once for a new directory, bundle or certificate."""
@@ -195,8 +195,9 @@ class Broker:
         if policy is not None:
             await record_bundle(self.logs, policy, now)
             self.policies.take_up(policy)
-        for link in self.links.values():
-            link.refresh()
+        for agency, link in self.links.items():
+            if self.directories.current.find(agency) is not None:
+                link.refresh()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every servicer to a server."""

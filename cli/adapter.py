@@ -14,28 +14,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
-from trust.errors import ProbegateError
-
-
-class OneLineErrors(TyperGroup):
-    """Turns a catalogued error into one line on standard error and exit code 1."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except ProbegateError as error:
-            typer.echo(error.line(), err=True)
-            raise typer.Exit(1) from None
-
+from cli.output import OneLineErrors
 
 app = typer.Typer(
     name="adapter",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich import box
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from cli.output import EXIT_REFUSED, console, text
 from trust.errors import ProbegateError, Reason
 
 if TYPE_CHECKING:
+    from deploy.local.comparing import Compared
     from deploy.local.demo import DemoResult, LogCheck
     from deploy.local.place import Place
 
@@ -95,6 +97,57 @@ def down(place: PlaceOption = DEFAULT_PLACE) -> None:
     _say("the federation is down")
 
 
+@app.command("add-agency")
+def add_agency(
+    agency: Annotated[str, typer.Argument(metavar="ID", help="The agency's member id.")],
+    kind: Annotated[str, typer.Option(help="What kind of agency: custody, pnd, passport, ...")],
+    gallery: Annotated[Path, typer.Option(help="Its gallery, made by `probegate adapter import`.")],
+    agreement: Annotated[Path, typer.Option(help="Its data-sharing agreement, YAML.")],
+    place: PlaceOption = DEFAULT_PLACE,
+) -> None:
+    """Let one more agency join: keys, certificate, directory, agreement, adapter.
+
+    A federation that is up takes it in without a restart. The parties' signatures on the agreement
+    are made with the keys of the invented members.
+    """
+    from deploy.local.joining import add_agency as join
+
+    here = _existing(place)
+    join(here, agency, kind=kind, gallery=gallery, agreement=agreement, say=_say)
+    _show_status(here)
+
+
+@app.command()
+def compare(
+    agency: Annotated[str, typer.Argument(metavar="ID", help="The agency to search.")],
+    probes: Annotated[Path, typer.Option(help="Probes, .npy or .npz, one a row.")],
+    truth: Annotated[Path, typer.Option(help="CSV: probe (its row), quality_band, mate.")],
+    model: Annotated[str, typer.Option(help="The template model of the probes.")],
+    place: PlaceOption = DEFAULT_PLACE,
+) -> None:
+    """Search an agency with every probe of a file, and compare with the known mates.
+
+    Exit status: 0 when every mate came first and nobody came for a probe without one.
+    """
+    from deploy.local import comparing
+
+    here = _existing(place)
+    screen = console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("Searching", total=None)
+        compared = comparing.compare(
+            here,
+            agency,
+            probes=probes,
+            truth=truth,
+            model=model,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _show_compared(compared)
+    if not all(one.as_it_should_be for one in compared):
+        raise typer.Exit(EXIT_REFUSED)
+
+
 @app.command()
 def status(place: PlaceOption = DEFAULT_PLACE) -> None:
     """Show which servers run, and where."""
@@ -165,6 +218,31 @@ def _show_logs(logs: Sequence[LogCheck]) -> None:
     console().print(table)
 
 
+def _show_compared(compared: Sequence[Compared]) -> None:
+    """Sum up by band, and name every probe that did not come out as the truth has it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("Probes", "Searched", "As the truth has it", "Scores of the first"):
+        table.add_column(column, justify="left" if column == "Probes" else "right")
+    for band in dict.fromkeys(one.expected.band for one in compared):
+        for mated, words in ((True, "with a mate"), (False, "without")):
+            these = [
+                one
+                for one in compared
+                if one.expected.band is band and bool(one.expected.mate) is mated
+            ]
+            if these:
+                right = sum(one.as_it_should_be for one in these)
+                scores = [one.found[0][1] for one in these if one.found]
+                span = f"{min(scores):.3f} to {max(scores):.3f}" if scores else "none"
+                table.add_row(f"{band}, {words}", str(len(these)), str(right), span)
+    console().print(table)
+    for one in compared:
+        if not one.as_it_should_be:
+            first = one.found[0][0] if one.found else f"{one.state} {one.reason}".strip()
+            wanted = one.expected.mate or "nobody"
+            console().print(text(f"probe {one.expected.row}: {wanted}, not {first}", "red"))
+
+
 def _show_status(here: Place) -> None:
     from deploy.local.processes import Processes
 
@@ -195,7 +273,7 @@ What to try next:
     --proportionality "One image, one robbery, own galleries first." \\
     --tried-first own_custody,pnd \\
     --officer northshire-1041 --authoriser northshire-3302 --agency all
-  probegate audit show {root}/logs/broker/search
+  probegate audit verify {root}/logs/broker/search --vkey {root}/vkeys/broker-search
   probegate adapter stats --gallery {root}/galleries/custody
   probegate demo down""",
         soft_wrap=True,

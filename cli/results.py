@@ -95,7 +95,10 @@ def show(view: SearchView, screen: Console) -> None:
         screen.print(Text(BANNER, "bold reverse"), justify="center")
     for lane in view.lanes:
         screen.print()
-        screen.print(_lane(lane, view))
+        screen.print(text(f"{', '.join(lane.agencies)}: {_scale(lane, view)}", "bold"))
+        screen.print(_lane(lane))
+    if len(view.lanes) > 1:
+        screen.print("Scores of different lists are on different scales: never compare them.")
     screen.print()
     screen.print(_completeness(view))
     screen.print(_receipt(view))
@@ -134,16 +137,8 @@ def _reason(outcome: AgencyOutcome) -> Text:
     return reason
 
 
-def _lane(lane: Lane, view: SearchView) -> Table:
-    scale = lane.calibration or "raw scores of " + _matchers(lane, view)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title=text(f"{', '.join(lane.agencies)}: {scale}"),
-        title_justify="left",
-        caption="Not comparable with another lane." if len(view.lanes) > 1 else None,
-        caption_justify="left",
-    )
+def _lane(lane: Lane) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Rank", justify="right")
     table.add_column("Score", justify="right")
     if len(lane.agencies) > 1:
@@ -155,9 +150,11 @@ def _lane(lane: Lane, view: SearchView) -> Table:
     return table
 
 
-def _matchers(lane: Lane, view: SearchView) -> str:
-    named = {one.matcher for one in view.outcomes if one.agency in lane.agencies}
-    return ", ".join(sorted(named)) or "an unnamed matcher"
+def _scale(lane: Lane, view: SearchView) -> str:
+    if lane.calibration:
+        return f"calibrated as {lane.calibration}"
+    matchers = {one.matcher for one in view.outcomes if one.agency in lane.agencies}
+    return f"raw scores of {', '.join(sorted(matchers)) or 'an unnamed matcher'}"
 
 
 def _completeness(view: SearchView) -> Text:

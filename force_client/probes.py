@@ -17,6 +17,7 @@ from __future__ import annotations
 import hmac
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,17 @@ from trust.messages import MAX_DIMS, Encoding, ProbePayload
 WIRE_TYPE: Final = np.dtype("<f4")
 _NPY: Final = ".npy"
 _NPZ: Final = ".npz"
+_UNREADABLE: Final = (
+    ArithmeticError,
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for a file that is not what its name says."""
 
 ProbeSource = Path | str | bytes | npt.NDArray[Any]
 
@@ -159,8 +171,10 @@ def _file(path: Path) -> npt.NDArray[Any]:
     if size > MAX_PROBE_FILE_BYTES:  # (3)
         raise _refused(f"a file of {size} bytes is too large", "file")
     try:
-        loaded = _unpacked(path) if path.suffix == _NPZ else np.load(path, "r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        loaded = (
+            _unpacked(path) if path.suffix == _NPZ else np.lib.format.open_memmap(path, mode="r")
+        )
+    except _UNREADABLE as error:
         raise _refused(
             f"not a readable {path.suffix} file ({type(error).__name__})", "file"
         ) from None

@@ -44,7 +44,6 @@ FORCES = ("northshire", "southmere")
 AGENCIES = ("custody", "pnd", "passport", "asylum", "nhs", "dwp")
 
 
-
 def free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]

@@ -25,6 +25,7 @@ MATCHER: Final = "probegate-cosine/1"
 BLOCK_ROWS: Final = 4096
 """Rows scanned at once; 8 MB of scores' inputs at 512 dimensions."""
 _FLOAT32_UNIT_ROUNDOFF: Final = 2.0**-24
+_BEYOND_ANY_SCORE: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def best_matches(
     count, dims = templates.shape
     eps = scan_error(dims)
     narrow = probe.astype(np.float32)
-    cut = threshold - eps
+    cut = min(max(threshold - eps, -_BEYOND_ANY_SCORE), _BEYOND_ANY_SCORE)  # fits a float32
     kept_rows = np.empty(0, dtype=np.intp)
     kept_scans = np.empty(0, dtype=np.float32)
     for start in range(0, count, BLOCK_ROWS):

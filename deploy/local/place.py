@@ -39,6 +39,11 @@ class Place:
         return self.root / "bundle.json"
 
     @property
+    def vkeys(self) -> Path:
+        """The logs' public keys, to pin when verifying."""
+        return self.root / "vkeys"
+
+    @property
     def sources(self) -> Path:
         """What each agency imported, and the probes."""
         return self.root / "sources"
@@ -64,6 +69,10 @@ class Place:
     def logs(self, member: str) -> Path:
         """A member's published logs: ``search/`` and ``admin/``."""
         return self.root / "logs" / member
+
+    def vkey(self, member: str, log: str) -> Path:
+        """The public key of a member's ``search`` or ``admin`` log."""
+        return self.vkeys / f"{member}-{log}"
 
     def config(self, member: str) -> Path:
         """A member's settings; a force's is what ``--config`` takes."""

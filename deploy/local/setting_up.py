@@ -15,14 +15,16 @@ import numpy as np
 import policy
 from agency_adapters.galleries.importing import import_gallery
 from agency_adapters.registry import kind_named
+from audit.notes import SignatureType, VerifierKey
 from deploy.local.generate import DEFAULT_ROWS, DemoFacts, demo_plan, write_demo
 from deploy.local.people import MODEL
 from deploy.local.place import AGENCIES, AUDITOR, BROKER, FORCES, Place
-from policy.bundle import build_bundle
+from policy.bundle import OpenedBundle, build_bundle, open_bundle
 from trust import files
 from trust.ceremony import Scheme
 from trust.clock import utc_now
-from trust.directory import Role
+from trust.directory import KeyUse, Role
+from trust.directory_store import PinnedKey
 
 TRUST_DOMAIN: Final = "probegate.example"
 BUNDLE_LIFETIME: Final = timedelta(days=365)
@@ -68,7 +70,7 @@ def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progre
     say("keys, certificates and the signed directory")
     scheme = make_scheme(place)
     say("agreements, signed by six agencies and two forces")
-    sign_agreements(place, scheme, version=1)
+    sign_agreements(place, scheme)
     say(f"{rows:,} invented records for each of {len(AGENCIES)} galleries")
     facts = write_demo(demo_plan(seed, rows), place.sources)
     for agency in AGENCIES:
@@ -85,6 +87,7 @@ def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progre
         (source / "templates.npy").unlink()  # the gallery has its own
     write_probes(place, facts)
     write_settings(place, scheme)
+    write_vkeys(place, scheme)
     files.write_atomic(place.ready, json.dumps({"rows": rows, "seed": seed}).encode() + b"\n")
 
 
@@ -101,21 +104,40 @@ def make_scheme(place: Place) -> Scheme:
     return scheme
 
 
-def sign_agreements(place: Place, scheme: Scheme, version: int) -> None:
-    """Build the bundle of the agreements folder (the shipped examples, if it is empty)."""
+def sign_agreements(place: Place, scheme: Scheme) -> OpenedBundle:
+    """Build the next bundle of the agreements folder and let every agency and force sign it.
+
+    The first is version 1 and holds the shipped examples.
+    """
     if not place.agreements.exists():
         shutil.copytree(Path(policy.__file__).parent / "examples", place.agreements)
+    version = 1
+    if place.bundle.exists():
+        version = open_bundle(files.read(place.bundle)).manifest.version + 1
     now = utc_now()
-    signers = [scheme.member_folder(party).signer() for party in (*AGENCIES, *FORCES)]
+    parties = [one.id for one in scheme.members() if one.role in {Role.AGENCY, Role.FORCE}]
     bundle = build_bundle(
         place.agreements,
-        *signers,
+        *(scheme.member_folder(party).signer() for party in parties),
         set_id="demo",
         version=version,
         not_before=now - timedelta(hours=1),
         not_after=now + BUNDLE_LIFETIME,
     )
     files.write_atomic(place.bundle, bundle)
+    return open_bundle(bundle)
+
+
+def write_vkeys(place: Place, scheme: Scheme) -> None:
+    """Write each log's public key as a file, taken from the members' cards and not from the log."""
+    place.vkeys.mkdir(exist_ok=True)
+    for member in scheme.members():
+        for key in member.keys:
+            if key.use is KeyUse.LOG and key.name:
+                raw = PinnedKey(kid=key.kid, public_key=key.public_key).public_bytes
+                vkey = VerifierKey(key.name, SignatureType.ED25519, raw)
+                log = key.name.rpartition("/")[2]
+                files.write_atomic(place.vkey(member.id, log), f"{vkey}\n".encode())
 
 
 def write_probes(place: Place, facts: DemoFacts) -> None:
@@ -133,30 +155,39 @@ def write_probes(place: Place, facts: DemoFacts) -> None:
 
 def write_settings(place: Place, scheme: Scheme) -> None:
     """Write every process's and force's settings file."""
-    endpoints = {member.id: member.endpoint for member in scheme.members()}
-    shared = {
+    _write_toml(place.config(BROKER), _server_settings(place, scheme, BROKER))
+    for agency in AGENCIES:
+        write_adapter_settings(place, scheme, agency, kind=agency, gallery=place.gallery(agency))
+    for force in FORCES:
+        officers = {"officers": str(place.officers(force).resolve())}
+        _write_toml(place.config(force), _member_settings(place, scheme, force) | officers)
+        place.officers(force).write_text(OFFICERS.format(force=force))
+
+
+def write_adapter_settings(
+    place: Place, scheme: Scheme, agency: str, *, kind: str, gallery: Path
+) -> None:
+    """Write one adapter's settings file."""
+    own = {"kind": kind, "gallery": str(gallery.resolve())}
+    _write_toml(place.config(agency), _server_settings(place, scheme, agency) | own)
+
+
+def _server_settings(place: Place, scheme: Scheme, member: str) -> dict[str, str]:
+    return _member_settings(place, scheme, member) | {
+        "id": member,
+        "bundle": str(place.bundle.resolve()),
+        "logs_dir": str(place.logs(member).resolve()),
+        "listen": scheme.existing(member).member().endpoint or "",
+    }
+
+
+def _member_settings(place: Place, scheme: Scheme, member: str) -> dict[str, str]:
+    return {
         "directory": str(scheme.directory_path.resolve()),
         "scheme_key": str(scheme.pinned_path.resolve()),
+        "member_folder": str(scheme.member_folder(member).path.resolve()),
+        "state_dir": str(place.state(member).resolve()),
     }
-    for member in (BROKER, *AGENCIES, *FORCES):
-        values = shared | {
-            "member_folder": str(scheme.member_folder(member).path.resolve()),
-            "state_dir": str(place.state(member).resolve()),
-        }
-        if member in FORCES:
-            values["officers"] = str(place.officers(member).resolve())
-        else:
-            values |= {
-                "id": member,
-                "bundle": str(place.bundle.resolve()),
-                "logs_dir": str(place.logs(member).resolve()),
-                "listen": endpoints[member] or "",
-            }
-        if member in AGENCIES:
-            values |= {"kind": member, "gallery": str(place.gallery(member).resolve())}
-        _write_toml(place.config(member), values)
-    for force in FORCES:
-        place.officers(force).write_text(OFFICERS.format(force=force))
 
 
 def free_ports(count: int, preferred: int = PREFERRED_PORT) -> list[int]:

@@ -14,6 +14,7 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.importing import import_gallery
 from agency_adapters.galleries.matching import best_matches
 from agency_adapters.galleries.store import Gallery
+from agency_adapters.galleries.templates import unit_rows
 
 Found = list[tuple[str, float]]
 Search = Callable[[npt.NDArray[np.float64], float, int], Found]
@@ -54,8 +55,7 @@ ENGINES = pytest.mark.parametrize("make", [memory_mapped])
 
 
 def people(count: int, dims: int = 64) -> npt.NDArray[np.float32]:
-    made = np.random.default_rng(8).standard_normal((count, dims))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows(np.random.default_rng(8).standard_normal((count, dims)))
 
 
 @ENGINES

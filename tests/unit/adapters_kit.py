@@ -159,7 +159,7 @@ class BrokerSide:
         duties = duties.model_copy(update=dict(obligations or {}))
         agreement = decision.agreement_sha256 or b"\1" * 32
         search_id = str(uuid.uuid4())
-        leaf = {
+        leaf: dict[str, Any] = {
             "v": 1,
             "type": "search.order",
             "search_id": search_id,

@@ -108,7 +108,7 @@ class Scene:
         return Witness(order, self.directory, BROKER, self.now + timedelta(seconds=1))
 
     def report(
-        self, order: SignedOrder, search_id: str, agency: str, **changes: object
+        self, order: SignedOrder, search_id: str, agency: str, /, **changes: object
     ) -> Envelope:
         """An agency's honest report, with changes, signed by that agency."""
         honest = MatchReport(
@@ -132,13 +132,12 @@ class Scene:
     def honest_answers(self, order: SignedOrder, search_id: str) -> list[ReceivedAnswer]:
         """Candidates, no candidate, and a time-out: one of each for the three agencies."""
         empty = {"state": OutcomeState.NO_CANDIDATE, "candidates": ()}
-        made = [
-            answer_of(self.report(order, search_id, "custody")),
-            answer_of(self.report(order, search_id, "pnd", **empty)),
-            silent("passport"),
-        ]
-        asked = order.order.agencies
-        return [one for one in made if one.outcome.agency in asked]
+        made = {
+            "custody": answer_of(self.report(order, search_id, "custody")),
+            "pnd": answer_of(self.report(order, search_id, "pnd", **empty)),
+            "passport": silent("passport"),
+        }
+        return [made[agency] for agency in order.order.agencies]
 
     def ended(
         self,

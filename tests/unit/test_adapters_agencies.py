@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agency_adapters.agency import OwnerDecision, age_on
+from agency_adapters.agency import EligibilityRule, OrderRule, OwnerDecision, age_on
 from agency_adapters.registry import KINDS, kind_named
 from policy.codes import REGISTRY
 from trust.errors import ProbegateError, Reason
@@ -153,11 +153,14 @@ def test_the_words_the_rules_use_exist() -> None:
 
 
 def test_no_two_kinds_hold_the_same() -> None:
-    fields = {kind: frozenset(KINDS[kind].record.model_fields) for kind in KINDS}
+    fields = {name: frozenset(KINDS[name].record.model_fields) for name in KINDS}
     assert len(set(fields.values())) == len(fields)
-    names = [rule.name for kind in KINDS.values() for rule in (*kind.eligibility, *kind.orders)]
+    rules: list[EligibilityRule | OrderRule] = []
+    for kind in KINDS.values():
+        rules += [*kind.eligibility, *kind.orders]
+    names = [rule.name for rule in rules]
     assert len(set(names)) == len(names)
-    assert all(r.citation for kind in KINDS.values() for r in (*kind.eligibility, *kind.orders))
+    assert all(rule.citation for rule in rules)
     assert all(set(k.disclosure_fields) <= set(k.record.model_fields) for k in KINDS.values())
 
 

@@ -17,7 +17,9 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import importing
 from agency_adapters.galleries.importing import ImportReport, import_gallery
 from agency_adapters.galleries.matching import best_matches
+from agency_adapters.galleries.reading import read_templates
 from agency_adapters.galleries.store import Check, Gallery, size_class
+from agency_adapters.galleries.templates import unit_rows
 from agency_adapters.pnd import PND
 from cli.adapter import app
 from trust.errors import ProbegateError, Reason
@@ -26,11 +28,14 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 COLUMNS = "record_id,captured_on,date_of_birth,disposal,image_source,review_due,deletion"
 GOOD = "{},2020-01-01,1980-01-01,convicted,custody_photo,,"
 DIMS = 8
+DISPOSALS = (
+    "disposal: unknown code, expected 'convicted', 'acquitted', 'no_further_action' or 'pending'"
+)
 
 
 def vectors(count: int) -> npt.NDArray[np.float32]:
     made = np.random.default_rng(4).standard_normal((count, DIMS))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows(made)
 
 
 def imported(
@@ -60,10 +65,7 @@ def test_every_bad_row_is_reported_by_number_and_reason(tmp_path: Path) -> None:
         ),
         "A2,2020-01-01,1980-01-01,convicted,custody_photo,,": ("record_id: duplicate of row 2",),
         "A4,2020-01-01,,convicted,custody_photo,,": ("date_of_birth: missing",),
-        "A5,2020-01-01,1980-01-01,cautioned?,custody_photo,,": (
-            "disposal: unknown code, expected 'convicted', 'acquitted', 'no_further_action'"
-            " or 'pending'",
-        ),
+        "A5,2020-01-01,1980-01-01,cautioned?,custody_photo,,": (DISPOSALS,),
         "A6,1979-12-31,1980-01-01,convicted,custody_photo,,": (
             "captured_on: before date_of_birth",
         ),
@@ -79,8 +81,7 @@ def test_every_bad_row_is_reported_by_number_and_reason(tmp_path: Path) -> None:
         "B5,,1980-13-01,x,y,z,w": (
             "captured_on: missing",
             "date_of_birth: not an ISO 8601 date (YYYY-MM-DD)",
-            "disposal: unknown code, expected 'convicted', 'acquitted', 'no_further_action'"
-            " or 'pending'",
+            DISPOSALS,
             "image_source: unknown code, expected 'custody_photo', 'mobile' or 'other'",
             "review_due: not an ISO 8601 date (YYYY-MM-DD)",
             "deletion: unknown code, expected '' or 'requested'",
@@ -128,6 +129,14 @@ def test_columns_come_in_any_order_and_unknown_ones_are_named(tmp_path: Path) ->
     assert "repeated column: deletion" in raised.value.detail
 
 
+@pytest.mark.parametrize("lines", [[], ["A1,x,y,z,,,"]])
+def test_a_gallery_without_anybody_is_still_a_gallery(tmp_path: Path, lines: list[str]) -> None:
+    assert imported(tmp_path, lines, np.zeros((len(lines), DIMS))).enrolled == 0
+    gallery = Gallery.open(tmp_path / "gallery", check=Check.FULL)
+    mask = gallery.eligibility(NOW.date()).mask
+    assert best_matches(gallery.templates, mask, np.eye(DIMS)[0], threshold=-1, limit=3) == ()
+
+
 def test_counts_that_differ_import_nothing(tmp_path: Path) -> None:
     with pytest.raises(ProbegateError) as raised:
         imported(tmp_path, [GOOD.format("A1")], vectors(2))
@@ -159,7 +168,7 @@ def test_json_lines_and_npz_are_read_too(tmp_path: Path) -> None:
 def test_templates_that_are_no_array_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.npz").write_bytes(content)
     with pytest.raises(ProbegateError) as raised:
-        importing.read_templates(tmp_path / "t.npz")
+        read_templates(tmp_path / "t.npz")
     assert raised.value.reason is Reason.IMPORT_INVALID
 
 
@@ -167,7 +176,7 @@ def test_templates_that_are_no_array_are_refused(tmp_path: Path, content: bytes)
 def test_arrays_of_another_shape_or_type_are_refused(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "t.npy", array)
     with pytest.raises(ProbegateError) as raised:
-        importing.read_templates(tmp_path / "t.npy")
+        read_templates(tmp_path / "t.npy")
     assert raised.value.reason is Reason.IMPORT_INVALID
 
 
@@ -243,7 +252,7 @@ def test_a_damaged_gallery_is_refused(tmp_path: Path, damage: Callable[[Path], o
     assert raised.value.reason is Reason.GALLERY_CORRUPT
     result = CliRunner().invoke(app, ["check", "--gallery", str(tmp_path / "gallery")])
     assert result.exit_code == 1
-    assert result.stderr.startswith("GALLERY_CORRUPT: ")
+    assert result.stderr.startswith("probegate: GALLERY_CORRUPT: ")
     assert result.stderr.count("\n") == 1
 
 

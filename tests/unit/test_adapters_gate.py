@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agency_adapters import command as command_module
+from agency_adapters import checks
 from agency_adapters.checks import Admitted
 from agency_adapters.models import MatchAnswer
 from agency_adapters.serve import Adapter
@@ -35,7 +35,6 @@ from trust.messages import (
 )
 from trust.payload_types import PayloadType
 from trust.wire import decode_report
-
 
 FALSE_PROOF = (ConsistencyProof(1, 2, (b"\0" * 32,)),)
 
@@ -390,14 +389,14 @@ async def test_15_the_probe_is_wiped_after_the_match(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[np.ndarray] = []
-    real = command_module.checks.open_probe
+    real = checks.open_probe
 
     def watched(admitted: Admitted, **given: Any) -> np.ndarray:
         opened.append(real(admitted, **given))
         assert opened[0].any()
         return opened[0]
 
-    monkeypatch.setattr(command_module.checks, "open_probe", watched)
+    monkeypatch.setattr(checks, "open_probe", watched)
     await bench.answer(Request(bench.world))
     assert not opened[0].any()
 

@@ -39,7 +39,8 @@ def brute_force(
 
 
 def unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return vector / np.sqrt(np.dot(vector, vector))
+    made: npt.NDArray[np.float64] = vector / np.sqrt(np.dot(vector, vector))
+    return made
 
 
 @st.composite
@@ -106,6 +107,14 @@ def test_the_smallest_galleries(rows: int) -> None:
     assert best_matches(gallery, np.zeros(rows, np.bool_), probe, threshold=-1, limit=3) == ()
 
 
+@pytest.mark.parametrize(("threshold", "count"), [(1e308, 0), (-1e308, 4), (1.0, 1)])
+def test_any_threshold_a_float_can_hold(threshold: float, count: int) -> None:
+    gallery = np.eye(4, dtype=np.float32)
+    probe = np.array([1.0, 0, 0, 0])
+    found = best_matches(gallery, np.ones(4, np.bool_), probe, threshold=threshold, limit=9)
+    assert len(found) == count
+
+
 def test_equal_templates_come_in_the_order_of_record_ids() -> None:
     rng = np.random.default_rng(3)
     gallery = np.repeat(unit_rows(rng.standard_normal((1, 511))), 5000, axis=0)
@@ -143,12 +152,17 @@ def test_a_probe_is_decoded_as_declared(encoding: Encoding) -> None:
 @given(st.binary(min_size=64, max_size=64), st.sampled_from(list(Encoding)))
 def test_any_bytes_are_a_unit_probe_or_refused(data: bytes, encoding: Encoding) -> None:
     dims = {Encoding.FLOAT32: 16, Encoding.FLOAT16: 32, Encoding.INT8: 64}[encoding]
-    try:
+    dtype = {Encoding.FLOAT32: "<f4", Encoding.FLOAT16: "<f2", Encoding.INT8: "i1"}[encoding]
+    scale = INT8_SCALE if encoding is Encoding.INT8 else 1
+    with np.errstate(all="ignore"):
+        length = np.linalg.norm(np.frombuffer(data, dtype).astype(np.float64) / scale)
+    if abs(length - 1) < 5e-4:
         probe = decode_probe_template(data, manifest(encoding, dims), "m-1", dims)
-    except ProbegateError as error:
-        assert error.reason is Reason.PROBE_INVALID
-    else:
         assert np.isclose(np.dot(probe, probe), 1.0)
+    elif not abs(length - 1) < 0.1:
+        with pytest.raises(ProbegateError) as raised:
+            decode_probe_template(data, manifest(encoding, dims), "m-1", dims)
+        assert raised.value.reason is Reason.PROBE_INVALID
 
 
 def test_every_fault_is_named() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -177,7 +178,7 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cli.main", "adapter", *arguments]
 
 
-async def test_the_process_serves_stops_on_sigterm_and_says_in_one_line_why_it_cannot(
+def test_the_process_serves_stops_on_sigterm_and_says_in_one_line_why_it_cannot(
     world: World, tmp_path: Path
 ) -> None:
     settings = adapter_settings(world, tmp_path, port_file=tmp_path / "port")
@@ -191,7 +192,7 @@ async def test_the_process_serves_stops_on_sigterm_and_says_in_one_line_why_it_c
         for _ in range(600):
             if (tmp_path / "port").exists():
                 break
-            await asyncio.sleep(0.05)
+            time.sleep(0.05)
         port = int((tmp_path / "port").read_text())
         other = dict(values, state_dir=str(tmp_path / "s2"), logs_dir=str(tmp_path / "l2"))
         other |= {"listen": f"127.0.0.1:{port}"}
@@ -209,7 +210,7 @@ async def test_the_process_serves_stops_on_sigterm_and_says_in_one_line_why_it_c
             check=False,
         )
         assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
-        assert asked.stderr.startswith("NOT_FOUND: ")
+        assert asked.stderr.startswith("probegate: NOT_FOUND: ")
     finally:
         os.kill(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=30)

@@ -18,6 +18,7 @@ from force_client import (
     SearchState,
     SearchView,
 )
+from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
 from tests.unit.force_peer import RunningPeer
 from tests.unit.force_scene import AGENCIES, FORCE, Scene, draft, probe, silent
@@ -128,7 +129,7 @@ async def test_a_broker_that_is_gone_is_an_error_soon(
 async def test_a_lie_over_the_wire_is_refused(
     client: AsyncForceClient, running: RunningPeer
 ) -> None:
-    def lying(scene: Scene, order: SignedOrder, search_id: str):  # type: ignore[no-untyped-def]
+    def lying(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
         answers = scene.honest_answers(order, search_id)
         no_match = silent("passport", OutcomeState.NO_CANDIDATE, "")
         return scene.ended(order, [*answers[:2], no_match], search_id=search_id)

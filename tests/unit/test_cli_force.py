@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli import main as program
+from cli.main import ROLES, main
+from cli.output import plain
+from force_client import Part, verify_evidence
+from force_client.models import ReceivedSearch
+from force_client.orders import SignedOrder
+from tests.unit.force_peer import RunningPeer
+from tests.unit.force_scene import AGENCIES, BROKER, FORCE, Scene, silent, template
+from trust.errors import Reason
+from trust.messages import OutcomeState
+
+WIDTH = 80
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPeer]:
+    peer = RunningPeer(tmp_path_factory.mktemp("peer"))
+    np.save(peer.folder / "face.npy", template())
+    peer.write_toml()
+    yield peer
+    peer.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(running: RunningPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.peer.__init__(running.scene)  # type: ignore[misc]
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+
+
+def facts(running: RunningPeer, *more: str, agency: str = "all") -> list[str]:
+    return [
+        *("--purpose", "crime_investigation", "--legal-basis", "pace_s64a"),
+        *("--case", "NS/2026/1", "--officer", "ns-4411", "--authoriser", "ns-2087"),
+        *("--agency", agency, "--config", str(running.folder / "force.toml")),
+        *("--probe-source", "cctv", "--probe-quality", "72"),
+        *more,
+    ]
+
+
+def search(running: RunningPeer, *more: str, agency: str = "all") -> list[str]:
+    probe = str(running.folder / "face.npy")
+    return ["search", "--probe", probe, *facts(running, *more, agency=agency)]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"COLUMNS": str(WIDTH)} | environment,
+    )
+
+
+def one_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].startswith("probegate: ")
+    return lines[0]
+
+
+# --- the program ------------------------------------------------------------------------------
+
+
+def test_help_fits_and_lists_every_role_in_order() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert max(map(len, shown.stdout.splitlines())) <= WIDTH
+    places = [shown.stdout.index(f"│ {role.name} ") for role in ROLES]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("role", ["search", "preview"])
+def test_a_roles_help_fits(role: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([role, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert "…" not in shown
+    assert "Exit status" in shown
+
+
+def test_help_loads_no_role() -> None:
+    code = (
+        "import sys; from cli.main import main; main(['--help']);"
+        "loaded = {'grpc', 'numpy', 'force_client', 'cli.search'} & set(sys.modules);"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("probegate ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serach"], "Did you mean 'search'?"),
+        (["search", "--nonsense"], "--nonsense"),
+        (["search"], "--probe"),
+        (["search", "--row", "x"], "--row"),
+    ],
+)
+def test_what_is_not_understood_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    line = one_line(capsys.readouterr().err)
+    assert words in line
+    assert "--help" in line
+
+
+def test_without_arguments_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage" in "".join(capsys.readouterr())
+
+
+def test_a_refusal_is_one_line_in_a_real_process(tmp_path: Path) -> None:
+    arguments = "--purpose a --legal-basis b --case c --officer d --authoriser e --agency f"
+    done = run("preview", *arguments.split(), "--config", str(tmp_path / "none.toml"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert one_line(done.stderr).startswith("probegate: FILE_MISSING: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 1, ""),
+        (RuntimeError("secret detail"), 70, "probegate: UNEXPECTED"),
+    ],
+)
+def test_whatever_happens_there_is_no_traceback(
+    error: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(program, "_load", fails)
+    monkeypatch.setattr(program, "_silence", lambda: None)
+    assert main(["search"]) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert "secret detail" not in shown
+    assert "Traceback" not in shown
+
+
+def test_debugging_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: str) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(program, "_load", fails)
+    monkeypatch.setenv("PROBEGATE_DEBUG", "1")
+    assert main(["search"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_text_from_afar_cannot_repaint_the_terminal() -> None:
+    assert plain("a\x1b[2Jb\r\nc\u202ed") == "a [2Jb c d"
+
+
+# --- search -----------------------------------------------------------------------------------
+
+
+def test_a_search_reads_well(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(search(running)) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    for words in (
+        "is on the record; 3 agencies named",
+        "custody: 2 candidates",
+        "no candidate",
+        "timed out",
+        "DEADLINE_PASSED",
+        "Investigative lead only - not identification",
+        "custody-a",
+        "0.8100",
+        "raw scores of exact 1.0",
+        "nothing final from passport",
+        "entry 2 of broker.probegate.test/search",
+    ):
+        assert words in shown, words
+
+
+def test_a_search_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(search(running, "--json", agency="custody,pnd")) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert "custody: 2 candidates" in err
+    assert document["verified"] is True
+    assert document["complete"] is True
+    assert document["missing"] == []
+    assert [one["state"] for one in document["outcomes"]] == ["candidates", "no_candidate"]
+    assert document["outcomes"][0]["candidates"][0] == {
+        "reference": "custody-a",
+        "score": 0.81,
+        "rank": 1,
+    }
+    assert document["candidates"][1]["agency"] == "custody"
+    assert document["receipt"].startswith("c2sp.org/tlog-proof@v1")
+
+
+def test_saved_evidence_verifies(
+    running: RunningPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evidence"
+    assert main(search(running, "--save", str(folder))) == 0
+    capsys.readouterr()
+    scene = running.scene
+    assert verify_evidence(folder, scene.directory, BROKER, scene.now).verified
+
+
+def test_every_agency_denied_is_status_three(
+    running: RunningPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clauses = tuple(f"clause-{number:02}.with-a-long-name" for number in range(12))
+
+    def denying(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+        answers = [
+            silent(
+                agency,
+                OutcomeState.DENIED,
+                "CLAUSES_FAILED",
+                decided_by="broker",
+                failed_clauses=clauses,
+            )
+            for agency in order.order.agencies
+        ]
+        return scene.ended(order, answers, search_id=search_id)
+
+    running.peer.answering = denying
+    assert main(search(running)) == 3
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert shown.count("clause-11.with-a-long-name") == len(AGENCIES)
+    assert "(by the broker)" in shown
+
+
+def test_a_lie_shows_no_result(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    def lying(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+        return scene.ended(order, search_id=search_id, leaf={"outcomes": []})
+
+    running.peer.answering = lying
+    assert main(search(running, "--json")) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "RESULT_INVALID" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "agency", "reason"),
+    [
+        (("--row", "1"), "all", "PROBE_INVALID"),
+        (("--captured-at", "yesterday"), "all", "USAGE"),
+        (("--timeout", "1e9"), "all", "ORDER_INVALID"),
+        (("--purpose", "Not A Code"), "all", "ORDER_INVALID"),
+        (("--authoriser", "ns-4411"), "all", "ORDER_INVALID"),
+        (("--officer", "nobody"), "all", "ORDER_INVALID"),
+        ((), "dwp", "AGENCY_UNKNOWN"),
+        ((), "pnd,pnd", "ORDER_INVALID"),
+        (("--officer-token", "missing"), "all", "FILE_MISSING"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(
+    running: RunningPeer,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    agency: str,
+    reason: str,
+) -> None:
+    assert main(search(running, *more, agency=agency)) == 1
+    assert one_line(capsys.readouterr().err).startswith(f"probegate: {reason}: ")
+    assert running.peer.requests == []
+
+
+def test_a_reason_of_the_broker_is_one_line(
+    running: RunningPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.peer.failures = [Reason.LOG_UNAVAILABLE]
+    assert main(search(running)) == 1
+    assert "LOG_UNAVAILABLE" in one_line(capsys.readouterr().err)
+
+
+def test_tokens_come_from_files(
+    running: RunningPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = running.scene.scheme.member_folder(FORCE)
+    arguments = []
+    for part, rank in ((Part.OFFICER, "sergeant"), (Part.AUTHORISER, "inspector")):
+        token = folder.issue_token(
+            officer=f"{part}-1", part=part, rank=rank, role="r", now=running.scene.now
+        )
+        path = tmp_path / part
+        path.write_text(token + "\n")
+        arguments += [f"--{part}-token", str(path), f"--{part}", f"{part}-1"]
+    assert main(search(running, *arguments)) == 0
+    assert b"sergeant" in running.peer.requests[0]
+    assert main(search(running, *arguments, "--officer", "somebody-else")) == 1
+    assert "OFFICER_TOKEN_INVALID" in capsys.readouterr().err
+
+
+# --- preview ----------------------------------------------------------------------------------
+
+
+def test_a_preview_says_what_it_would_take(
+    running: RunningPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", *facts(running)]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert "permitted" in shown
+    assert "authoriser_rank at_least" in " ".join(shown.split())
+
+
+def test_a_preview_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "--json", *facts(running, agency="pnd")]) == 3
+    (decision,) = json.loads(capsys.readouterr().out)["decisions"]
+    assert decision["failed_clauses"] == ["rank.inspector"]
+    assert decision["clauses"][0]["required"] == "chief_inspector"
