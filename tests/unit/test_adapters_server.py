@@ -202,7 +202,7 @@ def test_the_process_serves_stops_on_sigterm_and_says_in_one_line_why_it_cannot(
             _command("serve", "--config", str(second)), capture_output=True, text=True, check=False
         )
         assert taken.returncode == 1
-        assert taken.stderr.strip().splitlines()[-1].startswith("PORT_IN_USE: ")
+        assert taken.stderr.strip().splitlines()[-1].startswith("probegate: PORT_IN_USE: ")
         asked = subprocess.run(
             _command("resolve", "--config", str(config), "--reference", "nothing"),
             capture_output=True,
