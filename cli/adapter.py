@@ -48,8 +48,8 @@ def serve(
     """Answer the broker until told to stop (SIGTERM or Ctrl-C)."""
     from agency_adapters.serve import run
     from agency_adapters.settings import AdapterSettings
-    from cli.config import load_settings
     from trust import telemetry
+    from trust.config import load_settings
 
     settings = load_settings(
         AdapterSettings, config, listen=listen, gallery=gallery, port_file=port_file
@@ -184,7 +184,7 @@ def resolve(
     """Show which records of ours references stand for; the read is on the admin log first."""
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
-    from cli.config import load_settings
+    from trust.config import load_settings
 
     operator = Operator.open(load_settings(AdapterSettings, config))
     found = asyncio.run(operator.resolve(search_id=search, reference=reference))
@@ -217,7 +217,7 @@ def decide(
     """Record the owner's decision on a request that is to come (NHS, DWP)."""
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
-    from cli.config import load_settings
+    from trust.config import load_settings
 
     operator = Operator.open(load_settings(AdapterSettings, config))
     asyncio.run(operator.decide(request, authority, reference))

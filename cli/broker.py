@@ -27,8 +27,8 @@ def serve(
     """Serve forces and ask agencies until told to stop (SIGTERM or Ctrl-C)."""
     from broker.service import run
     from broker.settings import BrokerSettings
-    from cli.config import load_settings
     from trust import telemetry
+    from trust.config import load_settings
 
     settings = load_settings(BrokerSettings, config, listen=listen)
     telemetry.configure_logging("probegate-broker")

@@ -38,7 +38,9 @@ def demo(
     ] = None,
     place: PlaceOption = DEFAULT_PLACE,
     rows: RowsOption = DEFAULT_ROWS,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make the federation anew.")] = False,
+    fresh: Annotated[  # noqa: FBT002 - a command-line flag
+        bool, typer.Option("--fresh", help="Make the federation anew.")
+    ] = False,
 ) -> None:
     """Make a federation if there is none, search it three times, verify everything.
 
@@ -111,9 +113,18 @@ def add_agency(
     are made with the keys of the invented members.
     """
     from deploy.local.joining import add_agency as join
+    from deploy.local.processes import Processes
 
     here = _existing(place)
-    join(here, agency, kind=kind, gallery=gallery, agreement=agreement, say=_say)
+    join(
+        here,
+        Processes(here),
+        agency,
+        kind=kind,
+        gallery=gallery,
+        agreement=agreement,
+        say=_say,
+    )
     _show_status(here)
 
 

@@ -130,6 +130,8 @@ def _reason(outcome: AgencyOutcome) -> Text:
     parts = [plain(outcome.reason)] if outcome.reason else []
     if outcome.decided_by:
         parts.append(f"(by the {outcome.decided_by})")
+    if outcome.state is OutcomeState.HELD:
+        parts.append("a person there must release the answer")
     reason = Text(" ".join(parts))
     if outcome.failed_clauses:
         reason.append("\n" if parts else "")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -44,13 +45,18 @@ _UNREADABLE: Final = (
     ArithmeticError,
     EOFError,
     KeyError,
+    MemoryError,
     OSError,
+    RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise for a file that is not what its name says."""
+"""What numpy and zipfile raise for a file that is not what its name says. (A ``.npy`` header is
+parsed as a Python literal, so that a bad one can be a syntax error.)"""
 
 ProbeSource = Path | str | bytes | npt.NDArray[Any]
 

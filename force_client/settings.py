@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from trust import files
-from trust.errors import ProbegateError, Reason
+from trust.config import load_settings
 
 ENV_PREFIX: Final = "PROBEGATE_FORCE_"
 DEFAULT_ORDER_LIFETIME: Final = timedelta(minutes=5)
@@ -79,18 +77,12 @@ class ForceSettings(BaseSettings):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read settings from a TOML file.
+        """Read settings from a TOML file, whose relative paths are relative to it.
 
         Raises:
             ProbegateError: ``FILE_MISSING``, or ``CONFIG_INVALID`` with the setting's name.
         """
-        try:
-            table = tomllib.loads(files.read(path).decode())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProbegateError(
-                Reason.CONFIG_INVALID, f"{path}: {error}", file=path.name
-            ) from None
-        return cls._checked({name: _beside(path, name, value) for name, value in table.items()})
+        return load_settings(cls, path)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -99,16 +91,7 @@ class ForceSettings(BaseSettings):
         Raises:
             ProbegateError: ``CONFIG_INVALID`` with the setting's name.
         """
-        return cls._checked({})
-
-    @classmethod
-    def _checked(cls, values: dict[str, Any]) -> Self:
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(step) for step in first["loc"])
-            raise ProbegateError(Reason.CONFIG_INVALID, first["msg"], field=field) from None
+        return load_settings(cls, None)
 
     @property
     def directory_floor(self) -> Path:
@@ -124,10 +107,3 @@ class ForceSettings(BaseSettings):
     def orders(self) -> Path:
         """The folder of signed orders, one file for each request id."""
         return self.state_dir / "orders"
-
-
-_PATHS: Final = frozenset({"member_folder", "directory", "scheme_key", "state_dir", "officers"})
-
-
-def _beside(file: Path, name: str, value: Any) -> Any:
-    return file.resolve().parent / value if name in _PATHS and isinstance(value, str) else value

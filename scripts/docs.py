@@ -36,9 +36,7 @@ def errors_page() -> str:
 def main(arguments: list[str]) -> int:
     """Write the pages, or say which of them are stale."""
     pages = {ERRORS: errors_page()}
-    stale = [
-        page for page, text in pages.items() if not page.exists() or page.read_text() != text
-    ]
+    stale = [page for page, text in pages.items() if not page.exists() or page.read_text() != text]
     if "--check" not in arguments:
         for page in stale:
             page.write_text(pages[page])

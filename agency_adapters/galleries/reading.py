@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -70,9 +71,12 @@ def read_templates(path: Path) -> npt.NDArray[Any]:
     except (
         EOFError,
         KeyError,
-        NotImplementedError,
+        MemoryError,
         RuntimeError,
+        SyntaxError,
+        TypeError,
         ValueError,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ):

@@ -96,8 +96,7 @@ def compare(
             progress(len(views), len(wanted))
     records = asyncio.run(_resolved(place, agency, views))
     return tuple(
-        _compared(expected, view, records)
-        for expected, view in zip(wanted, views, strict=True)
+        _compared(expected, view, records) for expected, view in zip(wanted, views, strict=True)
     )
 
 
@@ -137,9 +136,7 @@ def _search(
     )
 
 
-async def _resolved(
-    place: Place, agency: str, views: Sequence[SearchView]
-) -> Mapping[str, str]:
+async def _resolved(place: Place, agency: str, views: Sequence[SearchView]) -> Mapping[str, str]:
     """Return the record behind every reference; the reads are on the agency's admin log."""
     config = tomllib.loads(files.read(place.config(agency)).decode())
     operator = Operator.open(AdapterSettings(**config))

@@ -121,7 +121,7 @@ class Demo:
         self._truth: dict[str, dict[str, list[str]]] = json.loads(place.truth.read_text())
 
     def run(self, tell: Callable[[DemoResult], None]) -> tuple[DemoResult, ...]:
-        """Run every search; ``tell`` hears of each as it ends. Agencies stopped are started again."""
+        """Run every search; ``tell`` hears of each as it ends. Agencies stopped start again."""
         settings = ForceSettings.load(self._place.config(FORCE))
         results = []
         with ForceClient(settings) as client:
@@ -178,9 +178,7 @@ class Demo:
                 if records.get(candidate.reference) in mates.get(outcome.agency, ())
             ]
             held = answered and outcome.agency in mates
-            found.append(
-                Finding(outcome.agency, held, bool(ranks), min(ranks) if ranks else None)
-            )
+            found.append(Finding(outcome.agency, held, bool(ranks), min(ranks) if ranks else None))
         return tuple(found)
 
     def _records(self, agency: str, search_id: str) -> Mapping[str, str]:
@@ -213,9 +211,7 @@ def verify_logs(place: Place) -> tuple[LogCheck, ...]:
     return tuple(checks)
 
 
-def as_json(
-    results: tuple[DemoResult, ...], logs: tuple[LogCheck, ...]
-) -> dict[str, Any]:
+def as_json(results: tuple[DemoResult, ...], logs: tuple[LogCheck, ...]) -> dict[str, Any]:
     """Return everything as one JSON document."""
     return {
         "searches": [_search_json(result) for result in results],
@@ -280,4 +276,3 @@ def _search_json(result: DemoResult) -> dict[str, Any]:
         "verified": view.verified,
         "seconds": round(result.seconds, 4),
     }
-

@@ -37,12 +37,20 @@ _BUNDLE_ENTRY: Final = "bundle.activated"
 
 
 def add_agency(
-    place: Place, agency: str, *, kind: str, gallery: Path, agreement: Path, say: Progress
+    place: Place,
+    processes: Processes,
+    agency: str,
+    *,
+    kind: str,
+    gallery: Path,
+    agreement: Path,
+    say: Progress,
 ) -> None:
     """Let an agency join: keys, certificate, directory, agreement, settings and adapter.
 
     Args:
         place: the federation.
+        processes: its servers; the new one is started if the broker runs.
         agency: the agency's member id.
         kind: what kind of agency it is (``agency_adapters.registry``).
         gallery: its gallery, made by ``probegate adapter import``; it stays where it is.
@@ -68,7 +76,6 @@ def add_agency(
     files.write_atomic(folder / f"{agency}.yaml", text)
     bundle = sign_agreements(place, scheme)
     write_adapter_settings(place, scheme, agency, kind=kind, gallery=gallery)
-    processes = Processes(place)
     if processes.running(BROKER):
         say("the adapter; every server takes up the directory and the agreement")
         processes.start((agency,))
@@ -79,9 +86,7 @@ def _checked(agency: str, kind: str, gallery: Path, agreement: Path) -> bytes:
     """Return the agreement's text once it and the gallery are known to be the agency's."""
     held = read_manifest(gallery).kind
     if held != kind_named(kind).name:
-        raise ProbegateError(
-            Reason.CONFIG_INVALID, f"the gallery is of kind {held}", field="kind"
-        )
+        raise ProbegateError(Reason.CONFIG_INVALID, f"the gallery is of kind {held}", field="kind")
     text = read_file(agreement)
     party = parse_agreement(text, agreement.name).agreement.agency
     if party != agency:
@@ -105,7 +110,7 @@ def _await_bundle(place: Place, processes: Processes, sha256: str) -> None:
             raise ProbegateError(
                 Reason.SERVICE_UNREACHABLE,
                 "the new agreements are not on its log",
-                member=sorted(waiting)[0],
+                member=min(waiting),
             )
         time.sleep(_POLL_S)
 

@@ -35,11 +35,13 @@ class Processes:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        scheme = Scheme.open(place.scheme)
-        self.endpoints = {
-            member.id: member.endpoint for member in scheme.members() if member.endpoint
-        }
+        self._scheme = Scheme.open(place.scheme)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Where each member that serves listens; who has joined since is there too."""
+        return {member.id: member.endpoint for member in self._scheme.members() if member.endpoint}
 
     @property
     def servers(self) -> tuple[str, ...]:

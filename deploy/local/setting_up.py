@@ -1,4 +1,4 @@
-"""Makes a local federation: scheme, agreements, galleries, settings. Everything in it is invented."""
+"""Makes a local federation: scheme, agreements, galleries, settings. All of it is invented."""
 
 from __future__ import annotations
 

@@ -232,18 +232,16 @@ class RunningPeer:
 
     def settings(self, **changes: Any) -> ForceSettings:
         scheme = self.scene.scheme
-        return ForceSettings(
-            **{
-                "member_folder": scheme.member_folder(FORCE).path,
-                "directory": scheme.directory_path,
-                "scheme_key": scheme.pinned_path,
-                "state_dir": self.folder / "state",
-                "officers": self.folder / "officers.yaml",
-                "retry_first_s": 0.01,
-                "retry_longest_s": 0.02,
-            }
-            | changes
-        )
+        values: dict[str, Any] = {
+            "member_folder": scheme.member_folder(FORCE).path,
+            "directory": scheme.directory_path,
+            "scheme_key": scheme.pinned_path,
+            "state_dir": self.folder / "state",
+            "officers": self.folder / "officers.yaml",
+            "retry_first_s": 0.01,
+            "retry_longest_s": 0.02,
+        }
+        return ForceSettings(**values | changes)
 
     def write_toml(self) -> Path:
         path = self.folder / "force.toml"

@@ -305,3 +305,15 @@ def test_eligibility_is_of_the_day_and_of_the_switches(tmp_path: Path) -> None:
     assert gallery.eligibility(day) is plain
     strict = gallery.eligibility(day, {"bar_overdue_reviews", "bar_unconvicted_minors"})
     assert strict.mask.tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("header", [b"\x00" * 20 + b"{", b"{'descr': (", b"import os"])
+def test_a_malformed_numpy_header_is_refused_and_nothing_else(
+    tmp_path: Path, header: bytes
+) -> None:
+    path = tmp_path / "templates.npy"
+    length = len(header).to_bytes(2, "little")
+    path.write_bytes(b"\x93NUMPY\x01\x00" + length + header + b"\n")
+    with pytest.raises(ProbegateError) as refused:
+        read_templates(path)
+    assert refused.value.reason is Reason.IMPORT_INVALID

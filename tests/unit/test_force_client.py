@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -44,7 +45,7 @@ async def client(running: RunningPeer) -> AsyncForceClient:  # type: ignore[misc
         yield opened
 
 
-TOKENS = {"officer_token": "o", "authoriser_token": "a"}
+TOKENS: Any = {"officer_token": "o", "authoriser_token": "a"}
 
 
 async def test_a_search_is_made_and_verified(client: AsyncForceClient) -> None:

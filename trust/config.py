@@ -1,4 +1,4 @@
-"""Reads one role's settings from a TOML file, the environment and the command line."""
+"""Reads one role's settings: what is given, a TOML file, the environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def load_settings(kind: type[_Settings], config: Path | None, **given: Any) -> _
         try:
             values = tomllib.loads(files.read(config).decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProbegateError(Reason.CONFIG_INVALID, f"{config}: {error}") from None
+            raise ProbegateError(
+                Reason.CONFIG_INVALID, f"{config}: {error}", file=config.name
+            ) from None
         values = {name: _placed(kind, name, value, config) for name, value in values.items()}
     values |= {name: value for name, value in given.items() if value is not None}
     try:

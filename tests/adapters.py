@@ -1,0 +1,156 @@
+"""A real adapter served on a port, and a broker that can lie to it over real mTLS.
+
+The papers, honest or forged, are made by ``tests.unit.adapters_kit``; what this adds is the wire:
+every call goes through gRPC, certificates and the servicer, as a stranger's would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from probegate.agency.v1 import match_service_pb2 as pb
+
+from agency_adapters import command as command_module
+from agency_adapters.models import MatchParams
+from agency_adapters.serve import Adapter
+from tests.brokers import CALLER_S, channel_to
+from tests.unit.adapters_kit import BrokerSide, Papers, adapter_settings, entries, make_world
+from tests.world import Request, World
+from trust.clock import Clock, utc_now
+from trust.errors import ProbegateError, Reason
+from trust.rpc import error_of
+from trust.server import RunningServer
+from trust.wire import decode_report, envelope_from_wire
+
+__all__ = ["BrokerSide", "Papers", "Scans", "Scene", "entries", "make_world", "scene"]
+
+MATCH = "/probegate.agency.v1.MatchService/Match"
+
+
+@dataclass(slots=True)
+class Scans:
+    """Counts how often a gallery was really searched."""
+
+    count: int = 0
+
+    @classmethod
+    def watched(cls, patch: pytest.MonkeyPatch) -> Scans:
+        """Count from now on; the search itself is done as ever."""
+        scans, real = cls(), command_module.best_matches
+
+        def counted(*given: Any, **named: Any) -> Any:
+            scans.count += 1
+            return real(*given, **named)
+
+        patch.setattr(command_module, "best_matches", counted)
+        return scans
+
+
+def encoded(params: MatchParams) -> bytes:
+    """Encode a request to match."""
+    return pb.MatchRequest(
+        dossier=params.dossier,
+        sealed_key_id=params.sealed_key_id,
+        sealed_probe=params.sealed_probe,
+        consistency=[
+            pb.ConsistencyProof(old_size=p.old_size, new_size=p.new_size, hashes=p.hashes)
+            for p in params.consistency
+        ],
+    ).SerializeToString()
+
+
+@dataclass(slots=True)
+class Scene:
+    """The custody adapter, served, and the broker's side with its real keys and log."""
+
+    world: World
+    root: Path
+    adapter: Adapter
+    server: RunningServer
+    broker: BrokerSide
+    scans: Scans
+    stack: AsyncExitStack
+    clock: Clock
+    channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+
+    async def send(
+        self, request: bytes, member: str = "broker", method: str = MATCH
+    ) -> pb.MatchResponse:
+        """Send bytes with a member's certificate; a refusal is raised as the peer reads it."""
+        if member not in self.channels:
+            self.channels[member] = await self.stack.enter_async_context(
+                channel_to(self.world, member, "custody", self.server.port)
+            )
+        try:
+            reply = await self.channels[member].unary_unary(method)(request, timeout=CALLER_S)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from error
+        return pb.MatchResponse.FromString(reply)
+
+    async def ask(self, params: MatchParams, member: str = "broker") -> pb.MatchResponse:
+        """Send one request to match."""
+        return await self.send(encoded(params), member)
+
+    async def papers(self, request: Request | None = None, **lies: Any) -> Papers:
+        """Make papers for a request, honest but for ``lies``."""
+        return await self.broker.papers(self.adapter, request or Request(self.world), **lies)
+
+    async def honest(self, request: Request | None = None, **more: Any) -> Any:
+        """Search honestly and return the report."""
+        reply = await self.ask((await self.papers(request, **more)).params())
+        return decode_report(envelope_from_wire(reply.report).payload)
+
+    async def refused(self, params: MatchParams, *reasons: Reason, recorded: bool = True) -> Reason:
+        """Assert a refusal: its reason, nothing searched, and the entry on the agency's own log."""
+        before, scans = len(entries(self.adapter)), self.scans.count
+        with pytest.raises(ProbegateError) as raised:
+            await self.ask(params)
+        reason = raised.value.reason
+        assert reason in reasons
+        assert self.scans.count == scans
+        added = entries(self.adapter)[before:]
+        said = [(entry["type"], entry["reason"]) for entry in added]
+        assert said == ([("match.refused", reason.name)] if recorded else [])
+        return reason
+
+    async def restart(self) -> None:
+        """Stop the adapter and open it again on the same state."""
+        await self.server.stop(0)
+        await self.adapter.close()
+        self.adapter = await Adapter.open(adapter_settings(self.world, self.root), self.clock)
+        self.server = await self.adapter.listen()
+        self.channels.clear()
+
+    async def another_broker(self, name: str) -> BrokerSide:
+        """Open a second log under the same keys: what only a liar has."""
+        side = BrokerSide.open(self.world, self.root / name)
+        self.stack.push_async_callback(side.logs.close)
+        return side
+
+
+@asynccontextmanager
+async def scene(
+    world: World,
+    root: Path,
+    patch: pytest.MonkeyPatch,
+    clock: Clock = utc_now,
+    **settings: object,
+) -> AsyncIterator[Scene]:
+    """Serve an adapter with state of its own under ``root``."""
+    adapter = await Adapter.open(adapter_settings(world, root, **settings), clock)
+    server = await adapter.listen()
+    async with AsyncExitStack() as stack:
+        broker = BrokerSide.open(world, root / "broker")
+        stack.push_async_callback(broker.logs.close)
+        made = Scene(world, root, adapter, server, broker, Scans.watched(patch), stack, clock)
+        try:
+            yield made
+        finally:
+            await made.server.stop(0)
+            await made.adapter.close()
