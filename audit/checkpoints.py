@@ -15,9 +15,11 @@ from audit.merkle import EMPTY_ROOT, HASH_BYTES
 from audit.notes import NoteSigner, SignatureType, VerifierKey, decode_base64, open_note, sign_note
 from trust.errors import ProbegateError, Reason
 
-SIZE_MAX: Final = 2**63 - 1
+SIZE_MAX: Final = 2**53 - 1
+"""Largest tree that is read, entries. A witness records the sizes of others' trees in RFC 8785 JSON,
+which holds no larger integer, and what could not be recorded must not be accepted."""
 _LINES: Final = 3
-_SIZE_DIGITS: Final = 19
+_SIZE_DIGITS: Final = len(str(SIZE_MAX))
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,9 @@ def _is_plain(value: object) -> bool:
         return -_INTEGER_MAX <= value <= _INTEGER_MAX  # type: ignore[operator] # an int, just seen
     if kind is dict:
         for key, one in value.items():  # type: ignore[attr-defined] # a dict, just seen
-            if type(key) is not str or (key and max(key) > _LAST_BMP) or not _is_plain(one):
+            # ASCII is the common case, and known without looking at each character.
+            plain_key = type(key) is str and (key.isascii() or max(key) <= _LAST_BMP)
+            if not (plain_key and _is_plain(one)):
                 return False
         return True
     if kind is list or kind is tuple:

@@ -79,6 +79,7 @@ class LogWriter:
         self._committed_bytes = self._published_bytes = 0
         self._published = self._deleted_below = 0
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._crowded = False
         self._gate = threading.Lock()
         self._refusal: ProbegateError | None = None
         self._backlog: ProbegateError | None = None
@@ -321,7 +322,8 @@ class LogWriter:
         first = self._queue.get()
         if first is None:
             return [], True
-        if self._settings.batch_window_s:
+        if self._crowded and self._settings.batch_window_s:
+            # Entries come in company: fewer, larger commits. A lone one never waits.
             time.sleep(self._settings.batch_window_s)
         batch = [first]
         for _ in range(min(self._queue.qsize(), self._settings.batch_max_entries - 1)):
@@ -329,6 +331,7 @@ class LogWriter:
             if one is None:
                 return batch, True
             batch.append(one)
+        self._crowded = len(batch) > 1
         return batch, False
 
     def _commit(self, batch: list[Waiting]) -> list[Verdict]:

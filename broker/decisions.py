@@ -37,12 +37,23 @@ KNOWN_OBLIGATIONS: Final = frozenset(
 ``reviewers`` bind disclosure: nothing is disclosed by this version, which keeps them."""
 
 
-def decide(order: SearchOrder, policy: CompiledPolicy, at: datetime) -> tuple[AgencyDecision, ...]:
-    """Decide for every agency of an order, in the order's sequence: rules (1) to (3)."""
+def decide(
+    order: SearchOrder, policy: CompiledPolicy, at: datetime, *, with_clauses: bool = False
+) -> tuple[AgencyDecision, ...]:
+    """Decide for every agency of an order, in the order's sequence: rules (1) to (3).
+
+    Args:
+        order: what is asked.
+        policy: the agreements.
+        at: the instant of the decision.
+        with_clauses: whether each decision carries every clause, to be read; a search keeps none.
+    """
     facts = facts_of_order(order, sealed=True)
     made = []
-    for agency in order.agencies:
-        decision = enforced(policy.decide(facts, agency, at), KNOWN_OBLIGATIONS)  # (1) (2)
+    for agency, decided in zip(
+        order.agencies, policy.decide_each(facts, order.agencies, at), strict=True
+    ):
+        decision = enforced(decided, KNOWN_OBLIGATIONS)  # (1) (2)
         made.append(
             AgencyDecision(
                 agency=agency,
@@ -56,7 +67,7 @@ def decide(order: SearchOrder, policy: CompiledPolicy, at: datetime) -> tuple[Ag
                     if decision.obligations
                     else None
                 ),
-                full=decision,
+                full=decision if with_clauses else None,
             )
         )
     return tuple(made)
@@ -67,12 +78,10 @@ def stricter(allowed: Obligations, asked: SearchLimits) -> Obligations:
     floor = (
         allowed.min_score if asked.min_score is None else max(allowed.min_score, asked.min_score)
     )
-    return allowed.model_copy(
-        update={
-            "max_candidates": min(allowed.max_candidates, asked.max_candidates),
-            "min_score": floor,
-        }
-    )
+    most = min(allowed.max_candidates, asked.max_candidates)
+    if (most, floor) == (allowed.max_candidates, allowed.min_score):
+        return allowed
+    return allowed.model_copy(update={"max_candidates": most, "min_score": floor})
 
 
 def grant_for(

@@ -26,6 +26,8 @@ KEEPALIVE_MS: Final = 60_000
 """How often a quiet connection is tried, milliseconds; longer than a server's shortest interval."""
 REMEMBERED_SIZES: Final = 256
 """Most acknowledged log sizes remembered of an agency."""
+REMEMBERED_DEBTS: Final = 256
+"""Most debts taken from an agency's word: more than its witness allows would only keep us busy."""
 SENT_SIZES: Final = 4
 """How many of the newest sizes sent to an agency later checkpoints are proved from as well."""
 MAX_REPLY_BYTES: Final = 256 * 1024
@@ -151,7 +153,7 @@ class LogMemory:
     def learn(self, acknowledged: Acknowledged) -> None:
         """Take in what an adapter last said it remembers."""
         self.known = True
-        self._debts = frozenset(acknowledged.debts)
+        self._debts = frozenset(acknowledged.debts[:REMEMBERED_DEBTS])
         size = acknowledged.newest_size
         if size and size not in self._sizes[-8:]:
             insort(self._sizes, size)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -146,7 +146,7 @@ class Searches:
         self,
         search_id: str,
         admitted: AdmittedOrder,
-        decisions: Sequence[AgencyDecision],
+        decisions: tuple[AgencyDecision, ...],
         policy_sha256: bytes,
         directory_version: int,
     ) -> RunningSearch:
@@ -158,7 +158,6 @@ class Searches:
         """
         if len(self._running) >= self._settings.max_running_searches:
             raise ProbegateError(Reason.SERVER_BUSY)
-        decisions = tuple(replace(decision, full=None) for decision in decisions)
         appended = await self._log.append(  # (1)
             NewEntry(
                 leaf=leaves.order_leaf(

@@ -31,6 +31,8 @@ from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_NUL: Final = "\x00"
+"""PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
 Write = Callable[[Connection, int], None]
 
@@ -127,6 +129,8 @@ class SearchStore:
 
     async def get(self, force: str, search_id: str) -> SearchRecord | None:
         """Return one of a force's searches, or none: another force's does not exist for it."""
+        if _NUL in search_id:
+            return None
         statement = select(searches).where(
             searches.c.search_id == search_id, searches.c.force == force
         )
@@ -135,6 +139,8 @@ class SearchStore:
 
     async def by_request(self, force: str, request_id: str) -> SearchRecord | None:
         """Return the search a force made under a request id, or none."""
+        if _NUL in request_id:
+            return None
         statement = select(searches).where(
             searches.c.force == force, searches.c.request_id == request_id
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -88,8 +89,8 @@ _STATES: Final = {
     state: search_service_pb2.SearchState.Value(f"SEARCH_STATE_{state.name}")
     for state in SearchState
 }
-_DOSSIER_TAG: Final = bytes([1 << 3 | 2])
-"""The key of ``MatchRequest.dossier``: field 1, length-delimited."""
+_CACHED_PROOFS: Final = 1024
+"""Most consistency proofs kept encoded."""
 
 
 # --- what a force sends and reads ------------------------------------------------------------
@@ -268,8 +269,8 @@ def encode_dossier(
         leaf_index=leaf_index,
         inclusion=inclusion,
         checkpoint=checkpoint,
-    ).SerializeToString()
-    return _DOSSIER_TAG + _varint(len(dossier)) + dossier
+    )
+    return match_service_pb2.MatchRequest(dossier=dossier.SerializeToString()).SerializeToString()
 
 
 def encode_match(
@@ -279,14 +280,16 @@ def encode_match(
 ) -> bytes:
     """Encode one agency's request around the shared dossier (protobuf fields concatenate)."""
     own = match_service_pb2.MatchRequest(
-        sealed_key_id=probe.key_id,
-        sealed_probe=probe.ciphertext,
-        consistency=[
-            match_service_pb2.ConsistencyProof(old_size=old, new_size=new, hashes=hashes)
-            for old, new, hashes in consistency
-        ],
-    )
-    return dossier + own.SerializeToString()
+        sealed_key_id=probe.key_id, sealed_probe=probe.ciphertext
+    ).SerializeToString()
+    return b"".join((dossier, own, *[_encode_proof(*proof) for proof in consistency]))
+
+
+@lru_cache(_CACHED_PROOFS)
+def _encode_proof(old: int, new: int, hashes: tuple[bytes, ...]) -> bytes:
+    # Most agencies acknowledge the same sizes, so one encoding serves them all.
+    proof = match_service_pb2.ConsistencyProof(old_size=old, new_size=new, hashes=hashes)
+    return match_service_pb2.MatchRequest(consistency=[proof]).SerializeToString()
 
 
 def decode_reply(data: bytes) -> AgencyReply:
@@ -321,12 +324,3 @@ def decode_description(data: bytes) -> Acknowledged:
 
 def _acknowledged(message: match_service_pb2.Acknowledged) -> Acknowledged:
     return Acknowledged(message.newest_size, tuple(message.debts))
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -14,6 +14,7 @@ from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
+from cli.output import EXIT_REFUSED, fail_with
 from trust.errors import ProbegateError, Reason
 
 app = typer.Typer(name="audit", help="Verify and read audit logs, offline.", no_args_is_help=True)
@@ -136,5 +137,5 @@ def _read_key(path: Path | None) -> VerifierKey | None:
 
 
 def _fail(error: ProbegateError) -> NoReturn:
-    typer.echo(error.line(), err=True)
-    raise typer.Exit(1)
+    fail_with(error)
+    raise typer.Exit(EXIT_REFUSED)

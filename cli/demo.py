@@ -57,7 +57,7 @@ def demo(
     processes = Processes(here)
     mine = [member for member in processes.servers if not processes.running(member)]
     try:
-        _say("starting a broker and six adapters")
+        _say("starting the broker and the adapters")
         processes.start()
         results = script.Demo(here, processes).run(_show)
     finally:
@@ -83,7 +83,7 @@ def up(place: PlaceOption = DEFAULT_PLACE, rows: RowsOption = DEFAULT_ROWS) -> N
 
     here = _prepared(place, rows, fresh=False)
     processes = Processes(here)
-    _say("starting a broker and six adapters")
+    _say("starting the broker and the adapters")
     processes.start()
     _show_status(here)
     _what_next(here)
@@ -270,11 +270,15 @@ def _show_status(here: Place) -> None:
 
 def _what_next(here: Place) -> None:
     root = here.root
+    usual = root == DEFAULT_PLACE
+    place = "" if usual else f" --place {root}"
+    config = "" if usual else f" --config {root}/northshire.toml"
+    log = f"{root}/logs/broker/search"
     console().print(
         f"""
 What to try next:
-  probegate demo up                       keep the federation running
-  probegate search --probe {root}/probes/suspect-poor.npy \\
+  probegate demo up{place}
+  probegate search --probe {root}/probes/suspect-poor.npy{config} \\
     --probe-source cctv --probe-quality 31 \\
     --purpose crime_investigation --legal-basis common_law_policing \\
     --schedule8 statutory_purposes --aim identify_unknown \\
@@ -284,8 +288,8 @@ What to try next:
     --proportionality "One image, one robbery, own galleries first." \\
     --tried-first own_custody,pnd \\
     --officer northshire-1041 --authoriser northshire-3302 --agency all
-  probegate audit verify {root}/logs/broker/search --vkey {root}/vkeys/broker-search
+  probegate audit verify {log} --vkey {root}/vkeys/broker-search
   probegate adapter stats --gallery {root}/galleries/custody
-  probegate demo down""",
+  probegate demo down{place}""",
         soft_wrap=True,
     )

@@ -160,6 +160,8 @@ def _unexpected(error: BaseException) -> int:
 
 def run() -> None:
     """Run the command line of this process."""
+    # gRPC's core writes lines of its own to standard error; every fault reaches us as an exception.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(main(sys.argv[1:]))
 
 

@@ -22,6 +22,7 @@ from force_client import (
     save_evidence,
 )
 from force_client.officers import person_of_token
+from trust import telemetry
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person
 
@@ -156,7 +157,12 @@ def search(
         as_json=as_json,
         save=save,
     )
-    view = asyncio.run(_search(request))
+    telemetry.setup("probegate-force")
+    try:
+        with telemetry.span("probegate search"):
+            view = asyncio.run(_search(request))
+    finally:
+        telemetry.shutdown()
     if as_json:
         print_json(results.document(view))
     else:

@@ -240,7 +240,8 @@ def core_clauses(
 ) -> tuple[CompiledClause, ...]:
     """Return the built-in clauses for ``agreement`` in a bundle with this window; in force first.
 
-    The first two are those that say whether the agreement is in force at all.
+    The first two are those that say whether the agreement is in force at all; the last are
+    ``FIXED``.
     """
     return (
         _in_force(agreement),

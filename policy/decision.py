@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from policy.agreements import Agreement, AgreementFile, Obligations
 from policy.clauses import SATISFIED, CompiledClause, Test, Verdict, compile_clause
-from policy.core_clauses import core_clauses
+from policy.core_clauses import FIXED, core_clauses
 from policy.facts import Facts
 
 _IN_FORCE_CLAUSES = 2
@@ -87,7 +87,10 @@ class CompiledAgreement:
     agreement: Agreement
     sha256: bytes
     clauses: tuple[CompiledClause, ...]
-    tests: tuple[Test, ...]
+    front: tuple[Test, ...]
+    """The tests of the clauses before the fixed ones, which are the same in every agreement."""
+    back: tuple[Test, ...]
+    """The tests of the clauses after them."""
 
     @property
     def disclosure_order(self) -> tuple[bool, int, int, str]:
@@ -215,11 +218,35 @@ class CompiledPolicy:
         Raises:
             ValueError: ``at`` has no time zone, which is a fault of the caller, not of a request.
         """
+        (decision,) = self.decide_each(facts, (agency,), at)
+        return decision
+
+    def decide_each(
+        self, facts: Facts, agencies: Iterable[str], at: datetime
+    ) -> tuple[Decision, ...]:
+        """Decide for each agency what ``decide`` would; the clauses they share are asked once.
+
+        Raises:
+            ValueError: as ``decide``.
+        """
         at = _in_utc(at)
+        fixed = tuple([clause.test(facts, at) for clause in FIXED])
+        return tuple([self._decide(facts, agency, at, fixed) for agency in agencies])
+
+    def _decide(
+        self, facts: Facts, agency: str, at: datetime, fixed: tuple[Verdict, ...]
+    ) -> Decision:
         agreements = self._index.get((agency, facts.force or ""), ())
         evaluations = tuple(  # (2)
             [
-                Evaluation(compiled, tuple([test(facts, at) for test in compiled.tests]))
+                Evaluation(
+                    compiled,
+                    (
+                        *[test(facts, at) for test in compiled.front],
+                        *fixed,
+                        *[test(facts, at) for test in compiled.back],
+                    ),
+                )
                 for compiled in agreements
             ]
         )
@@ -275,12 +302,15 @@ def compile_bundle(bundle: Bundle) -> CompiledPolicy:
     index: dict[tuple[str, str], list[CompiledAgreement]] = defaultdict(list)
     for party in bundle.agreements:
         agreement = party.file.agreement
-        clauses = (
-            *core_clauses(agreement, bundle.not_before, bundle.not_after),
-            *(compile_clause(clause) for clause in agreement.clauses),
+        core = core_clauses(agreement, bundle.not_before, bundle.not_after)
+        own = tuple(compile_clause(clause) for clause in agreement.clauses)
+        compiled = CompiledAgreement(
+            agreement,
+            party.file.sha256,
+            (*core, *own),
+            front=tuple(clause.test for clause in core[: -len(FIXED)]),
+            back=tuple(clause.test for clause in own),
         )
-        tests = tuple(clause.test for clause in clauses)
-        compiled = CompiledAgreement(agreement, party.file.sha256, clauses, tests)
         for force in party.forces:
             index[agreement.agency, force].append(compiled)
     return CompiledPolicy(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import pytest
 from probegate.agency.v1 import match_service_pb2 as pb
 
 from agency_adapters import command as command_module
+from agency_adapters.galleries import matching
 from agency_adapters.models import MatchParams
 from agency_adapters.serve import Adapter
-from tests.brokers import CALLER_S, channel_to
+from tests.brokers import CALLER_S, TurnedClock, channel_to
 from tests.unit.adapters_kit import BrokerSide, Papers, adapter_settings, entries, make_world
 from tests.world import Request, World
-from trust.clock import Clock, utc_now
 from trust.errors import ProbegateError, Reason
 from trust.rpc import error_of
 from trust.server import RunningServer
@@ -42,7 +43,7 @@ class Scans:
     @classmethod
     def watched(cls, patch: pytest.MonkeyPatch) -> Scans:
         """Count from now on; the search itself is done as ever."""
-        scans, real = cls(), command_module.best_matches
+        scans, real = cls(), matching.best_matches
 
         def counted(*given: Any, **named: Any) -> Any:
             scans.count += 1
@@ -76,7 +77,7 @@ class Scene:
     broker: BrokerSide
     scans: Scans
     stack: AsyncExitStack
-    clock: Clock
+    clock: TurnedClock
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
     async def send(
@@ -99,7 +100,19 @@ class Scene:
 
     async def papers(self, request: Request | None = None, **lies: Any) -> Papers:
         """Make papers for a request, honest but for ``lies``."""
-        return await self.broker.papers(self.adapter, request or Request(self.world), **lies)
+        return await self.papers_of(self.broker, request, **lies)
+
+    async def papers_of(
+        self, side: BrokerSide, request: Request | None = None, **lies: Any
+    ) -> Papers:
+        """Make papers from one of the liar's logs, dated by the scene's clock."""
+        now = self.clock()
+        lies["grant_changes"] = {
+            "issued_at": now,
+            "expires_at": now + timedelta(seconds=60),
+            **lies.get("grant_changes", {}),
+        }
+        return await side.papers(self.adapter, request or Request(self.world, now=now), **lies)
 
     async def honest(self, request: Request | None = None, **more: Any) -> Any:
         """Search honestly and return the report."""
@@ -139,10 +152,10 @@ async def scene(
     world: World,
     root: Path,
     patch: pytest.MonkeyPatch,
-    clock: Clock = utc_now,
     **settings: object,
 ) -> AsyncIterator[Scene]:
     """Serve an adapter with state of its own under ``root``."""
+    clock = TurnedClock()
     adapter = await Adapter.open(adapter_settings(world, root, **settings), clock)
     server = await adapter.listen()
     async with AsyncExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -58,9 +59,7 @@ class Rig:
     def identity(self, force: str = "northshire") -> PeerIdentity:
         """Return a force as its channel shows it."""
         member = self.world.directory.member(force)
-        return PeerIdentity(
-            member, member.spiffe_id, self.world.folder(force).certificate_sha256()
-        )
+        return PeerIdentity(member, member.spiffe_id, self.world.folder(force).certificate_sha256())
 
     async def create(self, request: Request, wait_s: float = CALLER_S, **params: Any) -> SearchView:
         """Create a search and wait for its end."""
@@ -86,6 +85,11 @@ class Rig:
         """Return how often any agency was asked to match."""
         return sum(peer.calls for peer in self.peers.values())
 
+    async def called(self, agency: str) -> None:
+        """Return once an agency was asked to match."""
+        while not self.peers[agency].calls:  # noqa: ASYNC110 - what is counted is across the wire
+            await asyncio.sleep(0.005)
+
     async def crash(self) -> None:
         """End the broker without letting searches end."""
         await self.broker.searches.close(0)
@@ -94,9 +98,7 @@ class Rig:
     async def reopen(self, clock: Clock | None = None) -> None:
         """Open the broker again on the same state."""
         self.clock = clock or self.clock
-        self.broker = await Broker.open(
-            self.world.broker_settings(**self.settings), self.clock
-        )
+        self.broker = await Broker.open(self.world.broker_settings(**self.settings), self.clock)
 
 
 def outcomes(view: SearchView) -> dict[str, Outcome]:

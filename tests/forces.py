@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from deploy.local.demo import AUTHORISER, FORCE, OFFICER, ROBBERY
 from deploy.local.people import MODEL
@@ -71,17 +71,22 @@ def robbery(client: ForceClient, facts: ProbeFacts, **changes: Any) -> OrderDraf
     return OrderDraft(**values | changes)
 
 
-def tokens(client: ForceClient) -> dict[str, str]:
+class Tokens(TypedDict):
+    """What ``ForceClient.create`` takes for the two people."""
+
+    officer_token: str
+    authoriser_token: str
+
+
+def tokens(client: ForceClient) -> Tokens:
     """Return tokens for both people."""
-    return {
-        "officer_token": client.issue_token(OFFICER, Part.OFFICER),
-        "authoriser_token": client.issue_token(AUTHORISER, Part.AUTHORISER),
-    }
+    return Tokens(
+        officer_token=client.issue_token(OFFICER, Part.OFFICER),
+        authoriser_token=client.issue_token(AUTHORISER, Part.AUTHORISER),
+    )
 
 
-def search(
-    client: ForceClient, place: Place, name: str = "suspect-good", **changes: Any
-) -> Sent:
+def search(client: ForceClient, place: Place, name: str = "suspect-good", **changes: Any) -> Sent:
     """Search with one of the federation's probes and wait for the end."""
     probe, facts = probe_of(place, name)
     prepared = client.prepare(robbery(client, facts, **changes), probe)
@@ -101,10 +106,8 @@ def probegate(*words: object, env: Mapping[str, str] | None = None, cwd: Path = 
     )
 
 
-def facts_options(
-    place: Place, agencies: Sequence[str] = ("all",), **changes: str
-) -> list[str]:
-    """Return the options of ``preview`` and ``search`` for the robbery; an empty change drops one."""
+def facts_options(place: Place, agencies: Sequence[str] = ("all",), **changes: str) -> list[str]:
+    """Return the options of ``preview`` and ``search`` for the robbery; "" drops one."""
     options = {
         "purpose": ROBBERY.purpose,
         "legal-basis": ROBBERY.legal_basis,

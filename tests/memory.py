@@ -45,18 +45,16 @@ class Secrets:
 
     def found_in(self, pieces: Iterable[bytes]) -> set[str]:
         """Return the names of the secrets that lie in any of the pieces, at any alignment."""
-        firsts = np.unique(
-            np.frombuffer(b"".join(window[:STEP] for window in self.windows), "<u4")
-        )
+        firsts = np.unique([int.from_bytes(one[:STEP], "little") for one in self.windows])
         # Most of memory is ruled out by two bytes of each window's first four.
         likely = np.zeros(1 << 16, dtype=bool)
-        likely[firsts >> 16] = True
+        likely[firsts.astype("<u4") >> 16] = True
         found: set[str] = set()
         for piece in pieces:
             found |= {name for word, name in self.words.items() if word in piece}
-            for shift in range(STEP):
+            for shift in range(min(STEP, len(piece))):
                 count = (len(piece) - shift) // STEP
-                numbers = np.frombuffer(piece, "<u4", count=max(count, 0), offset=shift)
+                numbers = np.frombuffer(piece, "<u4", count=count, offset=shift)
                 hits = np.flatnonzero(likely[numbers >> 16])
                 for hit in hits[np.isin(numbers[hits], firsts)]:
                     at = shift + STEP * int(hit)

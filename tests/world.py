@@ -94,9 +94,20 @@ class World:
         return world
 
     def sign_bundle(
-        self, agreements: Path, version: int, signers: Iterable[str] | None = None
+        self,
+        agreements: Path,
+        version: int,
+        signers: Iterable[str] | None = None,
+        path: Path | None = None,
     ) -> None:
-        """Write the bundle of a folder of agreements, signed by the parties."""
+        """Write the bundle of a folder of agreements, signed by the parties.
+
+        Args:
+            agreements: the folder.
+            version: the bundle's version.
+            signers: who signs; everybody if left out.
+            path: where to; the file that every member reads if left out.
+        """
         now = datetime.now(UTC)
         names = (*self.forces, *self.agencies) if signers is None else tuple(signers)
         raw = build_bundle(
@@ -107,7 +118,7 @@ class World:
             not_before=now - timedelta(days=1),
             not_after=now + timedelta(days=30),
         )
-        self.bundle.write_bytes(raw)
+        (path or self.bundle).write_bytes(raw)
 
     def folder(self, member: str) -> MemberFolder:
         """Return a member's folder."""

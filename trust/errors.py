@@ -46,11 +46,6 @@ class Entry:
 class Reason(Enum):
     """Every reason Probegate gives, alphabetical; the name is the wire's ``ErrorInfo.reason``."""
 
-    ACCREDITATION_EXPIRED = Entry(
-        Status.PERMISSION_DENIED,
-        "The officer's accreditation is missing or has expired.",
-        "Renew the accreditation, then obtain a new officer token.",
-    )
     AGENCY_UNKNOWN = Entry(
         Status.INVALID_ARGUMENT,
         "The order names an agency that is not in the directory.",
@@ -210,6 +205,11 @@ class Reason(Enum):
         Status.UNAVAILABLE,
         "The audit log cannot take entries, so searching has stopped.",
         "Repair the log's storage; searching resumes when entries are durable again.",
+    )
+    MESSAGE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The bytes are not a request of this method.",
+        "Build requests from the published protos.",
     )
     MESSAGE_TOO_LARGE = Entry(
         Status.RESOURCE_EXHAUSTED,

@@ -178,7 +178,8 @@ class SearchOrder(Model):
     def _coherent(self) -> SearchOrder:
         if len(set(self.agencies)) != len(self.agencies):
             raise ValueError("agencies")
-        if not self.created_at < self.expires_at <= self.created_at + MAX_ORDER_LIFETIME:
+        # A difference, for a sum may leave the calendar.
+        if not timedelta() < self.expires_at - self.created_at <= MAX_ORDER_LIFETIME:
             raise ValueError("expires_at")
         return self
 

@@ -230,15 +230,21 @@ _WITHOUT_REASON: Final = {
 }
 
 
+_PARAMETERS: Final = frozenset({"self", "reason", "detail"})
+"""Names a peer's metadata may not have: ``ProbegateError`` has them for itself."""
+
+
 def error_of(error: grpc.aio.AioRpcError) -> ProbegateError:
     """Decode a failed call into the catalogued failure it carries or, without one, amounts to."""
     stated = reason_in(error)
     if stated is not None:
         reason, metadata = stated
-        metadata = {k: v[:256] for k, v in metadata.items() if k.isidentifier()}
-        metadata.pop("reason", None)
-        metadata.pop("detail", None)
-        return ProbegateError(reason, **metadata)
+        facts = {
+            key: value[:256]
+            for key, value in metadata.items()
+            if key.isidentifier() and key not in _PARAMETERS
+        }
+        return ProbegateError(reason, **facts)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger" not in (
         error.details() or ""
     ):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from trust import telemetry
 from trust.errors import ProbegateError, Reason
+from trust.rpc import to_status
 
 STOP_GRACE_S: Final = 5.0
 """How long calls under way may finish when a server stops, seconds."""
@@ -29,6 +31,60 @@ class ServerLimits:
 
     max_message_bytes: int
     max_concurrent: int
+
+
+class GarbageRefused(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc has no types
+    """Answers bytes that do not parse with ``MESSAGE_INVALID``.
+
+    gRPC itself would say UNKNOWN, quote the parser, and log a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Return the method's handler with a parser that does not raise."""
+        if details.method not in self._wrapped:
+            handler = await continuation(details)
+            if handler is None:  # unknown methods are as many as callers can think of: not kept
+                return None
+            self._wrapped[details.method] = _parsing_safely(handler)
+        return self._wrapped[details.method]
+
+
+def _parsing_safely(handler: Any) -> Any:
+    if handler.request_streaming or handler.request_deserializer is None:
+        return handler  # reflection, which is not ours
+    parse = handler.request_deserializer
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return None
+
+    if handler.response_streaming:
+        stream = handler.unary_stream
+
+        async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
+            if request is None:
+                await _refuse(context)
+            async for response in stream(request, context):
+                yield response
+
+        return grpc.unary_stream_rpc_method_handler(streamed, parsed, handler.response_serializer)
+    unary = handler.unary_unary
+
+    async def answered(request: Any, context: Any) -> Any:
+        if request is None:
+            await _refuse(context)
+        return await unary(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(answered, parsed, handler.response_serializer)
+
+
+async def _refuse(context: Any) -> None:
+    await context.abort_with_status(to_status(ProbegateError(Reason.MESSAGE_INVALID)))
 
 
 class RunningServer:
@@ -72,6 +128,7 @@ async def serve(
         ProbegateError: ``PORT_IN_USE``.
     """
     server = grpc.aio.server(
+        interceptors=(GarbageRefused(),),
         maximum_concurrent_rpcs=limits.max_concurrent,
         options=(
             ("grpc.max_receive_message_length", limits.max_message_bytes),

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Final
 
@@ -113,33 +113,59 @@ def safe(attributes: Mapping[str, str | int | float]) -> dict[str, str | int | f
     return {key: value for key, value in attributes.items() if key in SAFE_ATTRIBUTES}
 
 
-@contextmanager
-def span(name: str, **attributes: str | float) -> Iterator[None]:
+_NO_SPAN: Final = nullcontext()
+
+
+def span(name: str, **attributes: str | float) -> AbstractContextManager[None]:
     """Record a span around a block; free when nothing is exported."""
-    if not _enabled:
-        yield
-        return
-    with tracer().start_as_current_span(
-        name, attributes=safe(attributes), record_exception=False, set_status_on_exception=True
-    ):
-        yield
+    return _span(name, **attributes) if _enabled else _NO_SPAN
 
 
 @contextmanager
-def continued(metadata: Iterable[tuple[str, str | bytes]] | None, name: str) -> Iterator[None]:
-    """Continue a caller's trace from gRPC metadata around a handler (3)."""
-    if not _enabled:
+def _span(name: str, **attributes: str | float) -> Iterator[None]:
+    with _recorded(name, trace.SpanKind.INTERNAL, safe(attributes)):
         yield
-        return
+
+
+def continued(
+    metadata: Iterable[tuple[str, str | bytes]] | None, name: str
+) -> AbstractContextManager[None]:
+    """Continue a caller's trace from gRPC metadata around a handler (3)."""
+    return _continued(metadata, name) if _enabled else _NO_SPAN
+
+
+@contextmanager
+def _continued(metadata: Iterable[tuple[str, str | bytes]] | None, name: str) -> Iterator[None]:
     carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
     token = otel_context.attach(propagate.extract(carrier))
     try:
-        with tracer().start_as_current_span(
-            name, kind=trace.SpanKind.SERVER, record_exception=False
-        ):
+        with _recorded(name, trace.SpanKind.SERVER, {}):
             yield
     finally:
         otel_context.detach(token)
+
+
+@contextmanager
+def _recorded(
+    name: str, kind: trace.SpanKind, attributes: Mapping[str, str | float]
+) -> Iterator[None]:
+    """Record a span; of an exception, its catalogued or type name and never its text (2)."""
+    with tracer().start_as_current_span(
+        name,
+        kind=kind,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield
+        except Exception as error:
+            current.set_status(trace.StatusCode.ERROR, _named(error))
+            raise
+
+
+def _named(error: Exception) -> str:
+    return error.reason.name if isinstance(error, ProbegateError) else type(error).__name__
 
 
 def inject() -> Sequence[tuple[str, str]]:

@@ -10,13 +10,13 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.unknown_fields import UnknownFieldSet
 from probegate.common.v1 import envelope_pb2, search_pb2
 from pydantic import ValidationError
 
@@ -44,6 +44,7 @@ from trust.messages import (
 _Made = TypeVar("_Made")
 _Sent = TypeVar("_Sent", bound=Message)
 
+_FIELD: Final = re.compile(r"[a-z0-9_.]{1,64}")
 _NANOS_PER_SECOND: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState.ValueType]] = {
@@ -88,14 +89,10 @@ def parse(kind: type[_Sent], payload: bytes, reason: Reason) -> _Sent:
 
 
 def _has_unknown(message: Message) -> bool:
-    if len(UnknownFieldSet(message)):
-        return True
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if field.is_repeated else (value,):
-                if _has_unknown(part):
-                    return True
-    return False
+    # The library discards unknown fields at every depth, in C; any there were had a length.
+    size = message.ByteSize()
+    message.DiscardUnknownFields()
+    return message.ByteSize() != size
 
 
 def checked(reason: Reason, make: Callable[[], _Made]) -> _Made:
@@ -108,7 +105,9 @@ def checked(reason: Reason, make: Callable[[], _Made]) -> _Made:
         field = place or first["msg"].removeprefix("Value error, ")
         raise ProbegateError(reason, first["type"], field=field) from None
     except ValueError as error:
-        raise ProbegateError(reason, field=str(error)[:64]) from None
+        said = str(error)  # a field's name from us, or a library's words, which may repeat content
+        field = said if _FIELD.fullmatch(said) else "payload"
+        raise ProbegateError(reason, field=field) from None
 
 
 # --- envelopes -------------------------------------------------------------------------------
@@ -163,6 +162,20 @@ def _person_to_wire(person: Person) -> search_pb2.Person:
     )
 
 
+def _day(text: str, field: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(field) from None
+
+
+def _encoding(text: str) -> Encoding:
+    try:
+        return Encoding(text)
+    except ValueError:
+        raise ValueError("encoding") from None
+
+
 def _person(message: search_pb2.Person) -> Person:
     expires = message.accreditation_expires
     return Person(
@@ -170,7 +183,7 @@ def _person(message: search_pb2.Person) -> Person:
         role=message.role,
         rank=message.rank,
         accreditation=message.accreditation,
-        accreditation_expires=date.fromisoformat(expires) if expires else None,
+        accreditation_expires=_day(expires, "accreditation_expires") if expires else None,
     )
 
 
@@ -257,7 +270,7 @@ def order_from_wire(message: search_pb2.SearchOrder) -> SearchOrder:
                 edits=tuple(probe.edits),
                 model=probe.model,
                 dims=probe.dims,
-                encoding=Encoding(probe.encoding),
+                encoding=_encoding(probe.encoding),
                 commitment=probe.commitment,
             ),
             agencies=tuple(message.agencies),

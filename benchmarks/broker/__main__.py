@@ -18,7 +18,9 @@ from benchmarks.broker.scheme import make_world
 
 
 def main(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the figures.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the figures.")
+    ] = None,
     searches: Annotated[int, typer.Option(min=10, help="Searches in one round.")] = 400,
     callers: Annotated[str, typer.Option(help="Numbers of callers at once.")] = "1,32",
     agencies: Annotated[int, typer.Option(min=1, max=6, help="Agencies each search asks.")] = 6,
@@ -28,9 +30,7 @@ def main(
     ] = 1,
 ) -> None:
     """Measure the broker and a bare fan-out in turn, on this machine, over loopback."""
-    plan = Plan(
-        searches, tuple(int(one) for one in callers.split(",")), rounds, searches_per_token
-    )
+    plan = Plan(searches, tuple(int(one) for one in callers.split(",")), rounds, searches_per_token)
     with tempfile.TemporaryDirectory(prefix="probegate-bench-") as folder:
         root = Path(folder)
         world = make_world(root, agencies)

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import grpc
 
+from benchmarks.broker.processes import Handle
 from tests.peers import SimulatedAgency
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
+from trust.directory import Directory
 from trust.directory_store import DirectoryStore
 from trust.mtls import server_credentials
-
-from benchmarks.broker.processes import Handle
 
 CANNED_METHOD: Final = "/probegate.benchmark.v1.Bare/Canned"
 _CANNED_SERVICE, _CANNED_NAME = CANNED_METHOD.strip("/").split("/")
@@ -50,39 +50,43 @@ class Tally:
         return sizes
 
 
-async def start(
-    directory: Path, scheme_key: Path, state: Path, folders: Mapping[str, Path], broker: Path
-) -> Handle:
-    """Serve every agency of ``folders``.
+class Agencies:
+    """The servers, kept for as long as somebody may ask, and what each of them saw."""
 
-    The command ``"sizes"`` returns the mean sizes of real calls since it was last given, by
-    agency, and makes canned replies of that size from then on.
-    """
-    directories = DirectoryStore(directory, scheme_key, state)
-    known = directories.load(utc_now())
-    servers, tallies = [], {}
-    for name, path in folders.items():
-        folder = MemberFolder(path)
-        agency = SimulatedAgency(
-            name, folder.signer(), MemberFolder(broker).signer(), keep_requests=False
-        )
-        tallies[name] = tally = Tally()
+    def __init__(self) -> None:
+        self._servers: list[grpc.aio.Server] = []
+        self._tallies: dict[str, Tally] = {}
+
+    async def serve(self, agency: SimulatedAgency, folder: MemberFolder, known: Directory) -> None:
+        """Start one agency's server on its port."""
+        self._tallies[agency.agency] = tally = Tally()
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(_handlers(agency, tally))
         credentials = server_credentials(folder.tls_cert, folder.tls_key, known)
-        server.add_secure_port(known.member(name).endpoint, credentials)
+        server.add_secure_port(known.member(agency.agency).endpoint, credentials)
         await server.start()
-        servers.append(server)
+        self._servers.append(server)
 
-    async def handle(_command: object) -> dict[str, Sizes]:
-        sizes = {name: tally.mean() for name, tally in tallies.items()}
-        for name, tally in tallies.items():
+    async def handle(self, _command: object) -> dict[str, Sizes]:
+        """Return the mean sizes since the last time, and make canned replies of that size."""
+        sizes = {name: tally.mean() for name, tally in self._tallies.items()}
+        for name, tally in self._tallies.items():
             tally.canned = b"\x00" * sizes[name].reply
-        # The servers live as long as somebody may still ask.
-        assert servers  # noqa: S101
         return sizes
 
-    return handle
+
+async def start(
+    directory: Path, scheme_key: Path, state: Path, folders: Mapping[str, Path], broker: Path
+) -> Handle:
+    """Serve every agency of ``folders``; any command is ``Agencies.handle``."""
+    known = DirectoryStore(directory, scheme_key, state).load(utc_now())
+    other = MemberFolder(broker).signer()
+    agencies = Agencies()
+    for name, path in folders.items():
+        folder = MemberFolder(path)
+        agency = SimulatedAgency(name, folder.signer(), other, keep_requests=False)
+        await agencies.serve(agency, folder, known)
+    return agencies.handle
 
 
 def _handlers(agency: SimulatedAgency, tally: Tally) -> tuple[grpc.GenericRpcHandler, ...]:

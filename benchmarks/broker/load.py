@@ -11,12 +11,11 @@ from typing import Any
 
 import grpc
 
+from benchmarks.broker.processes import Handle
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory_store import DirectoryStore
 from trust.mtls import channel_credentials
-
-from benchmarks.broker.processes import Handle
 
 TIMEOUT_S = 30.0
 """Deadline of one call, seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -12,12 +13,11 @@ from typing import Final
 
 import psutil
 
-from tests.world import World
-
 from benchmarks.broker import agencies, bare, load
 from benchmarks.broker.load import Burst, Sent
 from benchmarks.broker.processes import BrokerProcess, Child, cpu_seconds
 from benchmarks.broker.scheme import FORCE, Orders, failures_in
+from tests.world import World
 
 CREATE_METHOD: Final = "/probegate.broker.v1.SearchService/CreateSearch"
 SETTLE_S: Final = 0.5
@@ -132,7 +132,7 @@ class Bench:
 
 def _median(rounds: list[Round]) -> Round:
     def middle(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in rounds)
+        return float(statistics.median(getattr(one, name) for one in rounds))
 
     return Round(
         cpu_ms=middle("cpu_ms"),
@@ -180,8 +180,6 @@ def _toml(world: World, port_file: Path) -> str:
 
 def machine() -> dict[str, str | int]:
     """Describe the machine in general terms."""
-    import platform
-
     return {
         "cores": psutil.cpu_count() or 0,
         "memory_gib": round(psutil.virtual_memory().total / 2**30),

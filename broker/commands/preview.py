@@ -34,4 +34,5 @@ class PreviewSearch:
         for agency in order.agencies:
             directory.member(agency, Role.AGENCY)
         policy = self._policy()
-        return decide(order, policy, self._clock()), policy.bundle.sha256
+        decisions = decide(order, policy, self._clock(), with_clauses=True)
+        return decisions, policy.bundle.sha256

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import uuid
 from collections.abc import AsyncIterator
+from typing import Final
 
 from audit.proofs import format_proof
 from audit.writer import LogWriter
@@ -17,6 +19,9 @@ from broker.searches import Searches
 from broker.settings import BrokerSettings
 from broker.store import Position, SearchStore, to_us
 from trust.errors import ProbegateError, Reason
+
+_LAST_US: Final = 2**63 - 1
+"""Latest instant a database can be asked for, microseconds since 1970."""
 
 
 class Reading:
@@ -120,6 +125,9 @@ def _position(token: str) -> Position:
     try:
         text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
         created, _, search_id = text.partition(".")
-        return Position(int(created), search_id)
+        after = Position(int(created), str(uuid.UUID(search_id)))
     except (ValueError, binascii.Error) as error:
         raise ProbegateError(Reason.PAGE_INVALID, field="page_token") from error
+    if not 0 <= after.created_us <= _LAST_US:
+        raise ProbegateError(Reason.PAGE_INVALID, field="page_token")
+    return after

@@ -194,7 +194,8 @@ class Demo:
 def verify_logs(place: Place) -> tuple[LogCheck, ...]:
     """Verify every published log of the federation offline."""
     checks = []
-    for member in (BROKER, *AGENCIES):
+    joined = [one for one in Processes(place).servers if one not in {BROKER, *AGENCIES}]
+    for member in (BROKER, *AGENCIES, *joined):
         for log in LOGS:
             folder = place.logs(member) / log
             report = verify_folder(folder)

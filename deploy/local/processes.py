@@ -86,6 +86,9 @@ class Processes:
             while self.running(member):
                 self._reap(member)
                 time.sleep(_POLL_S)
+        child = self._children.pop(member, None)
+        if child is not None:
+            child.wait()  # it has let go of its memory, and so no longer runs, but is still ours
         self._place.pid(member).unlink(missing_ok=True)
 
     def pid(self, member: str) -> int | None:

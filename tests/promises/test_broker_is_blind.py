@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit.reader import LogReader
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from deploy.local.demo import AUTHORISER, LOGS, OFFICER, ROBBERY
 from deploy.local.place import AGENCIES, BROKER, FORCES, Place
 from deploy.local.processes import Processes
@@ -91,12 +91,12 @@ def _biometrics(place: Place, sent: tuple[Sent, ...]) -> Secrets:
 def _facts(place: Place, found: dict[str, set[str]]) -> Secrets:
     secrets = Secrets()
     for agency, record_ids in found.items():
-        secrets.add_words("record id", record_ids)
         with (place.sources / agency / "records.csv").open() as rows:
             for row in csv.DictReader(rows):
                 if row["record_id"] in record_ids:
                     values = [value for value in row.values() if _TELLING.search(value or "")]
                     secrets.add_words(f"{agency}'s record", values)
+        secrets.add_words("record id", record_ids)
     return secrets
 
 
@@ -173,9 +173,7 @@ def test_no_published_log_says_who_asked_who_was_found_or_what_they_look_like(
 ) -> None:
     secrets = searched.everything
     secrets.add_words("a person or the case", PEOPLE_AND_CASE)
-    leaves = [
-        leaf for log in LOGS for _, leaf in LogReader(place.logs(member) / log).leaves()
-    ]
+    leaves = [leaf for log in LOGS for _, leaf in LogReader(place.logs(member) / log).leaves()]
     assert leaves
     where = {"leaves": leaves, "files": files_under(place.logs(member))}
     assert leaks(secrets, where) == {}

@@ -1,0 +1,51 @@
+"""Every package that Probegate pins has a licence that docs/adr/0006 takes, and its hashes."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+REQUIREMENTS: Final = sorted((Path(__file__).resolve().parents[2] / "requirements").glob("*.txt"))
+TAKEN: Final = re.compile(
+    r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|0BSD|Zlib|CC0|MPL-2\.0|MPL 2\.0|Enthought"
+)
+REFUSED: Final = re.compile(r"\b[AL]?GPL|General Public|BUSL|Business Source|SSPL|Server Side")
+_FIELDS: Final = ("License-Expression", "License")
+_PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)==[^ ]+ \\$", re.MULTILINE)
+
+
+def stated(facts: PackageMetadata) -> str:
+    """Return all that a package's metadata says of its licence, first lines only."""
+    said = [one.split("\n")[0] for field in _FIELDS for one in facts.get_all(field, [])]
+    said += [one for one in facts.get_all("Classifier", []) if one.startswith("License")]
+    return " ".join(said)
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
+def test_every_licence_is_one_we_take(path: Path) -> None:
+    names = _PIN.findall(path.read_text())
+    assert names
+    seen = 0
+    for name in names:
+        try:
+            licence = stated(metadata(name))
+        except PackageNotFoundError:  # for a role or a build that is not installed here
+            continue
+        seen += 1
+        assert TAKEN.search(licence), f"{name}: {licence!r}"
+        assert not REFUSED.search(licence), f"{name}: {licence!r}"
+    assert seen > len(names) // 2
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
+def test_every_pin_has_hashes_and_names_no_place(path: Path) -> None:
+    text = path.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    blocks = "\n".join(lines).replace(" \\\n    --hash", " --hash").splitlines()
+    assert all(re.fullmatch(r"[^ ]+==[^ ]+( --hash=sha256:[0-9a-f]{64})+", one) for one in blocks)
+    assert "://" not in text
+    assert not re.search(r"^probegate\b", text, re.MULTILINE)
