@@ -41,7 +41,7 @@ from agency_adapters.models import Dossier, StoredMatch
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
-from audit.notes import SignatureType, VerifierKey
+from audit.notes import VerifierKey
 from policy.decision import CompiledPolicy, enforced
 from policy.facts import facts_of_order
 from trust import dsse
@@ -161,7 +161,7 @@ def search_log_key(directory: Directory, broker: str, now: datetime) -> Verifier
     """
     for key in directory.keys(broker, KeyUse.LOG, now):
         if key.name is not None and key.name.endswith(SEARCH_LOG_SUFFIX):
-            return VerifierKey(key.name, SignatureType.ED25519, key.public_bytes)
+            return VerifierKey.listed(key)
     raise ProbegateError(Reason.KEY_UNKNOWN, f"{broker!r} has no valid search log key")
 
 

@@ -16,7 +16,7 @@ from audit.notes import NoteSigner, SignatureType, VerifierKey, decode_base64, o
 from trust.errors import ProbegateError, Reason
 
 SIZE_MAX: Final = 2**53 - 1
-"""Largest tree that is read, entries. A witness records the sizes of others' trees in RFC 8785 JSON,
+"""Largest tree that is read, entries. A witness records sizes of others' trees in RFC 8785 JSON,
 which holds no larger integer, and what could not be recorded must not be accepted."""
 _LINES: Final = 3
 _SIZE_DIGITS: Final = len(str(SIZE_MAX))

@@ -33,6 +33,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from audit.settings import NOTE_MAX_BYTES, NOTE_MAX_SIGNATURES
+from trust.directory import MemberKey
 from trust.errors import ProbegateError, Reason
 
 KEY_ID_BYTES: Final = 4
@@ -128,6 +129,17 @@ class VerifierKey:
             if key.key_id == signer.key_id:
                 return key
         raise ProbegateError(Reason.CONFIG_INVALID, detail="the signer's key id fits no type")
+
+    @classmethod
+    def listed(cls, key: MemberKey) -> VerifierKey:
+        """Return a log or witness key as the directory lists it.
+
+        Raises:
+            ProbegateError: KEY_UNKNOWN for a key that signs no notes.
+        """
+        if key.name is None:
+            raise ProbegateError(Reason.KEY_UNKNOWN, detail=f"{key.kid} signs no notes")
+        return cls(key.name, SignatureType.ED25519, key.public_bytes)
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:

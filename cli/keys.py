@@ -22,12 +22,14 @@ from cryptography import x509
 from rich.console import Console
 from rich.table import Table
 
+from audit.notes import VerifierKey
 from cli.output import OneLineErrors
 from trust import files
 from trust.algorithms import Algorithm
 from trust.ceremony import DIRECTORY_LIFETIME, MemberFolder, Scheme
 from trust.clock import utc_now
 from trust.directory import KeyUse, MemberKey, Role
+from trust.errors import ProbegateError, Reason
 from trust.pki import CERTIFICATE_LIFETIME
 from trust.tokens import MAX_TOKEN_AGE, Part
 
@@ -175,6 +177,20 @@ def show(folder: SchemeFolder) -> None:
             table.add_row("", f"{key.use}{name}", key.kid, _key_state(key, now))
         table.add_section()
     Console().print(table)
+
+
+@app.command()
+def vkey(
+    folder: SchemeFolder,
+    member_id: MemberId,
+    log: Annotated[str, typer.Argument(metavar="LOG", help="search, admin or witness.")],
+) -> None:
+    """Print the public key of a member's log, for `probegate audit verify --vkey`."""
+    for key in Scheme.open(folder).existing(member_id).member().keys:
+        if key.name is not None and key.name.endswith(f"/{log}"):
+            typer.echo(str(VerifierKey.listed(key)))
+            return
+    raise ProbegateError(Reason.KEY_UNKNOWN, f"{member_id!r} has no {log!r} log")
 
 
 def _key_state(key: MemberKey, now: datetime) -> str:

@@ -27,7 +27,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from audit.leaves import parse_leaf
-from audit.notes import SignatureType, VerifierKey
+from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
 from force_client.models import (
     AgencyDecision,
@@ -266,10 +266,7 @@ def _log_keys(witness: Witness) -> list[VerifierKey]:
         for key in witness.directory.keys(witness.broker, KeyUse.LOG, at):
             if key.name is not None and key.name.endswith(_SEARCH_LOG):
                 known[key.kid] = key
-    return [
-        VerifierKey(key.name or "", SignatureType.ED25519, key.public_bytes)
-        for key in known.values()
-    ]
+    return [VerifierKey.listed(key) for key in known.values()]
 
 
 def _logged_form(outcome: Outcome) -> tuple[str, str, str, str]:

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypedDict
 
+import pytest
+
+from cli.main import main
 from deploy.local.demo import AUTHORISER, FORCE, OFFICER, ROBBERY
 from deploy.local.people import MODEL
 from deploy.local.place import AGENCIES, Place
@@ -104,6 +107,15 @@ def probegate(*words: object, env: Mapping[str, str] | None = None, cwd: Path = 
         timeout=COMMAND_S,
         check=False,
     )
+
+
+def probegate_here(capsys: pytest.CaptureFixture[str], *words: object) -> Ended:
+    """Run the command in this process: the same program without Python's start, for many."""
+    arguments = [str(word) for word in words]
+    capsys.readouterr()
+    status = main(arguments)
+    said = capsys.readouterr()
+    return Ended(arguments, status, said.out, said.err)
 
 
 def facts_options(place: Place, agencies: Sequence[str] = ("all",), **changes: str) -> list[str]:

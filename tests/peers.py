@@ -93,23 +93,8 @@ class SimulatedAgency:
         if self.knobs.resets_left > 0:
             self.knobs.resets_left -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
-        match behaviour:
-            case Behaviour.HANGS:
-                await asyncio.sleep(3600)
-            case Behaviour.RESETS:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
-            case Behaviour.REFUSES:
-                await context.abort_with_status(to_status(ProbegateError(Reason.GRANT_INVALID)))
-            case Behaviour.BUSY:
-                await context.abort_with_status(to_status(ProbegateError(Reason.SERVER_BUSY)))
-            case Behaviour.GARBAGE:
-                return b"\xff\xfe garbage \x00" * 64
-            case Behaviour.NOTHING:
-                return b""
-            case Behaviour.OVERSIZED:
-                return b"\x1a" + b"\xff" * (1 << 20)
-            case _:
-                pass
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
         request = agency_pb.MatchRequest.FromString(data)
         dossier = agency_pb.Dossier.FromString(request.dossier)
         self.newest_size = max(self.newest_size, checkpoint_size(dossier.checkpoint))
@@ -129,11 +114,30 @@ class SimulatedAgency:
                 ],
             ),
             acknowledged=agency_pb.Acknowledged(newest_size=self.newest_size),
-            agency_checkpoint=(
-                b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint
-            ),
+            agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
             agency_leaf_index=self.calls,
         ).SerializeToString()
+
+    @staticmethod
+    async def _instead_of_an_answer(behaviour: Behaviour, context: Any) -> bytes | None:
+        match behaviour:
+            case Behaviour.HANGS:
+                await asyncio.sleep(3600)
+            case Behaviour.RESETS:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            case Behaviour.REFUSES:
+                await context.abort_with_status(to_status(ProbegateError(Reason.GRANT_INVALID)))
+            case Behaviour.BUSY:
+                await context.abort_with_status(to_status(ProbegateError(Reason.SERVER_BUSY)))
+            case Behaviour.GARBAGE:
+                return b"\xff\xfe garbage \x00" * 64
+            case Behaviour.NOTHING:
+                return b""
+            case Behaviour.OVERSIZED:
+                return b"\x1a" + b"\xff" * (1 << 20)
+            case _:
+                return None
+        return None
 
     async def describe(self, data: bytes, context: Any) -> bytes:
         """Say what of the broker's log was acknowledged."""
@@ -141,9 +145,7 @@ class SimulatedAgency:
         known = agency_pb.Acknowledged(newest_size=self.newest_size)
         return agency_pb.DescribeResponse(acknowledged=known).SerializeToString()
 
-    def report(
-        self, dossier: agency_pb.Dossier, behaviour: Behaviour
-    ) -> search_pb2.MatchReport:
+    def report(self, dossier: agency_pb.Dossier, behaviour: Behaviour) -> search_pb2.MatchReport:
         """Make the report that ``behaviour`` calls for."""
         grant = search_pb2.SearchGrant.FromString(dossier.grant.payload)
         duties = next(p.obligations for p in grant.permits if p.agency == self.agency)

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks.broker.processes import Handle
 from tests.peers import SimulatedAgency
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
@@ -74,10 +73,15 @@ class Agencies:
             tally.canned = b"\x00" * sizes[name].reply
         return sizes
 
+    async def close(self) -> None:
+        """Stop every server."""
+        for server in self._servers:
+            await server.stop(None)
+
 
 async def start(
     directory: Path, scheme_key: Path, state: Path, folders: Mapping[str, Path], broker: Path
-) -> Handle:
+) -> Agencies:
     """Serve every agency of ``folders``; any command is ``Agencies.handle``."""
     known = DirectoryStore(directory, scheme_key, state).load(utc_now())
     other = MemberFolder(broker).signer()
@@ -86,7 +90,7 @@ async def start(
         folder = MemberFolder(path)
         agency = SimulatedAgency(name, folder.signer(), other, keep_requests=False)
         await agencies.serve(agency, folder, known)
-    return agencies.handle
+    return agencies
 
 
 def _handlers(agency: SimulatedAgency, tally: Tally) -> tuple[grpc.GenericRpcHandler, ...]:

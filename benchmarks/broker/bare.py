@@ -10,7 +10,6 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.broker.agencies import CANNED_METHOD, Sizes
-from benchmarks.broker.processes import Handle
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory_store import DirectoryStore
@@ -52,10 +51,14 @@ class FanOut:
             self._answer = b"\x00" * answer_bytes
         return self._port
 
+    async def close(self) -> None:
+        """Stop serving."""
+        await self._server.stop(None)
+
 
 async def start(
     directory: Path, scheme_key: Path, state: Path, broker: Path, agencies: tuple[str, ...]
-) -> Handle:
+) -> FanOut:
     """Serve the fan-out with the broker's certificate; commands are ``FanOut.handle``."""
     known = DirectoryStore(directory, scheme_key, state).load(utc_now())
     folder = MemberFolder(broker)
@@ -72,4 +75,4 @@ async def start(
     credentials = server_credentials(folder.tls_cert, folder.tls_key, known)
     proxy = FanOut(server, server.add_secure_port("127.0.0.1:0", credentials), calls)
     await server.start()
-    return proxy.handle
+    return proxy

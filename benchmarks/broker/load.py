@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 
-from benchmarks.broker.processes import Handle
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory_store import DirectoryStore
@@ -39,30 +38,22 @@ class Sent:
     answers: list[bytes] = field(repr=False)
 
 
-async def start(
-    directory: Path, scheme_key: Path, state: Path, force: Path, targets: Mapping[str, Any]
-) -> Handle:
-    """Connect to every target: name to (port, method). Each command is a ``Burst``."""
-    known = DirectoryStore(directory, scheme_key, state).load(utc_now())
-    folder = MemberFolder(force)
-    server_name = known.member("broker").server_name
-    calls = {}
-    for name, (port, method) in targets.items():
-        channel = grpc.aio.secure_channel(
-            f"127.0.0.1:{port}",
-            channel_credentials(folder.tls_cert, folder.tls_key, known.ca_pem),
-            options=(("grpc.ssl_target_name_override", server_name),),
-        )
-        calls[name] = channel.unary_unary(method)
+class Callers:
+    """A force's connection to every target, and any number of callers on it."""
 
-    async def handle(burst: Burst) -> Sent:
-        call = calls[burst.target]
+    def __init__(self, channels: list[grpc.aio.Channel], calls: Mapping[str, Any]) -> None:
+        self._channels = channels
+        self._calls = calls
+
+    async def handle(self, burst: Burst) -> Sent:
+        """Send a burst; each caller takes the next request when it has its answer."""
+        call = self._calls[burst.target]
         waiting = iter(burst.requests)
         latencies: list[float] = []
         answers: list[bytes] = []
 
-        async def caller(requests: Iterator[bytes]) -> None:
-            for request in requests:
+        async def caller() -> None:
+            for request in waiting:
                 began = perf_counter()
                 answer = await call(request, timeout=TIMEOUT_S)
                 latencies.append(perf_counter() - began)
@@ -71,7 +62,33 @@ async def start(
         began = perf_counter()
         async with asyncio.TaskGroup() as callers:
             for _ in range(burst.callers):
-                callers.create_task(caller(waiting))
+                callers.create_task(caller())
         return Sent(perf_counter() - began, latencies, answers)
 
-    return handle
+    async def close(self) -> None:
+        """Hang up."""
+        for channel in self._channels:
+            await channel.close()
+
+
+async def start(
+    directory: Path,
+    scheme_key: Path,
+    state: Path,
+    force: Path,
+    targets: Mapping[str, tuple[int, str]],
+) -> Callers:
+    """Connect to every target: name to (port, method). Each command is a ``Burst``."""
+    known = DirectoryStore(directory, scheme_key, state).load(utc_now())
+    folder = MemberFolder(force)
+    server_name = known.member("broker").server_name
+    channels, calls = [], {}
+    for name, (port, method) in targets.items():
+        channel = grpc.aio.secure_channel(
+            f"127.0.0.1:{port}",
+            channel_credentials(folder.tls_cert, folder.tls_key, known.ca_pem),
+            options=(("grpc.ssl_target_name_override", server_name),),
+        )
+        channels.append(channel)
+        calls[name] = channel.unary_unary(method)
+    return Callers(channels, calls)

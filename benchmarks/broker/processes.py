@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psutil
 import uvloop
@@ -23,8 +23,18 @@ ANSWER_TIMEOUT_S = 180.0
 """How long one command may take, seconds: the benchmark stops by itself whatever happens."""
 STOP_TIMEOUT_S = 10.0
 
-Handle = Callable[[Any], Awaitable[Any]]
-Start = Callable[..., Awaitable[Handle]]
+
+class Servant(Protocol):
+    """What a process does: answers commands one at a time, and lets go of what it holds."""
+
+    async def handle(self, command: Any) -> Any:
+        """Answer one command."""
+
+    async def close(self) -> None:
+        """Stop serving."""
+
+
+Start = Callable[..., Awaitable[Servant]]
 
 
 class Child:
@@ -67,11 +77,12 @@ def _main(pipe: Connection, start: Start, arguments: tuple[object, ...]) -> None
 
 
 async def _serve(pipe: Connection, start: Start, arguments: tuple[object, ...]) -> None:
-    handle = await start(*arguments)
+    servant = await start(*arguments)
     pipe.send("ready")
     with suppress(EOFError):  # the parent has closed its end
         while True:
-            pipe.send(await handle(await asyncio.to_thread(pipe.recv)))
+            pipe.send(await servant.handle(await asyncio.to_thread(pipe.recv)))
+    await servant.close()
 
 
 class BrokerProcess:

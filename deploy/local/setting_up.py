@@ -15,7 +15,7 @@ import numpy as np
 import policy
 from agency_adapters.galleries.importing import import_gallery
 from agency_adapters.registry import kind_named
-from audit.notes import SignatureType, VerifierKey
+from audit.notes import VerifierKey
 from deploy.local.generate import DEFAULT_ROWS, DemoFacts, demo_plan, write_demo
 from deploy.local.people import MODEL
 from deploy.local.place import AGENCIES, AUDITOR, BROKER, FORCES, Place
@@ -24,7 +24,6 @@ from trust import files
 from trust.ceremony import Scheme
 from trust.clock import utc_now
 from trust.directory import KeyUse, Role
-from trust.directory_store import PinnedKey
 
 TRUST_DOMAIN: Final = "probegate.example"
 BUNDLE_LIFETIME: Final = timedelta(days=365)
@@ -134,10 +133,9 @@ def write_vkeys(place: Place, scheme: Scheme) -> None:
     for member in scheme.members():
         for key in member.keys:
             if key.use is KeyUse.LOG and key.name:
-                raw = PinnedKey(kid=key.kid, public_key=key.public_key).public_bytes
-                vkey = VerifierKey(key.name, SignatureType.ED25519, raw)
                 log = key.name.rpartition("/")[2]
-                files.write_atomic(place.vkey(member.id, log), f"{vkey}\n".encode())
+                vkey = f"{VerifierKey.listed(key)}\n"
+                files.write_atomic(place.vkey(member.id, log), vkey.encode())
 
 
 def write_probes(place: Place, facts: DemoFacts) -> None:

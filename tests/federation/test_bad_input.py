@@ -38,6 +38,7 @@ from tests.forces import (
     facts_options,
     probe_of,
     probegate,
+    probegate_here,
     robbery,
     search,
     settings_of,
@@ -147,7 +148,7 @@ def test_a_probe_of_other_dimensions_or_another_model_is_rejected_and_not_no_mat
 
 
 def test_what_is_mistyped_on_the_command_line_is_one_line(
-    client: ForceClient, place: Place, tmp_path: Path
+    client: ForceClient, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     probe = place.probes / "suspect-good.npy"
     garbage = tmp_path / "garbage.toml"
@@ -184,7 +185,7 @@ def test_what_is_mistyped_on_the_command_line_is_one_line(
     }  # fmt: skip
     wrong = {}
     for words, reason in commands.items():
-        ended = probegate(*words)
+        ended = probegate_here(capsys, *words)
         try:
             require_one_line(ended, reason)
         except AssertionError:
@@ -202,8 +203,15 @@ def test_what_is_mistyped_on_the_command_line_is_one_line(
         ["preview", "--probe-quality", "many"],
     ],
 )
-def test_what_is_not_understood_is_one_line_with_status_2(words: list[str]) -> None:
-    require_one_line(probegate(*words), Reason.USAGE, status=2)
+def test_what_is_not_understood_is_one_line_with_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_one_line(probegate_here(capsys, *words), Reason.USAGE, status=2)
+
+
+def test_a_shell_sees_the_same_line_and_status(tmp_path: Path) -> None:
+    require_one_line(probegate("audit", "verify", tmp_path), Reason.FILE_MISSING)
+    require_one_line(probegate("preview"), Reason.USAGE, status=2)
 
 
 def test_a_port_in_use_is_one_line_and_the_server_that_has_it_goes_on(

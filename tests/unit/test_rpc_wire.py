@@ -140,7 +140,7 @@ def test_a_good_order_with_one_field_changed(order: SearchOrder, data: st.DataOb
     message = search_pb2.SearchOrder.FromString(encode_order(order))
     inside = [message, message.officer, message.justification, message.probe, message.limits]
     target = data.draw(st.sampled_from(inside))
-    field = data.draw(st.sampled_from(list(target.DESCRIPTOR.fields)))
+    field: Any = data.draw(st.sampled_from(list(target.DESCRIPTOR.fields)))
     target.ClearField(field.name)
     target.MergeFrom(type(target)(**{field.name: data.draw(_of_field(field))}))
     only_catalogued(decode_order, message.SerializeToString())
@@ -167,10 +167,11 @@ def test_a_refusal_names_the_field_and_never_its_content(
 ) -> None:
     message = search_pb2.SearchOrder.FromString(encode_order(order))
     setattr(getattr(message, where), field, content)
-    for decode in (
+    decoders: tuple[Callable[[], object], ...] = (
         lambda: decode_order(message.SerializeToString()),
         lambda: order_from_wire(message),
-    ):
+    )
+    for decode in decoders:
         with pytest.raises(ProbegateError) as raised:
             decode()
         assert raised.value.reason is Reason.ORDER_INVALID
