@@ -51,7 +51,14 @@ from trust.clock import Clock
 from trust.directory import Directory, Member
 from trust.errors import ProbegateError, Reason
 from trust.keys import Opener, Signer
-from trust.messages import HIT_ONLY, Candidate, MatchReport, Obligations, OutcomeState
+from trust.messages import (
+    HIT_ONLY,
+    TO_BE_RELEASED,
+    Candidate,
+    MatchReport,
+    Obligations,
+    OutcomeState,
+)
 from trust.payload_types import PayloadType
 from trust.wire import encode_report
 
@@ -271,7 +278,9 @@ class MatchCommand:
         )
         if duties.release_by_human:
             # Held whatever was found: that an answer waits must not say that there is one.
-            return Finding(base.report(OutcomeState.HELD, **searched), records)
+            return Finding(
+                base.report(OutcomeState.HELD, reason=TO_BE_RELEASED, **searched), records
+            )
         if not records:
             return Finding(base.report(OutcomeState.NO_CANDIDATE, **searched))
         if duties.hit_no_hit:

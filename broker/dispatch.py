@@ -41,6 +41,7 @@ _OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE}
 """How a call ends when nobody was there."""
 _STATES: Final = {
     Reason.DEADLINE_PASSED: OutcomeState.TIMED_OUT,
+    Reason.MESSAGE_TOO_LARGE: OutcomeState.INVALID,
     Reason.OUTCOME_INVALID: OutcomeState.INVALID,
 }
 

@@ -137,16 +137,6 @@ class SearchStore:
         rows = await self._read(statement)
         return _record(rows[0]) if rows else None
 
-    async def by_request(self, force: str, request_id: str) -> SearchRecord | None:
-        """Return the search a force made under a request id, or none."""
-        if _NUL in request_id:
-            return None
-        statement = select(searches).where(
-            searches.c.force == force, searches.c.request_id == request_id
-        )
-        rows = await self._read(statement)
-        return _record(rows[0]) if rows else None
-
     async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
         """Return a force's searches, newest first, from after a position on."""
         where: Any = searches.c.force == force

@@ -34,9 +34,9 @@ class Secrets:
     windows: dict[bytes, str] = field(default_factory=dict)
     words: dict[bytes, str] = field(default_factory=dict)
 
-    def add_binary(self, name: str, value: bytes) -> None:
-        """Look for any 16 bytes of a value, wherever they start on a 4-byte step of it."""
-        for at in range(0, len(value) - WINDOW + 1, STEP):
+    def add_binary(self, name: str, value: bytes, step: int = STEP) -> None:
+        """Look for any 16 bytes of a value, wherever they start on a step of it."""
+        for at in range(0, len(value) - WINDOW + 1, step):
             self.windows[value[at : at + WINDOW]] = name
 
     def add_words(self, name: str, values: Iterable[str]) -> None:

@@ -184,9 +184,11 @@ class SimulatedAgency:
                 else hashlib.sha256(dossier.grant.payload).digest()
             ),
             state=state,
-            reason={Behaviour.DENIES: "CLAUSES_FAILED", Behaviour.REJECTS: "PROBE_INVALID"}.get(
-                behaviour, ""
-            ),
+            reason={
+                Behaviour.DENIES: "CLAUSES_FAILED",
+                Behaviour.HOLDS: "TO_BE_RELEASED",
+                Behaviour.REJECTS: "PROBE_INVALID",
+            }.get(behaviour, ""),
             failed_clauses=["simulated.clause"] if behaviour is Behaviour.DENIES else [],
             candidates=[
                 search_pb2.Candidate(reference=f"ref-{rank}", score=score, rank=rank)

@@ -91,8 +91,11 @@ class OutcomeState(StrEnum):
 _ANSWERS: Final = frozenset(
     {OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.DENIED}
 )
+TO_BE_RELEASED: Final = "TO_BE_RELEASED"
+"""The reason of a report that a person at the agency must release first."""
 HIT_ONLY: Final = "HIT_ONLY"
 """The reason of a report that says only that something is held (hit/no-hit mode)."""
+_WITH_REASON: Final = frozenset({OutcomeState.DENIED, OutcomeState.HELD, OutcomeState.REJECTED})
 REPORTABLE: Final = frozenset(
     {
         OutcomeState.CANDIDATES,
@@ -263,6 +266,8 @@ class MatchReport(Model):
         expected = self.state is OutcomeState.CANDIDATES and self.reason != HIT_ONLY
         if bool(self.candidates) != expected:
             raise ValueError("candidates")
+        if not self.reason and self.state in _WITH_REASON:
+            raise ValueError("reason")
         if [c.rank for c in self.candidates] != list(range(1, len(self.candidates) + 1)):
             raise ValueError("candidates.rank")
         scores = [c.score for c in self.candidates]

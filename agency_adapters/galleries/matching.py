@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agency_adapters.galleries.templates import Probe, Templates
+from agency_adapters.galleries.templates import Probe, Templates, wipe
 
 MATCHER: Final = "probegate-cosine/1"
 """The matcher's name and version, stated with every score."""
@@ -74,9 +74,29 @@ def best_matches(
         threshold: the lowest score to return, cosine, -1 to 1.
         limit: the most rows to return, at least 1.
     """
+    narrow = probe.astype(np.float32)
+    try:
+        kept_rows = _scanned(templates, eligible, narrow, threshold=threshold, limit=limit)
+    finally:
+        wipe(narrow)  # the probe itself is its owner's to wipe
+    scores = exact_scores(templates, kept_rows, probe)  # (3)
+    reached = scores >= threshold
+    kept_rows, scores = kept_rows[reached], scores[reached]
+    order = np.lexsort((kept_rows, -scores))[:limit]
+    return tuple(Match(int(kept_rows[i]), float(scores[i])) for i in order)
+
+
+def _scanned(
+    templates: Templates,
+    eligible: npt.NDArray[np.bool_],
+    narrow: npt.NDArray[np.float32],
+    *,
+    threshold: float,
+    limit: int,
+) -> npt.NDArray[np.intp]:
+    """Return every row that the float64 score could put into the answer: rules (1) and (2)."""
     count, dims = templates.shape
     eps = scan_error(dims)
-    narrow = probe.astype(np.float32)
     cut = min(max(threshold - eps, -_BEYOND_ANY_SCORE), _BEYOND_ANY_SCORE)  # fits a float32
     kept_rows = np.empty(0, dtype=np.intp)
     kept_scans = np.empty(0, dtype=np.float32)
@@ -96,8 +116,4 @@ def best_matches(
             cut = max(cut, kth_best - 2 * eps)
             near = kept_scans >= cut
             kept_rows, kept_scans = kept_rows[near], kept_scans[near]
-    scores = exact_scores(templates, kept_rows, probe)  # (3)
-    reached = scores >= threshold
-    kept_rows, scores = kept_rows[reached], scores[reached]
-    order = np.lexsort((kept_rows, -scores))[:limit]
-    return tuple(Match(int(kept_rows[i]), float(scores[i])) for i in order)
+    return kept_rows

@@ -64,7 +64,7 @@ def decode_probe_template(data: bytes, manifest: ProbeManifest, model: str, dims
 def template_faults(rows: npt.NDArray[Any], tolerance: float = UNIT_TOLERANCE) -> list[str | None]:
     """Return, for each row of ``(n, dims)``, why it is not a usable template, or None."""
     with np.errstate(over="ignore", invalid="ignore"):
-        wide = rows.astype(np.float64)
+        wide = rows.astype(np.float64, copy=False)  # of a probe, no copy that nobody would wipe
         finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(wide).all(axis=1))
         zero: npt.NDArray[np.bool_] = np.asarray((wide == 0).all(axis=1))
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))

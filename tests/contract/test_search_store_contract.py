@@ -144,9 +144,7 @@ async def test_a_search_is_kept_exactly_and_for_its_force_alone(
         decisions=DECISIONS,
         agencies=2,
     )
-    assert await store.by_request("northshire", one.order.request_id) == record
     assert await store.get("southmere", search_id) is None
-    assert await store.by_request("southmere", one.order.request_id) is None
 
 
 @pytest.mark.parametrize("odd", ["", "x" * 100_000, "é", "\x00", "a\x00b", "%", "' OR 1=1 --"])
@@ -155,7 +153,6 @@ async def test_what_was_never_there_is_not_found_whatever_it_is_called(
 ) -> None:
     put(engine, store, admitted(world), _id(), 0)
     assert await store.get("northshire", odd) is None
-    assert await store.by_request("northshire", odd) is None
 
 
 async def test_a_search_and_a_request_id_are_used_once(
@@ -295,7 +292,6 @@ async def test_what_cannot_be_read_stops_searching(engine: Engine, store: Search
         searches.drop(connection)
     for ask in (
         store.get("northshire", _id()),
-        store.by_request("northshire", _id()),
         store.page("northshire", 1, None),
         store.unfinished(),
     ):

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -186,6 +187,23 @@ def test_no_process_writes_anything_personal_to_its_output(
     secrets = searched.everything
     secrets.add_words("a person or the case", PEOPLE_AND_CASE)
     assert leaks(secrets, {"output": [place.output(member).read_bytes()]}) == {}
+
+
+@pytest.mark.parametrize("agency", ["custody", "pnd", "passport"])
+def test_what_an_adapter_worked_on_is_wiped(
+    searched: Searched, federation: Processes, agency: str
+) -> None:
+    """The matcher's own arrays are; bytes of libraries' (HPKE, protobuf) cannot be, in Python."""
+    worked_on = Secrets()
+    for one in searched.sent:
+        wide = np.frombuffer(one.probe.template, "<f4").astype(np.float64)
+        unit = wide / np.sqrt(np.dot(wide, wide))
+        for form in (wide, unit):
+            # From the upper halves on: the lower ones of a widened float32 are nearly all zeros.
+            worked_on.add_binary("a widened template", form.tobytes()[4:], step=8)
+    pid = federation.pid(agency)
+    assert pid is not None
+    assert leaks(worked_on, {"memory": memory_of(pid)}) == {}
 
 
 def test_an_adapters_disk_holds_no_probe(searched: Searched, place: Place) -> None:

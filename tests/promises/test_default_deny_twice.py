@@ -353,7 +353,7 @@ async def test_the_stricter_duty_stands_whoever_has_it(
             "max_candidates": (OutcomeState.CANDIDATES, ""),
             "min_score": (OutcomeState.NO_CANDIDATE, ""),
             "hit_no_hit": (OutcomeState.CANDIDATES, HIT_ONLY),
-            "release_by_human": (OutcomeState.HELD, ""),
+            "release_by_human": (OutcomeState.HELD, "TO_BE_RELEASED"),
         }[name]
 
 

@@ -19,13 +19,16 @@ from trust.errors import Reason
 from trust.messages import Outcome, OutcomeState, SearchLimits
 
 SHORT = SearchLimits(timeout_ms=150)
+"""For agencies that will not answer whatever time they have."""
+AMPLE = SearchLimits(timeout_ms=2000)
+"""Where one will not answer and the others must, on a machine that is busy."""
 
 INVALID = (OutcomeState.INVALID, "OUTCOME_INVALID")
 ENDS = {
     Behaviour.CANDIDATES: (OutcomeState.CANDIDATES, ""),
     Behaviour.EMPTY: (OutcomeState.NO_CANDIDATE, ""),
     Behaviour.DENIES: (OutcomeState.DENIED, "CLAUSES_FAILED"),
-    Behaviour.HOLDS: (OutcomeState.HELD, ""),
+    Behaviour.HOLDS: (OutcomeState.HELD, "TO_BE_RELEASED"),
     Behaviour.REJECTS: (OutcomeState.REJECTED, "PROBE_INVALID"),
     Behaviour.HANGS: (OutcomeState.TIMED_OUT, "DEADLINE_PASSED"),
     Behaviour.RESETS: (OutcomeState.UNAVAILABLE, "SERVICE_UNREACHABLE"),
@@ -35,7 +38,7 @@ ENDS = {
     Behaviour.NOTHING: (OutcomeState.INVALID, "ENVELOPE_INVALID"),
     Behaviour.WRONG_KEY: (OutcomeState.INVALID, "KEY_UNKNOWN"),
     Behaviour.TAMPERED: (OutcomeState.INVALID, "ENVELOPE_TAMPERED"),
-    Behaviour.OVERSIZED: (OutcomeState.UNAVAILABLE, "MESSAGE_TOO_LARGE"),
+    Behaviour.OVERSIZED: (OutcomeState.INVALID, "MESSAGE_TOO_LARGE"),
     Behaviour.OTHER_SEARCH: INVALID,
     Behaviour.OTHER_AGENCY: INVALID,
     Behaviour.OTHER_GRANT: INVALID,
@@ -73,7 +76,7 @@ def one_each(view: SearchView, agencies: tuple[str, ...] = PERMITTED) -> None:
 
 async def test_every_way_to_behave_ends_in_an_outcome_of_its_own(world: World) -> None:
     assert set(ENDS) == set(Behaviour)
-    limits = {Behaviour.HANGS: SHORT}
+    limits = {Behaviour.HANGS: AMPLE}
     async with rigged(world, call_attempts=1, backoff_after_failures=100) as rig:
         ended: dict[Behaviour, tuple[OutcomeState, str]] = {}
         for behaviour in Behaviour:
@@ -131,6 +134,50 @@ async def test_every_status_an_agency_may_break_off_with_is_an_outcome(world: Wo
             assert one.reason in Reason.__members__
             assert view.record.state is SearchState.FINISHED
             assert rig.result(view).missing == ("pnd",)
+
+
+@dataclass(slots=True)
+class OddlyDescribed(SimulatedAgency):
+    """An agency whose description, which the broker asks for first, is what goes wrong."""
+
+    oddity: str = ""
+
+    async def describe(self, data: bytes, context: Any) -> bytes:
+        match self.oddity:
+            case "hangs":
+                await asyncio.sleep(3600)
+            case "resets":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            case "lies":
+                self.newest_size = 2**62
+        if self.oddity == "garbage":
+            return b"\xff"
+        return await SimulatedAgency.describe(self, data, context)
+
+
+@pytest.mark.parametrize(
+    ("oddity", "ended"),
+    [
+        ("hangs", (OutcomeState.TIMED_OUT, "DEADLINE_PASSED")),
+        ("resets", (OutcomeState.UNAVAILABLE, "SERVICE_UNREACHABLE")),
+        ("garbage", INVALID),
+        ("lies", (OutcomeState.CANDIDATES, "")),
+    ],
+)
+async def test_a_description_that_goes_wrong_is_an_outcome_too(
+    world: World, oddity: str, ended: tuple[OutcomeState, str]
+) -> None:
+    def peer(agency: str, world: World) -> OddlyDescribed:
+        made = OddlyDescribed(
+            agency, world.folder(agency).signer(), world.folder("broker").signer()
+        )
+        made.oddity = oddity if agency == "pnd" else ""
+        return made
+
+    async with rigged(world, peer=peer) as rig:
+        view = await rig.search(limits=AMPLE if oddity == "hangs" else SearchLimits())
+        found = {name: (one.state, one.reason) for name, one in outcomes(view).items()}
+        assert found == dict.fromkeys(PERMITTED, (OutcomeState.CANDIDATES, "")) | {"pnd": ended}
 
 
 async def test_nobody_listening_is_unavailable(world: World) -> None:

@@ -85,7 +85,7 @@ def only_catalogued(decode: Decoder, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", DECODERS)
 @given(data=st.binary(max_size=300))
-@settings(max_examples=scaled(60, 20_000), deadline=None)
+@settings(max_examples=scaled(60, 4_000), deadline=None)
 def test_any_bytes(name: str, data: bytes) -> None:
     only_catalogued(DECODERS[name], data)
 
@@ -126,7 +126,7 @@ def message_of(descriptor: Any, depth: int = 0) -> st.SearchStrategy[dict[str, o
 @pytest.mark.parametrize("name", MESSAGES)
 @given(data=st.data())
 @settings(
-    max_examples=scaled(60, 20_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=scaled(60, 4_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 def test_any_well_formed_message(name: str, data: st.DataObject) -> None:
     kind = MESSAGES[name]
@@ -135,7 +135,7 @@ def test_any_well_formed_message(name: str, data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=scaled(100, 20_000), deadline=None)
+@settings(max_examples=scaled(100, 4_000), deadline=None)
 def test_a_good_order_with_one_field_changed(order: SearchOrder, data: st.DataObject) -> None:
     message = search_pb2.SearchOrder.FromString(encode_order(order))
     inside = [message, message.officer, message.justification, message.probe, message.limits]
