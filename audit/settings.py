@@ -24,7 +24,7 @@ class LogSettings(BaseSettings):
 
     batch_max_entries: int = Field(default=1024, ge=1, le=16_384)
     """Entries in one commit."""
-    batch_window_s: float = Field(default=0.003, ge=0, le=1)
+    batch_window_s: float = Field(default=0.005, ge=0, le=1)
     """Seconds to wait for company after the first entry, if the last commit had company; 0 takes
     what queued meanwhile."""
     pending_max_entries: int = Field(default=16_384, ge=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -77,16 +77,14 @@ class SimulatedAgency:
     other_signer: Signer
     knobs: Knobs = field(default_factory=Knobs)
     calls: int = 0
-    requests: list[bytes] = field(default_factory=list)
-    keep_requests: bool = True
+    requests: MutableSequence[bytes] = field(default_factory=list)
     newest_size: int = 0
     checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
 
     async def match(self, data: bytes, context: Any) -> bytes:
         """Answer one match request as the knobs say."""
         self.calls += 1
-        if self.keep_requests:
-            self.requests.append(data)
+        self.requests.append(data)
         if self.knobs.delay_s:
             await asyncio.sleep(self.knobs.delay_s)
         behaviour = self.knobs.behaviour

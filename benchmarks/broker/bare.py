@@ -9,19 +9,19 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks.broker.agencies import CANNED_METHOD, Sizes
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory_store import DirectoryStore
 from trust.mtls import channel_credentials, server_credentials
 
+MATCH_METHOD: Final = "/probegate.agency.v1.MatchService/Match"
 BARE_METHOD: Final = "/probegate.benchmark.v1.Bare/FanOut"
 TIMEOUT_S: Final = 20.0
 _SERVICE, _NAME = BARE_METHOD.strip("/").split("/")
 
 
 class FanOut:
-    """Sends each agency as many bytes as the broker does, and answers with as many."""
+    """Sends each agency what the broker sent it, and answers with as many bytes as the broker."""
 
     def __init__(self, server: grpc.aio.Server, port: int, calls: Mapping[str, Any]) -> None:
         self._server = server
@@ -41,13 +41,11 @@ class FanOut:
         )
         return self._answer
 
-    async def handle(self, command: tuple[Mapping[str, Sizes], int] | None) -> int:
-        """Take up the sizes that the broker was seen to send, if any; return the port."""
+    async def handle(self, command: tuple[Mapping[str, bytes], int] | None) -> int:
+        """Take up the requests that the broker was seen to send, if any; return the port."""
         if command is not None:
-            sizes, answer_bytes = command
-            self._requests = [
-                (call, b"\x00" * sizes[name].request) for name, call in self._calls.items()
-            ]
+            requests, answer_bytes = command
+            self._requests = [(call, requests[name]) for name, call in self._calls.items()]
             self._answer = b"\x00" * answer_bytes
         return self._port
 
@@ -70,7 +68,7 @@ async def start(
             channel_credentials(folder.tls_cert, folder.tls_key, known.ca_pem),
             options=(("grpc.ssl_target_name_override", agency.server_name),),
         )
-        calls[name] = channel.unary_unary(CANNED_METHOD)
+        calls[name] = channel.unary_unary(MATCH_METHOD)
     server = grpc.aio.server()
     credentials = server_credentials(folder.tls_cert, folder.tls_key, known)
     proxy = FanOut(server, server.add_secure_port("127.0.0.1:0", credentials), calls)

@@ -23,7 +23,7 @@ CREATE_METHOD: Final = "/probegate.broker.v1.SearchService/CreateSearch"
 SETTLE_S: Final = 0.5
 """Pause after a burst in which the log's files are written, so that their cost is counted."""
 WARM_UP: Final = 100
-"""Searches before anything is measured; the sizes the bare fan-out copies come from them."""
+"""Searches before anything is measured; the requests the bare fan-out sends come from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class Bench:
     def compare(self, callers: int) -> Comparison:
         """Measure both targets in turn at one number of callers."""
         sent = self._burst("ours", callers, WARM_UP)
-        sizes = self._children["agencies"].ask("sizes")
+        requests = self._children["agencies"].ask("requests")
         mean = statistics.mean(len(answer) for answer in sent.answers)
-        self._children["bare"].ask((sizes, int(mean)))
+        self._children["bare"].ask((requests, int(mean)))
         self._burst("bare", callers, WARM_UP)
         rounds: dict[str, list[Round]] = {"bare": [], "ours": []}
         for _ in range(self._plan.rounds):
