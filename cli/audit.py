@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,10 +14,15 @@ from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
-from cli.output import EXIT_REFUSED, fail_with
+from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
-app = typer.Typer(name="audit", help="Verify and read audit logs, offline.", no_args_is_help=True)
+app = typer.Typer(
+    cls=OneLineErrors,
+    name="audit",
+    help="Verify and read audit logs, offline.",
+    no_args_is_help=True,
+)
 
 _WIDTH = 80
 
@@ -32,17 +37,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def verify(folder: Folder, vkey: Vkey = None, as_json: Json = False) -> None:  # noqa: FBT002 - an option's default
     """Check every signature, tile and entry of a log against its signed checkpoint."""
-    try:
-        report = verify_folder(folder, _read_key(vkey))
-    except ProbegateError as error:
-        _fail(error)
+    report = verify_folder(folder, _read_key(vkey))
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
         _print_report(report)
     if not report.ok:
         count = f"{report.problem_count} problems"
-        _fail(ProbegateError(Reason.LOG_CORRUPT, detail=count))
+        raise ProbegateError(Reason.LOG_CORRUPT, detail=count)
 
 
 @app.command()
@@ -55,18 +57,15 @@ def show(
     as_json: Json = False,  # noqa: FBT002 - an option's default
 ) -> None:
     """Print entries of a log, one a line; reading does not verify."""
-    try:
-        reader = LogReader(folder, _read_key(vkey))
-        start, stop = 0, reader.size
-        if index is not None:
-            reader.leaf(index)  # NOT_FOUND rather than nothing
-            start, stop = index, index + 1
-        elif last is not None and kind is None:
-            start = max(0, stop - last)
-        facts = ((at, fact) for at, fact in reader.facts(start, stop))
-        chosen = [(at, fact) for at, fact in facts if kind is None or fact.get("type") == kind]
-    except ProbegateError as error:
-        _fail(error)
+    reader = LogReader(folder, _read_key(vkey))
+    start, stop = 0, reader.size
+    if index is not None:
+        reader.leaf(index)  # NOT_FOUND rather than nothing
+        start, stop = index, index + 1
+    elif last is not None and kind is None:
+        start = max(0, stop - last)
+    facts = ((at, fact) for at, fact in reader.facts(start, stop))
+    chosen = [(at, fact) for at, fact in facts if kind is None or fact.get("type") == kind]
     chosen = chosen[-last:] if last else chosen
     if as_json:
         for at, fact in chosen:
@@ -134,8 +133,3 @@ def _read_key(path: Path | None) -> VerifierKey | None:
         return VerifierKey.parse(path.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError):
         raise ProbegateError(Reason.FILE_MISSING, file=path.name) from None
-
-
-def _fail(error: ProbegateError) -> NoReturn:
-    fail_with(error)
-    raise typer.Exit(EXIT_REFUSED)

@@ -192,11 +192,11 @@ def test_the_verify_command(log: Path, signer: NoteSigner, tmp_path: Path) -> No
     (copy / "tile/entries/000").unlink()
     code, out, err = run("verify", str(copy), "--vkey", str(pin))
     assert (code, err.count("\n")) == (1, 1)
-    assert err.startswith("LOG_CORRUPT:")
+    assert err.startswith("probegate: LOG_CORRUPT:")
     assert "tile/entries/000: is missing" in out
     code, _, err = run("verify", str(tmp_path / "nowhere"))
     assert (code, err.count("\n")) == (1, 1)
-    assert err.startswith("FILE_MISSING:")
+    assert err.startswith("probegate: FILE_MISSING:")
 
 
 def test_the_show_command(log: Path) -> None:
@@ -209,7 +209,7 @@ def test_the_show_command(log: Path) -> None:
     code, out, _ = run("show", str(log), "--last", "2", "--json")
     assert [json.loads(line)["index"] for line in out.splitlines()] == [598, 599]
     code, _, err = run("show", str(log), "--index", "600")
-    assert (code, err.count("\n"), err[:10]) == (1, 1, "NOT_FOUND:")
+    assert (code, err.count("\n"), err[:21]) == (1, 1, "probegate: NOT_FOUND:")
 
 
 def test_the_strangers_command(

@@ -256,12 +256,12 @@ def test_an_obligation_the_enforcer_does_not_know_is_a_denial() -> None:
     every = frozenset(type(decision.obligations).model_fields)
     assert enforceable(decision.obligations, every)
     assert enforced(decision, every) is decision
-    denied = enforced(decision, every - {"release_by_human", "hit_no_hit"})
+    denied = enforced(decision, every - {"onward_transfer", "hit_no_hit"})
     assert (denied.permitted, denied.code) == (False, DecisionCode.OBLIGATION_UNKNOWN)
     # hit_no_hit is false here, so it binds nobody.
-    assert denied.unknown_obligations == ("release_by_human",)
+    assert denied.unknown_obligations == ("onward_transfer",)
     assert denied.obligations is None
-    assert "release_by_human" in explain.headline(denied)
+    assert "onward_transfer" in explain.headline(denied)
     assert unknown_obligations(decision.obligations, every - {"fields"}) == ("fields",)
 
 
