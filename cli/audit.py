@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 
 _WIDTH = 80
+_HANG = " " * 8
+_SAID_ALREADY = frozenset({"at", "search_id", "type", "v"})
 
 Folder = Annotated[Path, typer.Argument(help="The log's folder (checkpoint, tile/…, vkey).")]
 Vkey = Annotated[
@@ -110,10 +114,39 @@ def _print_report(report: VerifyReport) -> None:
 def _print_entries(chosen: list[tuple[int, dict[str, JsonValue]]]) -> None:
     console = _console()
     for at, fact in chosen:
-        rest = {key: value for key, value in fact.items() if key != "type"}
-        facts = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))
-        line = _plain(f"{at:>8}  {fact.get('type', '')!s:<20} {facts}")
-        console.print(line, no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
+        when = str(fact.get("at", ""))[:19].replace("T", " ")
+        search = str(fact.get("search_id", ""))[:8]
+        line = _plain(f"{at:>7} {when:<19} {fact.get('type', '')!s} {search} {_gist(fact)}")
+        for part in textwrap.wrap(line, console.width, subsequent_indent=_HANG):
+            console.print(part.rstrip(), markup=False, highlight=False)
+
+
+def _gist(fact: Mapping[str, JsonValue]) -> str:
+    """Say in a few words what an entry states; digests and commitments are for ``--json``."""
+    match fact:
+        case {"decisions": [*decisions]}:
+            said = [
+                f"{one.get('agency')} {'permitted' if one.get('permitted') else 'denied'}"
+                for one in decisions
+                if isinstance(one, Mapping)
+            ]
+            return f"by {fact.get('force')}: " + ", ".join(said)
+        case {"outcomes": [*outcomes]}:
+            said = [
+                f"{one.get('agency')} {one.get('state')}"
+                for one in outcomes
+                if isinstance(one, Mapping)
+            ]
+            return ", ".join(said)
+        case _:
+            return " ".join(
+                f"{key}={value}"
+                for key, value in fact.items()
+                if key not in _SAID_ALREADY
+                and isinstance(value, str | int)
+                and value != ""
+                and not key.endswith("sha256")
+            )
 
 
 def _plain(text: str) -> str:
