@@ -170,5 +170,8 @@ class LogMemory:
         """Return the older sizes from which a checkpoint of ``size`` is to be proved."""
         position = bisect_right(self._sizes, size)
         newest = (self._sizes[position - 1],) if position else ()
-        wanted = {*newest, *self._debts, *self._sent}
+        # A size below the last acknowledged one has arrived (and is a debt, if it is wanted) or is
+        # lost; only those above it may still be on their way.
+        heard = self._sizes[-1] if self._sizes else 0
+        wanted = {*newest, *self._debts, *(one for one in self._sent if one > heard)}
         return tuple(sorted(base for base in wanted if 0 < base < size))
