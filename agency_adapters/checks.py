@@ -211,7 +211,7 @@ def decide(
         return Denial(decision.code.value, failed)
     if barred:
         return Denial(Reason.POLICY_DENIED.name, barred)
-    return strictest(admitted, decision.obligations.for_grant(), kind)
+    return strictest(admitted, decision.obligations.for_grant, kind)
 
 
 def strictest(admitted: Admitted, own: Obligations, kind: AgencyKind) -> Obligations:

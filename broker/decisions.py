@@ -63,7 +63,7 @@ def decide(
                 agreement=decision.agreement_id,
                 agreement_sha256=decision.agreement_sha256,
                 obligations=(
-                    stricter(decision.obligations.for_grant(), order.limits)
+                    stricter(decision.obligations.for_grant, order.limits)
                     if decision.obligations
                     else None
                 ),

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -138,8 +139,20 @@ class Obligations(FrozenModel):
             raise ValueError("a field is repeated")
         return self
 
+    @cached_property
+    def binding(self) -> frozenset[str]:
+        """The obligations that bind anybody, by field name.
+
+        A yes/no obligation that is ``False`` and an empty list of caveats bind nobody.
+        """
+        idle = {name for name in ("hit_no_hit", "release_by_human") if not getattr(self, name)}
+        if not self.caveats:
+            idle.add("caveats")
+        return frozenset(type(self).model_fields) - idle
+
+    @cached_property
     def for_grant(self) -> messages.Obligations:
-        """Return the part of the obligations that travels in a grant."""
+        """The part of the obligations that travels in a grant."""
         return messages.Obligations(
             max_candidates=self.max_candidates,
             min_score=self.min_score,

@@ -324,15 +324,10 @@ def compile_bundle(bundle: Bundle) -> CompiledPolicy:
     )
 
 
-def unknown_obligations(obligations: Obligations, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the obligations that bind and are not in ``known``, by field name.
-
-    A yes/no obligation that is ``False`` and an empty list of caveats bind nobody.
-    """
-    idle = {name for name in ("hit_no_hit", "release_by_human") if not getattr(obligations, name)}
-    if not obligations.caveats:
-        idle.add("caveats")
-    return tuple(sorted(set(Obligations.model_fields) - idle - set(known)))
+def unknown_obligations(obligations: Obligations, known: frozenset[str]) -> tuple[str, ...]:
+    """Return the obligations that bind and are not in ``known``, by field name."""
+    unknown = obligations.binding - known
+    return tuple(sorted(unknown)) if unknown else ()
 
 
 def enforceable(obligations: Obligations, known: frozenset[str]) -> bool:

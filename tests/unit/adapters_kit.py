@@ -153,9 +153,9 @@ class BrokerSide:
         now = datetime.now(UTC)
         policy = adapter.policies.current
         decision = policy.decide(facts_of_order(order, sealed=True), "custody", now)
-        duties = next(iter(policy._index.values()))[0].agreement.obligations.for_grant()
+        duties = next(iter(policy._index.values()))[0].agreement.obligations.for_grant
         if decision.obligations is not None:
-            duties = decision.obligations.for_grant()
+            duties = decision.obligations.for_grant
         duties = duties.model_copy(update=dict(obligations or {}))
         agreement = decision.agreement_sha256 or b"\1" * 32
         search_id = str(uuid.uuid4())

@@ -96,7 +96,7 @@ def test_the_lawful_request_is_permitted_with_every_clause_shown() -> None:
     )
     assert decision.bundle_sha256 == POLICY.bundle.sha256
     assert decision.obligations is not None
-    assert decision.obligations.for_grant().max_candidates == 5
+    assert decision.obligations.for_grant.max_candidates == 5
 
 
 @given(nearly_lawful(), st.sampled_from(AGENCIES))
