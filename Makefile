@@ -31,7 +31,7 @@ lint: $(READY) ## Check style, types, imports, protos, generated files and dupli
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
-	PATH=$(CURDIR)/$(BIN):$$PATH buf lint
+	$(BIN)/buf lint
 	$(BIN)/python scripts/breaking.py
 	$(BIN)/python scripts/protos.py --check
 	$(BIN)/python scripts/docs.py --check
@@ -44,7 +44,7 @@ bench: $(READY) ## Measure the broker against a bare proxy and write benchmarks/
 	$(BIN)/python -m benchmarks.broker --json benchmarks/results/broker.json
 
 protos: $(READY) ## Generate the stubs from the protos
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/protos.py
+	$(BIN)/python scripts/protos.py
 
 docs: $(READY) ## Generate the documentation pages that are made from code
 	$(BIN)/python scripts/docs.py

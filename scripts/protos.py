@@ -7,6 +7,7 @@ that they are what the protos say.
 from __future__ import annotations
 
 import filecmp
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GENERATED = PROTOS / "gen"
+# protoc looks for its plugins on the PATH, and ours are beside this interpreter.
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+}
 
 
 def generate(target: Path) -> None:
@@ -23,9 +28,9 @@ def generate(target: Path) -> None:
     services = [s for s in sources if s.endswith("_service.proto")]
     protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}"]
     messages = [f"--python_out={target}", f"--mypy_out=quiet:{target}"]
-    subprocess.run([*protoc, *messages, *sources], check=True, cwd=PROTOS)
+    subprocess.run([*protoc, *messages, *sources], check=True, cwd=PROTOS, env=ENVIRONMENT)
     rpcs = [f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}"]
-    subprocess.run([*protoc, *rpcs, *services], check=True, cwd=PROTOS)
+    subprocess.run([*protoc, *rpcs, *services], check=True, cwd=PROTOS, env=ENVIRONMENT)
 
 
 def differences(left: Path, right: Path) -> list[str]:
