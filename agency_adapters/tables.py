@@ -6,12 +6,9 @@ that records it and what was acknowledged of the broker's log commit together or
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -24,18 +21,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    create_engine,
-    event,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
-from audit.tables import is_disk_full
-from trust import files
-from trust.errors import ProbegateError, Reason
+from audit.database import open_database
 
 DATABASE_FILE: Final = "adapter.db"
-LOCK_TIMEOUT_S: Final = 30
-"""How long one writer waits for another of the same file, seconds."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 metadata = MetaData()
@@ -89,32 +79,4 @@ def open_engine(state_dir: Path) -> Engine:
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=files.PRIVATE_FOLDER_MODE)
-        engine = create_engine(f"sqlite:///{state_dir / DATABASE_FILE}")
-        event.listen(engine, "connect", _durable)
-        upgrade(engine)
-    except (SQLAlchemyError, OSError) as error:
-        reason = Reason.DISK_FULL if is_disk_full(error) else Reason.STATE_UNAVAILABLE
-        raise ProbegateError(reason, type(error).__name__) from error
-    return engine
-
-
-def upgrade(engine: Engine) -> None:
-    """Run the migrations that this database has not seen."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _durable(connection: sqlite3.Connection, _record: object) -> None:
-    """Make every commit reach the disk before it returns, and erased rows leave no bytes behind."""
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "secure_delete = ON",
-        f"busy_timeout = {LOCK_TIMEOUT_S * 1000}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    return open_database(state_dir, DATABASE_FILE, MIGRATIONS)

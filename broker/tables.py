@@ -7,12 +7,9 @@ until the search ends (promise 2).
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -23,16 +20,11 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    create_engine,
-    event,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
-from trust.errors import ProbegateError, Reason
+from audit.database import open_database
 
 DATABASE_FILE: Final = "broker.db"
-LOCK_TIMEOUT_S: Final = 30
-"""How long one writer waits for another of the same SQLite file, seconds."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 metadata = MetaData()
@@ -68,34 +60,6 @@ def open_engine(state_dir: Path, url: str = "") -> Engine:
         url: an SQLAlchemy URL, such as one for PostgreSQL.
 
     Raises:
-        ProbegateError: ``STATE_UNAVAILABLE``.
+        ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_engine(url or f"sqlite:///{state_dir / DATABASE_FILE}")
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _durable)
-        upgrade(engine)
-    except (SQLAlchemyError, OSError) as error:
-        raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
-    return engine
-
-
-def upgrade(engine: Engine) -> None:
-    """Run the migrations that this database has not seen."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _durable(connection: sqlite3.Connection, _record: object) -> None:
-    """Make every commit reach the disk before it returns, and erased rows leave no bytes behind."""
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "secure_delete = ON",
-        f"busy_timeout = {LOCK_TIMEOUT_S * 1000}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    return open_database(state_dir, DATABASE_FILE, MIGRATIONS, url)
