@@ -43,10 +43,6 @@ def _iso_date(value: object) -> object:
     raise PydanticCustomError("iso_date", "not an ISO 8601 date (YYYY-MM-DD)")
 
 
-def _blank_is_none(value: object) -> object:
-    return None if value == "" else value
-
-
 def _flag(value: object) -> object:
     """Accept the ways a spreadsheet writes a yes or a no; anything else is an error."""
     if isinstance(value, bool):
@@ -72,7 +68,6 @@ OptionalIsoDate = Annotated[
 Flag = Annotated[bool, BeforeValidator(_flag)]
 RecordId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-OptionalText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
 
 
 class Record(BaseModel):

@@ -169,18 +169,13 @@ class Adapter:
         """Offer the gauges; they cost nothing when telemetry is off."""
         meter = telemetry.meter()
 
-        def queued(_: CallbackOptions) -> Iterable[Observation]:
-            return [
-                Observation(log.pending(), {"log": n}) for n, log in self.logs.by_name().items()
-            ]
-
         def records(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(self.shelf.gallery.manifest.count)]
 
         def generation(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(self.shelf.gallery.manifest.generation)]
 
-        meter.create_observable_gauge("probegate.log.queued", [queued])
+        self.logs.observe()
         meter.create_observable_gauge("probegate.gallery.records", [records])
         meter.create_observable_gauge("probegate.gallery.generation", [generation])
 

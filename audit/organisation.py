@@ -6,18 +6,20 @@ which key signs which log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import Engine
 
 from audit.leaves import JsonValue
 from audit.notes import note_signer
 from audit.settings import LogSettings
 from audit.writer import LogWriter, NewEntry
+from trust import telemetry
 from trust.ceremony import MemberFolder
 from trust.directory import Directory, KeyUse
 from trust.errors import ProbegateError, Reason
@@ -52,6 +54,14 @@ class Logs:
     async def record_bundle(self, set_id: str, version: int, sha256: bytes, at: datetime) -> None:
         """Put an agreement bundle on the record, before it is taken up."""
         await self.record("bundle.activated", at, set=set_id, version=version, sha256=sha256.hex())
+
+    def observe(self) -> None:
+        """Offer the depth of both queues as a gauge; it costs nothing when telemetry is off."""
+
+        def queued(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(log.pending(), {"log": n}) for n, log in self.by_name().items()]
+
+        telemetry.meter().create_observable_gauge("probegate.log.queued", [queued])
 
     async def close(self) -> None:
         """Flush, publish and let go of both."""

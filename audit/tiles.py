@@ -14,7 +14,6 @@ from audit.merkle import HASH_BYTES, node_hash
 
 TILE_WIDTH: Final = 256
 TILE_HEIGHT: Final = 8
-TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
 LENGTH_BYTES: Final = 2
 LEVELS: Final = 8
 """Tile levels of a tree below 2 ** 63 leaves."""

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import grpc
+from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import Engine
 
 from audit import wire as audit_wire
@@ -153,16 +154,9 @@ class Broker:
     def observe(self) -> None:
         """Offer the gauges; they cost nothing when telemetry is off."""
         meter = telemetry.meter()
-        from opentelemetry.metrics import CallbackOptions, Observation
 
         def running(_: CallbackOptions) -> list[Observation]:
             return [Observation(self.searches.count)]
-
-        def queued(_: CallbackOptions) -> list[Observation]:
-            return [
-                Observation(log.pending(), {"log": name})
-                for name, log in self.logs.by_name().items()
-            ]
 
         def size(_: CallbackOptions) -> list[Observation]:
             return [
@@ -171,7 +165,7 @@ class Broker:
             ]
 
         meter.create_observable_gauge("probegate.searches.running", [running])
-        meter.create_observable_gauge("probegate.log.queued", [queued])
+        self.logs.observe()
         meter.create_observable_gauge("probegate.log.size", [size])
 
     async def keep_fresh(self) -> None:

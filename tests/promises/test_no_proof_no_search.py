@@ -32,7 +32,7 @@ from audit.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from audit.notes import NoteSigner, SignatureType, VerifierKey, note_signer
+from audit.notes import NoteSigner, VerifierKey, note_signer
 from audit.reader import LogReader
 from audit.verify import verify_folder
 from audit.witness import ConsistencyProof, evidence_against
@@ -77,7 +77,7 @@ def log_signer(world: World) -> NoteSigner:
 def log_key(world: World) -> VerifierKey:
     for key in world.directory.keys("broker", KeyUse.LOG, datetime.now(UTC)):
         if key.name is not None and key.name.endswith("/search"):
-            return VerifierKey(key.name, SignatureType.ED25519, key.public_bytes)
+            return VerifierKey.listed(key)
     raise AssertionError
 
 

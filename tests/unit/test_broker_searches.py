@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
 
-from audit.notes import SignatureType, VerifierKey
+from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
 from broker.models import SearchState, SearchView
 from broker.searches import RESTARTED
@@ -123,7 +123,7 @@ async def test_a_receipt_proves_the_end_offline(world: World) -> None:
     async with rigged(world) as rig:
         view = await rig.search()
     key = next(
-        VerifierKey(k.name, SignatureType.ED25519, k.public_bytes)
+        VerifierKey.listed(k)
         for k in world.directory.keys("broker", KeyUse.LOG, view.record.created_at)
         if k.name is not None and k.name.endswith("/search")
     )
