@@ -84,9 +84,10 @@ def explain_command(
     """Say whether a request would be permitted, clause by clause."""
     instant = _instant(at)
     document = parse_yaml(read_file(facts), facts.name)
-    asked = document.validated(Facts)
-    policy, checked = _policy(bundle, agreements, scheme, asked, instant)
+    stated = document.validated(Facts)
+    policy, checked = _policy(bundle, agreements, scheme, stated, instant)
     agencies = agency or sorted({file.file.agreement.agency for file in policy.bundle.agreements})
+    asked = cases.dry_run_facts(document.data, agencies)
     decisions = [policy.decide(asked, one, instant) for one in agencies]
     if as_json:
         shown = [explain.as_json(decision) for decision in decisions]

@@ -24,12 +24,22 @@ from pydantic import (
     model_validator,
 )
 
-from policy.clause_model import Clause, FrozenModel, Line
+from policy.clause_model import CORE_PREFIX, Clause, FrozenModel, Line
 from policy.codes import REGISTRY
+from policy.standing import Per, Window, counter
 from policy.yaml_source import invalid, parse_yaml, read_file
 from trust import messages
-from trust.messages import MAX_CANDIDATES, MAX_CODES, ClauseId, Code, MemberId
+from trust.messages import (
+    MAX_AGENCIES,
+    MAX_CANDIDATES,
+    MAX_CODES,
+    ClauseId,
+    Code,
+    MemberId,
+)
 
+MAX_CLAUSES: Final = 200
+"""Most clauses of one agreement."""
 MIN_REVIEWERS: Final = 2
 """Fewest people who review a candidate before anybody has a name (promise 4)."""
 # Strict, so that a quoted word is not a yes and a number is not a day.
@@ -56,6 +66,7 @@ Purpose = Annotated[Code, AfterValidator(_word_of("purpose"))]
 Gateway = Annotated[Code, AfterValidator(_word_of("legal_basis"))]
 Schedule8Condition = Annotated[Code, AfterValidator(_word_of("schedule8_condition"))]
 Mode = Annotated[Code, AfterValidator(_word_of("mode"))]
+Rank = Annotated[Code, AfterValidator(_word_of("rank"))]
 DisclosureField = Annotated[Code, AfterValidator(_word_of("disclosure_field"))]
 OnwardTransfer = Annotated[Code, AfterValidator(_word_of("onward_transfer"))]
 
@@ -114,14 +125,84 @@ class PurposeGateway(FrozenModel):
         return (self.code, *self.requester_bases)
 
 
+def _own_id(clause_id: str) -> str:
+    if clause_id.startswith(CORE_PREFIX):
+        raise ValueError(f"ids that begin with {CORE_PREFIX} are built in")
+    return clause_id
+
+
+OwnClauseId = Annotated[ClauseId, AfterValidator(_own_id)]
+
+
+class Quota(FrozenModel):
+    """The most searches permitted at the agency in a calendar day or month (UTC).
+
+    Broker and agency each count for themselves; a search that either denies is not counted by it.
+    """
+
+    id: OwnClauseId
+    citation: Line
+    per: Per
+    window: Window
+    most: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+
+    @property
+    def counter(self) -> str:
+        """The counter it reads, such as ``officer.day``."""
+        return counter(self.per, self.window)
+
+
+class AnsweredFirst(FrozenModel):
+    """Agencies that must have answered the same probe, for the same case and force, before.
+
+    What counts is an entry of the log that proves the answer, not the requester's word
+    (``tried_first`` is that).
+    """
+
+    id: OwnClauseId
+    citation: Line
+    agencies: Annotated[tuple[MemberId, ...], Field(min_length=1, max_length=MAX_AGENCIES)]
+    within_days: Annotated[int, Field(strict=True, ge=1, le=366)]
+
+    @field_validator("agencies")
+    @classmethod
+    def _distinct(cls, agencies: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(agencies)) != len(agencies):
+            raise ValueError("an agency is repeated")
+        return agencies
+
+
+class UrgentRoute(FrozenModel):
+    """What an urgent request need not show at once, and who must confirm it in writing, by when.
+
+    A permission that needed the route lapses into a bar if it is not confirmed in time: later
+    searches of the officer are denied until it is.
+    """
+
+    citation: Line
+    waives: Annotated[tuple[ClauseId, ...], Field(min_length=1, max_length=MAX_CODES)]
+    confirm_within_hours: Annotated[int, Field(strict=True, ge=1, le=168)]
+    confirmer_rank: Rank
+
+    @field_validator("confirmer_rank")
+    @classmethod
+    def _on_scale(cls, rank: str) -> str:
+        if rank not in REGISTRY["rank"].scale:
+            raise ValueError("this rank has no place on the scale")
+        return rank
+
+
 class Obligations(FrozenModel):
     """What whoever carries out a permission must do; each field is one obligation.
 
     ``min_score`` is in the matcher's own scale; ``retention_days`` is kept by the recipient.
+    ``target_fpir`` asks for a threshold with at most this false positive identification rate; it
+    needs a calibrated matcher, and an enforcer without one denies.
     """
 
     max_candidates: Annotated[int, Field(strict=True, ge=1, le=MAX_CANDIDATES)]
     min_score: Annotated[float, Field(strict=True)]
+    target_fpir: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     mode: Mode
     hit_no_hit: YesOrNo
     release_by_human: YesOrNo
@@ -148,6 +229,8 @@ class Obligations(FrozenModel):
         idle = {name for name in ("hit_no_hit", "release_by_human") if not getattr(self, name)}
         if not self.caveats:
             idle.add("caveats")
+        if self.target_fpir is None:
+            idle.add("target_fpir")
         return frozenset(type(self).model_fields) - idle
 
     @cached_property
@@ -183,7 +266,10 @@ class Agreement(FrozenModel):
     ]
     strictly_necessary: Prose
     """Why sensitive processing is strictly necessary (DPA 2018 s.35(5))."""
-    clauses: Annotated[tuple[Clause, ...], Field(min_length=1, max_length=200)]
+    clauses: Annotated[tuple[Clause, ...], Field(min_length=1, max_length=MAX_CLAUSES)]
+    quotas: Annotated[tuple[Quota, ...], Field(max_length=MAX_CODES)] = ()
+    answered_first: Annotated[tuple[AnsweredFirst, ...], Field(max_length=MAX_CODES)] = ()
+    urgent: UrgentRoute | None = None
     obligations: Obligations
 
     @field_validator("gateways")
@@ -199,6 +285,32 @@ class Agreement(FrozenModel):
         if len({clause.id for clause in clauses}) != len(clauses):
             raise ValueError("a clause id is repeated")
         return clauses
+
+    @field_validator("quotas", "answered_first")
+    @classmethod
+    def _ids_once(
+        cls, found: tuple[Quota | AnsweredFirst, ...], info: ValidationInfo
+    ) -> tuple[Quota | AnsweredFirst, ...]:
+        seen = _ids_so_far(info)
+        for one in found:
+            if one.id in seen:
+                raise ValueError(f"the clause id {one.id} is repeated")
+            seen.add(one.id)
+        return found
+
+    @field_validator("urgent")
+    @classmethod
+    def _waives_own(cls, route: UrgentRoute | None, info: ValidationInfo) -> UrgentRoute | None:
+        for waived in route.waives if route else ():
+            if waived not in _ids_so_far(info):
+                raise ValueError(f"it waives {waived}, which is no clause of this agreement")
+        return route
+
+
+def _ids_so_far(info: ValidationInfo) -> set[str]:
+    """Return the clause ids of the fields validated before this one."""
+    parts = ("clauses", "quotas", "answered_first")
+    return {one.id for part in parts for one in info.data.get(part, ())}
 
 
 @dataclass(frozen=True, slots=True)

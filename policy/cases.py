@@ -1,11 +1,13 @@
 """Case tables: requests with the answers an agreement must give, kept beside the agreement.
 
 A table has a base request and cases that change it, so each case shows only what matters to it.
+What the decider's records would say (``standing``) is assumed to be nothing at all, and a case may
+say otherwise, part by part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ from policy.bundle import unsigned_bundle_for_dry_run
 from policy.clause_model import FrozenModel, Line
 from policy.decision import CompiledPolicy, Decision, DecisionCode, Outcome, compile_bundle
 from policy.facts import Facts
+from policy.standing import assume_nothing_on_record
 from policy.yaml_source import YamlDocument, parse_yaml, read_file
 from trust.messages import ClauseId, Code, MemberId
 
@@ -79,12 +82,38 @@ class CaseResult:
         return "; ".join(parts)
 
 
-def _facts(document: YamlDocument, values: dict[str, Any], at: tuple[str | int, ...]) -> Facts:
+def _facts(
+    document: YamlDocument, values: Mapping[str, Any], agency: str, at: tuple[str | int, ...]
+) -> Facts:
     try:
-        return Facts.model_validate(values)
+        return dry_run_facts(values, (agency,))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise document.error((*at, *fault["loc"]), fault["msg"]) from None
+
+
+def dry_run_facts(values: Mapping[str, Any], agencies: Iterable[str]) -> Facts:
+    """Return facts for a draft: nothing is on record but what ``values["standing"]`` says.
+
+    Raises:
+        pydantic.ValidationError: a fact is not of its form.
+    """
+    nothing = assume_nothing_on_record(agencies).model_dump(mode="json")
+    stated = values.get("standing")
+    standing = _merged(nothing, stated) if isinstance(stated, Mapping) else stated or nothing
+    return Facts.model_validate({**values, "standing": standing})
+
+
+def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with what ``more`` says in its place, mappings part by part."""
+    result = dict(base)
+    for name, value in more.items():
+        mine = result.get(name)
+        if isinstance(mine, Mapping) and isinstance(value, Mapping):
+            result[name] = _merged(mine, value)
+        else:
+            result[name] = value
+    return result
 
 
 def run_table(path: Path, policy: CompiledPolicy) -> list[CaseResult]:
@@ -95,10 +124,11 @@ def run_table(path: Path, policy: CompiledPolicy) -> list[CaseResult]:
     """
     document = parse_yaml(read_file(path), f"{path.parent.name}/{path.name}")
     table = document.validated(CaseTable)
-    _facts(document, table.base, ("base",))
+    _facts(document, table.base, table.agency, ("base",))
     results = []
     for index, case in enumerate(table.cases):
-        facts = _facts(document, table.base | case.change, ("cases", index, "change"))
+        values = _merged(table.base, case.change)
+        facts = _facts(document, values, table.agency, ("cases", index, "change"))
         decision = policy.decide(facts, table.agency, case.at or table.at)
         results.append(CaseResult(document.file, case, decision))
     return results

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -40,7 +40,11 @@ Predicate = Callable[[Any, datetime], bool]
 
 @dataclass(frozen=True, slots=True)
 class CompiledClause:
-    """A clause ready to be asked: ``test`` decides, ``show`` renders the actual value."""
+    """A clause ready to be asked: ``test`` decides, ``show`` renders the actual value.
+
+    A clause that reads one attribute has ``holds``, the predicate over that attribute's value;
+    one that reads several facts has none. Two clauses with the same ``key`` ask the same.
+    """
 
     id: str
     citation: str
@@ -49,6 +53,8 @@ class CompiledClause:
     required: str
     test: Test
     show: Show
+    key: Hashable
+    holds: Predicate | None = None
 
 
 def tested(attribute: str, holds: Predicate) -> Test:
@@ -93,14 +99,38 @@ def render(value: Any) -> str:
 def compile_clause(clause: Clause) -> CompiledClause:
     """Return the clause of a loaded agreement as a closure."""
     attribute = ATTRIBUTES[clause.attribute]
+    return over_attribute(
+        clause.id,
+        clause.citation,
+        attribute,
+        clause.operator.value,
+        render(clause.value),
+        _predicate(attribute, clause.operator, clause.value),
+        key=(attribute.name, clause.operator, clause.value),
+    )
+
+
+def over_attribute(
+    clause_id: str,
+    citation: str,
+    attribute: Attribute,
+    operator: str,
+    required: str,
+    holds: Predicate,
+    *,
+    key: Hashable,
+) -> CompiledClause:
+    """Return the clause that ``holds`` is true of one attribute's value."""
     return CompiledClause(
-        id=clause.id,
-        citation=clause.citation,
+        id=clause_id,
+        citation=citation,
         attribute=attribute.name,
-        operator=clause.operator.value,
-        required=render(clause.value),
-        test=tested(attribute.name, _predicate(attribute, clause.operator, clause.value)),
+        operator=operator,
+        required=required,
+        test=tested(attribute.name, holds),
         show=shown(attribute),
+        key=key,
+        holds=holds,
     )
 
 

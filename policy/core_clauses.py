@@ -10,7 +10,11 @@ No agreement can leave one out or use its id. Each is decided and explained like
 5. reasons: the case, the strict necessity and the proportionality are stated;
 6. people: officer and authoriser are two people, and the officer's accreditation is current;
 7. order: the search was authorised before it was decided;
-8. sealing: the probe came sealed to the agency's key.
+8. sealing: the probe came sealed to the agency's key;
+9. switches: nothing about the request is switched off by a kill switch;
+10. confirmation: no urgent search of the officer is past its deadline unconfirmed.
+
+What rules 9 and 10 read is on the decider's own records, and unknown is not satisfied.
 """
 
 from __future__ import annotations
@@ -23,17 +27,20 @@ from policy.clauses import (
     SATISFIED,
     VIOLATED,
     CompiledClause,
+    Predicate,
     Show,
     Test,
     Verdict,
+    over_attribute,
     render,
-    shown,
-    tested,
 )
 from policy.facts import ATTRIBUTES, Facts
+from policy.standing import SwitchKind
 
 IN_FORCE = "core.in-force"
 BUNDLE_CURRENT = "core.bundle-current"
+IN_FORCE_CLAUSES = 2
+"""How many of the core clauses, at the front, say whether the agreement is in force."""
 
 
 def _verdict(holds: bool) -> Verdict:  # noqa: FBT001 - a two-valued answer turned into three
@@ -47,19 +54,35 @@ def _decided_at(_facts: Facts, at: datetime) -> str:
 def _clause(
     name: str, citation: str, attribute: str, operator: str, required: str, test: Test, show: Show
 ) -> CompiledClause:
-    return CompiledClause(f"core.{name}", citation, attribute, operator, required, test, show)
+    """Return a clause that reads more than one attribute's value."""
+    return CompiledClause(
+        f"core.{name}",
+        citation,
+        attribute,
+        operator,
+        required,
+        test,
+        show,
+        key=(name, attribute, operator, required),
+    )
+
+
+def _over(
+    name: str, citation: str, attribute: str, operator: str, required: str, holds: Predicate
+) -> CompiledClause:
+    return over_attribute(
+        f"core.{name}",
+        citation,
+        ATTRIBUTES[attribute],
+        operator,
+        required,
+        holds,
+        key=(name, attribute, operator, required),
+    )
 
 
 def _given(name: str, citation: str, attribute: str) -> CompiledClause:
-    return _clause(
-        name,
-        citation,
-        attribute,
-        "present",
-        "true",
-        tested(attribute, lambda _actual, _at: True),
-        shown(ATTRIBUTES[attribute]),
-    )
+    return _over(name, citation, attribute, "present", "true", lambda _actual, _at: True)
 
 
 def _in_force(agreement: Agreement) -> CompiledClause:  # (1)
@@ -171,14 +194,77 @@ def _gateway(agreement: Agreement) -> CompiledClause:  # (4)
 
 def _schedule8(agreement: Agreement) -> CompiledClause:  # (4)
     conditions = frozenset(agreement.schedule8_conditions)
-    return _clause(
+    return _over(
         "schedule8-condition",
         "DPA 2018 s.35(5)(b) and Sch 8",
         "schedule8_condition",
         "in",
         render(agreement.schedule8_conditions),
-        tested("schedule8_condition", lambda actual, _at: actual in conditions),
-        shown(ATTRIBUTES["schedule8_condition"]),
+        lambda actual, _at: actual in conditions,
+    )
+
+
+def _not_switched_off(agreement: Agreement) -> CompiledClause:  # (9)
+    def of_request(facts: Facts) -> dict[SwitchKind, str | None]:
+        return {
+            SwitchKind.AGENCY: agreement.agency,
+            SwitchKind.FORCE: facts.force,
+            SwitchKind.MATCHER: facts.probe_model,
+            SwitchKind.PURPOSE: facts.purpose,
+        }
+
+    def off(facts: Facts) -> list[str]:
+        switches = facts.standing.switched_off if facts.standing else None
+        names = [f"{kind}:{name}" for kind, name in of_request(facts).items()]
+        return [name for name in names if name in (switches or ())]
+
+    def test(facts: Facts, _at: datetime) -> Verdict:
+        switches = facts.standing.switched_off if facts.standing else None
+        if switches is None:
+            return INDETERMINATE
+        if not switches:
+            return SATISFIED
+        if off(facts):
+            return VIOLATED
+        # A switch cannot be seen not to apply to a fact that is not given.
+        kinds = {switch.partition(":")[0] for switch in switches}
+        unsure = any(k in kinds for k, name in of_request(facts).items() if name is None)
+        return INDETERMINATE if unsure else SATISFIED
+
+    def show(facts: Facts, _at: datetime) -> str | None:
+        if facts.standing is None or facts.standing.switched_off is None:
+            return None
+        names = off(facts)
+        return f"off: {', '.join(names)}" if names else "on"
+
+    return _clause(
+        "not-switched-off",
+        "Kill switches of the broker's and the agency's operators",
+        "switches",
+        "not_in",
+        f"agency:{agreement.agency}; this request's force, matcher and purpose",
+        test,
+        show,
+    )
+
+
+def _urgent_confirmed() -> CompiledClause:  # (10)
+    def test(facts: Facts, _at: datetime) -> Verdict:
+        open_ones = facts.standing.unconfirmed_urgent if facts.standing else None
+        return INDETERMINATE if open_ones is None else _verdict(open_ones == 0)
+
+    def show(facts: Facts, _at: datetime) -> str | None:
+        open_ones = facts.standing.unconfirmed_urgent if facts.standing else None
+        return None if open_ones is None else str(open_ones)
+
+    return _clause(
+        "urgent-confirmed",
+        "Retrospective written confirmation of urgent authority",
+        "unconfirmed_urgent",
+        "le",
+        "0",
+        test,
+        show,
     )
 
 
@@ -189,46 +275,40 @@ def _fixed() -> tuple[CompiledClause, ...]:
         _given("case-reference", "DPA 2018 s.36(1); individual cases only", "case_reference"),
         _given("strictly-necessary", "DPA 2018 s.35(5)(a)", "necessity"),
         _given("proportionate", "DPA 2018 s.37; ECHR Art 8(2)", "proportionality"),
-        _clause(
+        _over(
             "authoriser-independent",
             "Separation of duties (DPA 2018 s.57)",
             "authoriser_independent",
             "in",
             "[true]",
-            tested("authoriser_independent", lambda actual, _at: actual is True),
-            shown(ATTRIBUTES["authoriser_independent"]),
+            lambda actual, _at: actual is True,
         ),
         _given("accredited", "DPA 2018 s.40; accreditation", "officer_accreditation"),
-        _clause(
+        _over(
             "accreditation-current",
             "DPA 2018 s.40; accreditation",
             "officer_accreditation_expires",
             "after",
             "the day before decided_at",
-            tested(
-                "officer_accreditation_expires",
-                lambda actual, at: actual >= at.date(),
-            ),
-            shown(ATTRIBUTES["officer_accreditation_expires"]),
+            lambda actual, at: actual >= at.date(),
         ),
-        _clause(
+        _over(
             "order-in-time",
             "Prior authorisation",
             "authorised_at",
             "before",
             "decided_at, or at that instant",
-            tested("authorised_at", lambda actual, at: actual <= at),
-            shown(ATTRIBUTES["authorised_at"]),
+            lambda actual, at: actual <= at,
         ),
-        _clause(
+        _over(
             "sealed",
             "DPA 2018 s.40 and s.66",
             "sealed",
             "in",
             "[true]",
-            tested("sealed", lambda actual, _at: actual is True),
-            shown(ATTRIBUTES["sealed"]),
+            lambda actual, _at: actual is True,
         ),
+        _urgent_confirmed(),
     )
 
 
@@ -240,8 +320,7 @@ def core_clauses(
 ) -> tuple[CompiledClause, ...]:
     """Return the built-in clauses for ``agreement`` in a bundle with this window; in force first.
 
-    The first two are those that say whether the agreement is in force at all; the last are
-    ``FIXED``.
+    The first ``IN_FORCE_CLAUSES`` are those that say whether the agreement is in force at all.
     """
     return (
         _in_force(agreement),
@@ -249,5 +328,6 @@ def core_clauses(
         _documents_current(agreement),
         _gateway(agreement),
         _schedule8(agreement),
+        _not_switched_off(agreement),
         *FIXED,
     )

@@ -8,6 +8,8 @@ Rules:
 4. Among agreements that permit, the one that discloses least is chosen: hit/no-hit first, then
    fewest candidates, fewest fields, and the id.
 5. An obligation that the enforcer does not know makes the permit a denial.
+6. A request that states urgency need not satisfy what an agreement's urgent route waives; a permit
+   that needed the route says what was waived, and by when and by whom it must be confirmed.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Final
 
-from policy.agreements import Agreement, AgreementFile, Obligations
-from policy.clauses import SATISFIED, CompiledClause, Test, Verdict, compile_clause
-from policy.core_clauses import FIXED, core_clauses
+from policy.agreements import AgreementFile, Obligations
+from policy.clauses import SATISFIED, Verdict, compile_clause
+from policy.core_clauses import core_clauses
 from policy.facts import Facts
-
-_IN_FORCE_CLAUSES = 2
-"""How many of the core clauses, at the front, say whether the agreement is in force."""
+from policy.standing_clauses import standing_clauses
+from policy.table import Asked, ClauseTable, CompiledAgreement, Row
 
 
 class Outcome(StrEnum):
@@ -68,7 +70,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class ClauseVerdict:
-    """One clause and what it said; ``actual`` is ``None`` where the fact is missing."""
+    """One clause and what it said; ``actual`` is ``None`` where the fact is missing.
+
+    ``waived`` marks a clause that was not satisfied and that the urgent route did not ask for.
+    """
 
     agreement_id: str
     clause_id: str
@@ -78,49 +83,7 @@ class ClauseVerdict:
     required: str
     actual: str | None
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CompiledAgreement:
-    """An agreement with its clauses, core ones first, ready to be asked."""
-
-    agreement: Agreement
-    sha256: bytes
-    clauses: tuple[CompiledClause, ...]
-    front: tuple[Test, ...]
-    """The tests of the clauses before the fixed ones, which are the same in every agreement."""
-    back: tuple[Test, ...]
-    """The tests of the clauses after them."""
-
-    @property
-    def disclosure_order(self) -> tuple[bool, int, int, str]:
-        """Sorts the agreement that discloses least first (rule 4)."""
-        duties = self.agreement.obligations
-        return (
-            not duties.hit_no_hit,
-            duties.max_candidates,
-            len(duties.fields),
-            self.agreement.id,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What the clauses of one agreement said, in their order."""
-
-    compiled: CompiledAgreement
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def permits(self) -> bool:
-        """Whether every clause is satisfied (rule 1)."""
-        return self.verdicts.count(SATISFIED) == len(self.verdicts)
-
-    @property
-    def in_force(self) -> bool:
-        """Whether the agreement is in force at all."""
-        front = self.verdicts[:_IN_FORCE_CLAUSES]
-        return front.count(SATISFIED) == _IN_FORCE_CLAUSES
+    waived: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +91,9 @@ class Decision:
     """One agency's decision; the clauses' details are built when they are asked for.
 
     ``considered`` names every agreement between the two parties; ``agreement_*`` and
-    ``obligations`` are those of the chosen one and empty on a denial.
+    ``obligations`` are those of the chosen one and empty on a denial. ``waived`` names what the
+    chosen agreement's urgent route waived; a permit that needed it must be confirmed until
+    ``confirm_by`` by somebody of ``confirmer_rank`` or above.
     """
 
     agency: str
@@ -136,38 +101,45 @@ class Decision:
     code: DecisionCode
     bundle_sha256: bytes
     decided_at: datetime
-    considered: tuple[str, ...] = ()
     agreement_id: str = ""
     agreement_version: int = 0
     agreement_sha256: bytes = b""
     obligations: Obligations | None = None
     unknown_obligations: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
+    confirm_by: datetime | None = None
+    confirmer_rank: str = ""
     facts: Facts = field(default_factory=Facts, repr=False)
-    evaluations: tuple[Evaluation, ...] = field(default=(), repr=False, compare=False)
+    rows: tuple[Row, ...] = field(default=(), repr=False, compare=False)
+    asked: Asked = field(default_factory=lambda: Asked(0, 0), repr=False, compare=False)
 
     @property
     def permitted(self) -> bool:
         """Whether the search may go to the agency."""
         return self.verdict is Outcome.PERMIT
 
+    @property
+    def considered(self) -> tuple[str, ...]:
+        """Every agreement between the two parties, by id, least disclosing first."""
+        return tuple(row.compiled.agreement.id for row in self.rows)
+
     @cached_property
     def clauses(self) -> tuple[ClauseVerdict, ...]:
         """Every clause of every agreement considered, with its verdict."""
         return tuple(
             ClauseVerdict(
-                agreement_id=evaluation.compiled.agreement.id,
+                agreement_id=row.compiled.agreement.id,
                 clause_id=clause.id,
                 citation=clause.citation,
                 attribute=clause.attribute,
                 operator=clause.operator,
                 required=clause.required,
                 actual=clause.show(self.facts, self.decided_at),
-                verdict=verdict,
+                verdict=(verdict := self.asked.of(bit)),
+                waived=verdict is not SATISFIED and not self._needed(row) >> bit & 1,
             )
-            for evaluation in self.evaluations
-            for clause, verdict in zip(
-                evaluation.compiled.clauses, evaluation.verdicts, strict=True
-            )
+            for row in self.rows
+            for bit, clause in enumerate(row.compiled.clauses, row.first)
         )
 
     @property
@@ -175,16 +147,16 @@ class Decision:
         """The ids of the clauses that stood in the way, each once; empty on a permit."""
         if self.permitted:
             return ()
-        return tuple(
-            dict.fromkeys(
-                clause.id
-                for evaluation in self.evaluations
-                for clause, verdict in zip(
-                    evaluation.compiled.clauses, evaluation.verdicts, strict=True
-                )
-                if verdict is not Verdict.SATISFIED
-            )
-        )
+        found: dict[str, None] = {}
+        for row in self.rows:
+            unmet = self._needed(row) & ~self.asked.satisfied
+            for bit, clause in enumerate(row.compiled.clauses, row.first):
+                if unmet >> bit & 1:
+                    found[clause.id] = None
+        return tuple(found)
+
+    def _needed(self, row: Row) -> int:
+        return row.needs_when_urgent if self.facts.urgent is True else row.needs
 
 
 class CompiledPolicy:
@@ -196,9 +168,7 @@ class CompiledPolicy:
 
     __slots__ = ("_index", "bundle")
 
-    def __init__(
-        self, bundle: Bundle, index: Mapping[tuple[str, str], tuple[CompiledAgreement, ...]]
-    ) -> None:
+    def __init__(self, bundle: Bundle, index: Mapping[tuple[str, str], ClauseTable]) -> None:
         self.bundle = bundle
         self._index = index
 
@@ -206,6 +176,10 @@ class CompiledPolicy:
     def parties(self) -> frozenset[tuple[str, str]]:
         """Every (agency, force) with an agreement, in force or not."""
         return frozenset(self._index)
+
+    def agreements(self, agency: str, force: str) -> tuple[CompiledAgreement, ...]:
+        """Return the agreements between two parties, least disclosing first."""
+        return tuple(row.compiled for row in self._index.get((agency, force), _NOTHING).rows)
 
     def decide(self, facts: Facts, agency: str, at: datetime) -> Decision:
         """Decide whether this search may go to ``agency`` at ``at``.
@@ -224,68 +198,91 @@ class CompiledPolicy:
     def decide_each(
         self, facts: Facts, agencies: Iterable[str], at: datetime
     ) -> tuple[Decision, ...]:
-        """Decide for each agency what ``decide`` would; the clauses they share are asked once.
+        """Decide for each agency what ``decide`` would.
 
         Raises:
             ValueError: as ``decide``.
         """
         at = _in_utc(at)
-        fixed = tuple([clause.test(facts, at) for clause in FIXED])
-        return tuple([self._decide(facts, agency, at, fixed) for agency in agencies])
+        return tuple([self._decide(facts, agency, at) for agency in agencies])
 
-    def _decide(
-        self, facts: Facts, agency: str, at: datetime, fixed: tuple[Verdict, ...]
-    ) -> Decision:
-        agreements = self._index.get((agency, facts.force or ""), ())
-        evaluations = tuple(  # (2)
-            [
-                Evaluation(
-                    compiled,
-                    (
-                        *[test(facts, at) for test in compiled.front],
-                        *fixed,
-                        *[test(facts, at) for test in compiled.back],
-                    ),
-                )
-                for compiled in agreements
-            ]
+    def _decide(self, facts: Facts, agency: str, at: datetime) -> Decision:
+        table = self._index.get((agency, facts.force or ""), _NOTHING)
+        asked = table.ask(facts, at)  # (2)
+        unmet = ~asked.satisfied
+        urgent = facts.urgent is True
+        # The rows are in the order of least disclosure, so the first is the choice (4).
+        for row in table.rows:
+            if not row.needs & unmet:  # (1)
+                return self._permit(facts, agency, at, table, asked, row)
+            if urgent and not row.needs_when_urgent & unmet:  # (6)
+                return self._permit(facts, agency, at, table, asked, row)
+        return Decision(
+            agency=agency,
+            verdict=Outcome.DENY,
+            code=_why_denied(table.rows, unmet),
+            bundle_sha256=self.bundle.sha256,
+            decided_at=at,
+            facts=facts,
+            rows=table.rows,
+            asked=asked,
         )
-        permitting = [e.compiled for e in evaluations if e.permits]  # (1)
-        if not permitting:
-            return Decision(
-                agency=agency,
-                verdict=Outcome.DENY,
-                code=_why_denied(evaluations),
-                bundle_sha256=self.bundle.sha256,
-                decided_at=at,
-                considered=tuple(c.agreement.id for c in agreements),
-                facts=facts,
-                evaluations=evaluations,
+
+    def _permit(
+        self,
+        facts: Facts,
+        agency: str,
+        at: datetime,
+        table: ClauseTable,
+        asked: Asked,
+        chosen: Row,
+    ) -> Decision:
+        compiled = chosen.compiled
+        route = compiled.agreement.urgent
+        waived = confirm_by = None
+        if route is not None and chosen.needs & ~asked.satisfied:  # (6)
+            waived = tuple(
+                clause.id
+                for bit, clause in enumerate(compiled.clauses, chosen.first)
+                if not asked.satisfied >> bit & 1
             )
-        # The index keeps the order of least disclosure, so the first is the choice (rule 4).
-        chosen = permitting[0]
+            confirm_by = _later(at, timedelta(hours=route.confirm_within_hours))
         return Decision(
             agency=agency,
             verdict=Outcome.PERMIT,
             code=DecisionCode.PERMITTED,
             bundle_sha256=self.bundle.sha256,
             decided_at=at,
-            considered=tuple(c.agreement.id for c in agreements),
-            agreement_id=chosen.agreement.id,
-            agreement_version=chosen.agreement.version,
-            agreement_sha256=chosen.sha256,
-            obligations=chosen.agreement.obligations,
+            agreement_id=compiled.agreement.id,
+            agreement_version=compiled.agreement.version,
+            agreement_sha256=compiled.sha256,
+            obligations=compiled.agreement.obligations,
+            waived=waived or (),
+            confirm_by=confirm_by,
+            confirmer_rank=route.confirmer_rank if route is not None and waived else "",
             facts=facts,
-            evaluations=evaluations,
+            rows=table.rows,
+            asked=asked,
         )
 
 
-def _why_denied(evaluations: tuple[Evaluation, ...]) -> DecisionCode:
-    if not evaluations:
+_NOTHING: Final = ClauseTable(())
+"""What two parties without an agreement have between them."""
+
+
+def _why_denied(rows: tuple[Row, ...], unmet: int) -> DecisionCode:
+    if not rows:
         return DecisionCode.NO_AGREEMENT
-    if not any(evaluation.in_force for evaluation in evaluations):
+    if all(row.in_force & unmet for row in rows):
         return DecisionCode.AGREEMENT_EXPIRED
     return DecisionCode.CLAUSES_FAILED
+
+
+def _later(at: datetime, by: timedelta) -> datetime:
+    try:
+        return at + by
+    except OverflowError:  # at the end of the calendar; a decision never raises
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -299,29 +296,29 @@ def _in_utc(at: datetime) -> datetime:
 
 def compile_bundle(bundle: Bundle) -> CompiledPolicy:
     """Compile a verified bundle; done once, before any decision."""
-    index: dict[tuple[str, str], list[CompiledAgreement]] = defaultdict(list)
+    between: dict[tuple[str, str], list[CompiledAgreement]] = defaultdict(list)
     for party in bundle.agreements:
         agreement = party.file.agreement
-        core = core_clauses(agreement, bundle.not_before, bundle.not_after)
-        own = tuple(compile_clause(clause) for clause in agreement.clauses)
         compiled = CompiledAgreement(
             agreement,
             party.file.sha256,
-            (*core, *own),
-            front=tuple(clause.test for clause in core[: -len(FIXED)]),
-            back=tuple(clause.test for clause in own),
+            (
+                *core_clauses(agreement, bundle.not_before, bundle.not_after),
+                *[compile_clause(clause) for clause in agreement.clauses],
+                *standing_clauses(agreement),
+            ),
         )
         for force in party.forces:
-            index[agreement.agency, force].append(compiled)
-    return CompiledPolicy(
-        bundle,
-        MappingProxyType(
-            {
-                parties: tuple(sorted(found, key=lambda c: c.disclosure_order))  # (4)
-                for parties, found in index.items()
-            }
-        ),
-    )
+            between[agreement.agency, force].append(compiled)
+    # Forces with the same agreements share one table.
+    tables: dict[tuple[CompiledAgreement, ...], ClauseTable] = {}
+    index: dict[tuple[str, str], ClauseTable] = {}
+    for parties, found in between.items():
+        same = tuple(found)
+        if same not in tables:
+            tables[same] = ClauseTable(same)
+        index[parties] = tables[same]
+    return CompiledPolicy(bundle, MappingProxyType(index))
 
 
 def unknown_obligations(obligations: Obligations, known: frozenset[str]) -> tuple[str, ...]:
@@ -351,4 +348,7 @@ def enforced(decision: Decision, known: frozenset[str]) -> Decision:
         agreement_sha256=b"",
         obligations=None,
         unknown_obligations=unknown,
+        waived=(),
+        confirm_by=None,
+        confirmer_rank="",
     )

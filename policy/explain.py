@@ -61,6 +61,8 @@ def obligation_lines(obligations: Obligations) -> Iterator[str]:
     """Yield what a permission obliges its user to, a line each."""
     yield f"at most {obligations.max_candidates} candidates, score {obligations.min_score} or more"
     yield f"mode {obligations.mode}; {obligations.reviewers} reviewers, each blind to the other"
+    if obligations.target_fpir is not None:
+        yield f"false positive identification rate of at most {obligations.target_fpir}"
     if obligations.hit_no_hit:
         yield "hit or no hit only"
     if obligations.release_by_human:
@@ -78,7 +80,7 @@ def lines(decision: Decision) -> list[str]:
         ordered = sorted(clauses, key=lambda clause: clause.verdict is Verdict.SATISFIED)
         for clause in ordered:
             text += [
-                f"  {_MARKS[clause.verdict]}: {clause.clause_id}",
+                f"  {'waived' if clause.waived else _MARKS[clause.verdict]}: {clause.clause_id}",
                 f"    {sentence(clause)}.",
                 f"    {clause.citation}",
             ]
@@ -88,6 +90,16 @@ def lines(decision: Decision) -> list[str]:
             "Obligations",
             *(f"  {line}" for line in obligation_lines(decision.obligations)),
         ]
+    if decision.confirm_by is not None:
+        text += [
+            "",
+            (
+                f"Urgent route: waived {', '.join(decision.waived)}. To be confirmed in writing by "
+                f"{decision.confirm_by.isoformat()}, by a {decision.confirmer_rank} or above."
+            ),
+        ]
+    if decision.facts.warnings:
+        text += ["", f"Warnings: {', '.join(decision.facts.warnings)}"]
     text += ["", f"Decided as at {decision.decided_at.isoformat()}"]
     text += [f"Bundle {decision.bundle_sha256.hex()}"]
     return text
@@ -113,6 +125,10 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "obligations": obligations.model_dump(mode="json") if obligations else None,
         "unknown_obligations": list(decision.unknown_obligations),
         "failed": list(decision.failed),
+        "waived": list(decision.waived),
+        "confirm_by": decision.confirm_by.isoformat() if decision.confirm_by else None,
+        "confirmer_rank": decision.confirmer_rank,
+        "warnings": list(decision.facts.warnings),
         "clauses": [
             {
                 "agreement_id": clause.agreement_id,
@@ -123,6 +139,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
                 "required": clause.required,
                 "actual": clause.actual,
                 "verdict": clause.verdict.value,
+                "waived": clause.waived,
             }
             for clause in decision.clauses
         ],

@@ -6,6 +6,9 @@ is never shown in an explanation and never written into an agreement.
 
 A fact that is missing is ``None``: never a default. What reads it is then indeterminate, and
 indeterminate is not satisfied.
+
+Some facts are derived from stated ones, and some come from the decider's own records
+(``policy.standing``); neither can be asserted by whoever asks.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from pydantic import (
     StringConstraints,
 )
 
+from policy import reasons
 from policy.codes import REGISTRY, Vocabulary
+from policy.standing import Standing
 from trust.messages import MAX_CODES, MAX_REASON_CHARS, Code, Label, MemberId, SearchOrder
 
 
@@ -120,6 +125,9 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = MappingProxyType(
             # Free text is personal: an officer explaining necessity names people.
             Attribute("necessity", Kind.TEXT, personal=True),
             Attribute("proportionality", Kind.TEXT, personal=True),
+            Attribute("necessity_words", Kind.NUMBER),
+            Attribute("proportionality_words", Kind.NUMBER),
+            Attribute("reasons_reused", Kind.NUMBER),
             Attribute("officer_id", Kind.TEXT, personal=True),
             _code("officer_role"),
             _code("officer_rank", "rank"),
@@ -199,6 +207,8 @@ class Facts(BaseModel):
     authorised_at: AwareDatetime | None = None
     urgent: bool | None = None
     force: Annotated[MemberId | None, _Missing] = None
+    standing: Standing | None = None
+    """What the decider's own records say; ``None`` where there are none to read."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return the facts with some replaced, checked anew.
@@ -218,6 +228,28 @@ class Facts(BaseModel):
         if self.officer_id is None or self.authoriser_id is None:
             return None
         return self.officer_id.strip().casefold() != self.authoriser_id.strip().casefold()
+
+    @cached_property
+    def necessity_words(self) -> int | None:
+        """How many different words the necessity has."""
+        return reasons.distinct_words(self.necessity)
+
+    @cached_property
+    def proportionality_words(self) -> int | None:
+        """How many different words the proportionality has."""
+        return reasons.distinct_words(self.proportionality)
+
+    @property
+    def reasons_reused(self) -> int | None:
+        """In how many other cases of the force the same reasons were given, if that is known."""
+        return None if self.standing is None else self.standing.reasons_reused
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The signs that the reasons are boilerplate, by name (``policy.reasons``)."""
+        return reasons.warnings(
+            self.necessity_words, self.proportionality_words, self.reasons_reused
+        )
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -246,12 +278,13 @@ def _outside(vocabulary: Vocabulary | None, value: str | frozenset[str] | None) 
     return any(word not in vocabulary.codes for word in words)
 
 
-def facts_of_order(order: SearchOrder, *, sealed: bool) -> Facts:
+def facts_of_order(order: SearchOrder, *, sealed: bool, standing: Standing | None = None) -> Facts:
     """Return the facts a signed order states; broker and agency both decide on these.
 
     Args:
         order: the verified order.
         sealed: whether the probe came sealed to the agency's key, as the caller itself saw.
+        standing: what the caller's own records say.
 
     Raises:
         pydantic.ValidationError: never, for an order that passed its own validation.
@@ -285,4 +318,5 @@ def facts_of_order(order: SearchOrder, *, sealed: bool) -> Facts:
         authorised_at=order.authorised_at,
         urgent=reasons.urgent,
         force=order.force,
+        standing=standing,
     )

@@ -1,0 +1,189 @@
+"""Every clause of some agreements asked at once, a bit for each clause.
+
+A decision needs the verdict of every clause of every agreement, and most clauses of a set of
+agreements read few attributes with few values. So the table is turned round once, when a bundle is
+compiled:
+
+1. Clauses are numbered; a set of clauses is an integer with a bit for each.
+2. Where an attribute holds one word, each word of its vocabulary has the set of clauses that it
+   satisfies, worked out beforehand by asking every clause. A word outside the vocabulary has its
+   own, so it satisfies nothing by mistake.
+3. Clauses that ask the very same (equal ``key``) are asked once.
+4. A missing fact makes every clause that reads it indeterminate, and satisfies none.
+
+What comes of it is what asking each clause by itself would say; the tests compare the two.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from policy.agreements import Agreement
+from policy.clauses import (
+    INDETERMINATE,
+    SATISFIED,
+    VIOLATED,
+    CompiledClause,
+    Predicate,
+    Test,
+    Verdict,
+)
+from policy.core_clauses import IN_FORCE_CLAUSES
+from policy.facts import ATTRIBUTES, Facts, Kind
+
+NO_WORD: Final = "\x00"
+"""Stands for every word outside a vocabulary; no vocabulary has it."""
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Given to predicates over words and yes/no values, which do not look at it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledAgreement:
+    """An agreement with its clauses, core ones first, ready to be asked."""
+
+    agreement: Agreement
+    sha256: bytes
+    clauses: tuple[CompiledClause, ...]
+
+    @property
+    def disclosure_order(self) -> tuple[bool, int, int, str]:
+        """Sorts the agreement that discloses least first."""
+        duties = self.agreement.obligations
+        return (
+            not duties.hit_no_hit,
+            duties.max_candidates,
+            len(duties.fields),
+            self.agreement.id,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One agreement's place in the table: its clauses' bits begin at ``first``."""
+
+    compiled: CompiledAgreement
+    first: int
+    needs: int
+    """Every clause of the agreement."""
+    needs_when_urgent: int
+    """The same without what its urgent route waives."""
+    in_force: int
+    """The clauses that say whether it is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all the clauses of a table said of one request: two sets of clauses."""
+
+    satisfied: int
+    indeterminate: int
+
+    def of(self, bit: int) -> Verdict:
+        """Return the verdict of the clause with this number."""
+        if self.satisfied >> bit & 1:
+            return SATISFIED
+        return INDETERMINATE if self.indeterminate >> bit & 1 else VIOLATED
+
+
+class ClauseTable:
+    """The clauses of the agreements between one agency and a force; safe to share.
+
+    Attributes:
+        rows: the agreements in order of least disclosure.
+    """
+
+    __slots__ = ("_by_predicate", "_by_word", "_joint", "rows")
+
+    def __init__(self, agreements: Sequence[CompiledAgreement]) -> None:
+        self.rows = tuple(_rows(agreements))
+        single: dict[str, dict[Hashable, tuple[Predicate, int]]] = defaultdict(dict)
+        joint: dict[Hashable, tuple[Test, int]] = {}
+        for row in self.rows:
+            for bit, clause in enumerate(row.compiled.clauses, row.first):  # (1)
+                found: dict[Hashable, Any] = (
+                    joint if clause.holds is None else single[clause.attribute]
+                )
+                ask = clause.test if clause.holds is None else clause.holds
+                _, bits = found.get(clause.key, (None, 0))
+                found[clause.key] = (ask, bits | 1 << bit)  # (3)
+        self._joint = tuple(joint.values())
+        self._by_word = tuple(
+            _words(name, tuple(asked.values())) for name, asked in single.items() if _is_word(name)
+        )
+        self._by_predicate = tuple(
+            (name, _union(asked.values()), tuple(asked.values()))
+            for name, asked in single.items()
+            if not _is_word(name)
+        )
+
+    def ask(self, facts: Facts, at: datetime) -> Asked:
+        """Ask every clause of every agreement; never raises."""
+        values = facts.values
+        satisfied = indeterminate = 0
+        for name, everything, words, other in self._by_word:  # (2)
+            value = values[name]
+            if value is None:
+                indeterminate |= everything  # (4)
+            else:
+                satisfied |= words.get(value, other)
+        for name, everything, predicates in self._by_predicate:
+            value = values[name]
+            if value is None:
+                indeterminate |= everything  # (4)
+                continue
+            for holds, bits in predicates:
+                if holds(value, at):
+                    satisfied |= bits
+        for test, bits in self._joint:
+            verdict = test(facts, at)
+            if verdict is SATISFIED:
+                satisfied |= bits
+            elif verdict is INDETERMINATE:
+                indeterminate |= bits
+        return Asked(satisfied, indeterminate)
+
+
+def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
+    first = 0
+    for compiled in sorted(agreements, key=lambda one: one.disclosure_order):
+        count = len(compiled.clauses)
+        route = compiled.agreement.urgent
+        waived = frozenset(route.waives) if route else frozenset()
+        needs = (1 << count) - 1 << first
+        can_wait = sum(
+            1 << bit for bit, clause in enumerate(compiled.clauses, first) if clause.id in waived
+        )
+        in_force = (1 << IN_FORCE_CLAUSES) - 1 << first
+        yield Row(compiled, first, needs, needs & ~can_wait, in_force)
+        first += count
+
+
+def _is_word(name: str) -> bool:
+    attribute = ATTRIBUTES[name]
+    return attribute.kind is Kind.BOOLEAN or (
+        attribute.kind is Kind.CODE and attribute.vocabulary is not None
+    )
+
+
+def _words(
+    name: str, asked: Sequence[tuple[Predicate, int]]
+) -> tuple[str, int, dict[Any, int], int]:
+    """Return an attribute's bits, the bits each of its words satisfies, and those of any other."""
+    vocabulary = ATTRIBUTES[name].vocabulary
+    words: Sequence[Any] = (False, True) if vocabulary is None else tuple(vocabulary.codes)
+
+    def satisfied_by(word: Any) -> int:
+        return _union([one for one in asked if one[0](word, _ANY_TIME)])
+
+    return name, _union(asked), {word: satisfied_by(word) for word in words}, satisfied_by(NO_WORD)
+
+
+def _union(asked: Any) -> int:
+    bits = 0
+    for _, more in asked:
+        bits |= more
+    return bits
