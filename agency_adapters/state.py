@@ -6,19 +6,16 @@ answered nothing may be answered. Writes run inside the log's transaction (``New
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.models import FoundRecord, StoredMatch
-from agency_adapters.tables import admin_requests, candidates, matches, owner_decisions
-from audit.leaves import JsonValue
+from agency_adapters.tables import candidates, matches, owner_decisions
 from audit.tables import is_disk_full
 from trust.errors import ProbegateError, Reason
 from trust.wire import envelope_from_bytes, envelope_to_bytes
@@ -82,37 +79,6 @@ class AdapterState:
             )
             connection.execute(insert(owner_decisions), row)
 
-    def ask(self, leaf: Mapping[str, JsonValue]) -> str:
-        """Leave an entry for the running adapter's admin log; return the request's id."""
-        request = str(uuid.uuid4())
-        with self._writing() as connection:
-            row = {"id": request, "leaf": json.dumps(leaf), "leaf_index": None}
-            connection.execute(insert(admin_requests), row)
-        return request
-
-    def asked(self) -> tuple[tuple[str, str], ...]:
-        """Return the id and JSON of every entry that is not on the log yet."""
-        query = select(admin_requests.c.id, admin_requests.c.leaf)
-        with self._reading() as connection:
-            rows = connection.execute(query.where(admin_requests.c.leaf_index.is_(None)))
-            return tuple((row.id, row.leaf) for row in rows)
-
-    def index_of(self, request: str) -> int | None:
-        """Return the admin log's index of an entry asked for, once it is there."""
-        query = select(admin_requests.c.leaf_index).where(admin_requests.c.id == request)
-        with self._reading() as connection:
-            found: int | None = connection.execute(query).scalar_one_or_none()
-        return found
-
-    def withdraw(self, request: str) -> None:
-        """Take back an entry that nobody put on the log."""
-        with self._writing() as connection:
-            connection.execute(
-                delete(admin_requests).where(
-                    admin_requests.c.id == request, admin_requests.c.leaf_index.is_(None)
-                )
-            )
-
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         try:
@@ -157,10 +123,3 @@ def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[Fou
                 for one in found
             ],
         )
-
-
-def request_logged(connection: Connection, request: str, leaf_index: int) -> None:
-    """Mark an operator's entry as logged, within the log's transaction."""
-    connection.execute(
-        update(admin_requests).where(admin_requests.c.id == request).values(leaf_index=leaf_index)
-    )

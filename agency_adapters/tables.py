@@ -20,7 +20,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
 )
 
 from audit.database import open_database
@@ -62,15 +61,6 @@ owner_decisions = Table(
     Column("leaf_index", BigInteger, nullable=False),
 )
 """Decisions of the agency's own people on a request that is to come."""
-
-admin_requests = Table(
-    "admin_requests",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("leaf", Text, nullable=False),
-    Column("leaf_index", BigInteger),
-)
-"""Entries an operator's command asks the running adapter to put on the admin log."""
 
 
 def open_engine(state_dir: Path) -> Engine:

@@ -35,7 +35,7 @@ from policy.clauses import (
     render,
 )
 from policy.facts import ATTRIBUTES, Facts
-from policy.standing import SwitchKind
+from policy.standing import switches_of
 
 IN_FORCE = "core.in-force"
 BUNDLE_CURRENT = "core.bundle-current"
@@ -204,19 +204,17 @@ def _schedule8(agreement: Agreement) -> CompiledClause:  # (4)
     )
 
 
+def _kind(switch: str) -> str:
+    return switch.partition(":")[0]
+
+
 def _not_switched_off(agreement: Agreement) -> CompiledClause:  # (9)
-    def of_request(facts: Facts) -> dict[SwitchKind, str | None]:
-        return {
-            SwitchKind.AGENCY: agreement.agency,
-            SwitchKind.FORCE: facts.force,
-            SwitchKind.MATCHER: facts.probe_model,
-            SwitchKind.PURPOSE: facts.purpose,
-        }
+    def of_request(facts: Facts) -> tuple[str, ...]:
+        return switches_of(agreement.agency, facts.force, facts.purpose, facts.probe_model)
 
     def off(facts: Facts) -> list[str]:
         switches = facts.standing.switched_off if facts.standing else None
-        names = [f"{kind}:{name}" for kind, name in of_request(facts).items()]
-        return [name for name in names if name in (switches or ())]
+        return [name for name in of_request(facts) if name in (switches or ())]
 
     def test(facts: Facts, _at: datetime) -> Verdict:
         switches = facts.standing.switched_off if facts.standing else None
@@ -227,9 +225,8 @@ def _not_switched_off(agreement: Agreement) -> CompiledClause:  # (9)
         if off(facts):
             return VIOLATED
         # A switch cannot be seen not to apply to a fact that is not given.
-        kinds = {switch.partition(":")[0] for switch in switches}
-        unsure = any(k in kinds for k, name in of_request(facts).items() if name is None)
-        return INDETERMINATE if unsure else SATISFIED
+        seen = {_kind(name) for name in of_request(facts)}
+        return SATISFIED if all(_kind(name) in seen for name in switches) else INDETERMINATE
 
     def show(facts: Facts, _at: datetime) -> str | None:
         if facts.standing is None or facts.standing.switched_off is None:

@@ -181,6 +181,22 @@ class CompiledPolicy:
         """Return the agreements between two parties, least disclosing first."""
         return tuple(row.compiled for row in self._index.get((agency, force), _NOTHING).rows)
 
+    def must_have_answered(
+        self, agencies: Iterable[str], force: str
+    ) -> tuple[frozenset[str], timedelta]:
+        """Return which agencies must have answered first, and how far back an answer counts.
+
+        Of all agreements between ``force`` and ``agencies``; none and no time where none asks.
+        """
+        rules = [
+            rule
+            for agency in agencies
+            for compiled in self.agreements(agency, force)
+            for rule in compiled.agreement.answered_first
+        ]
+        wanted = frozenset(agency for rule in rules for agency in rule.agencies)
+        return wanted, timedelta(days=max((rule.within_days for rule in rules), default=0))
+
     def decide(self, facts: Facts, agency: str, at: datetime) -> Decision:
         """Decide whether this search may go to ``agency`` at ``at``.
 

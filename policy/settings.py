@@ -28,6 +28,8 @@ class PolicySettings(BaseSettings):
     """Most agreements in a bundle."""
     max_bundle_bytes: Annotated[int, Field(ge=1_024, le=268_435_456)] = 33_554_432
     """Largest bundle file, bytes."""
+    ledger_tallies: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """Most quota counters held in memory at once; others are read again when wanted."""
 
 
 @cache

@@ -51,6 +51,19 @@ Switch = Annotated[
 ]
 
 
+def switches_of(
+    agency: str, force: str | None, purpose: str | None, matcher: str | None
+) -> tuple[str, ...]:
+    """Return the kill switches that would stop a request at an agency."""
+    named = (
+        (SwitchKind.AGENCY, agency),
+        (SwitchKind.FORCE, force),
+        (SwitchKind.MATCHER, matcher),
+        (SwitchKind.PURPOSE, purpose),
+    )
+    return tuple(f"{kind.value}:{name}" for kind, name in named if name is not None)
+
+
 def counter(per: Per, window: Window) -> str:
     """Return the name of a counter, such as ``officer.day``."""
     return f"{per.value}.{window.value}"

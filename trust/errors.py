@@ -96,6 +96,11 @@ class Reason(Enum):
         "A setting is missing or out of range.",
         "Correct the named setting.",
     )
+    CONFIRMATION_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The confirmation does not fit an urgent search of this force that awaits one.",
+        "Confirm with another person than the officer, of the rank the decision names.",
+    )
     DEADLINE_MISSING = Entry(
         Status.INVALID_ARGUMENT,
         "The call carries no deadline, or one beyond the limit.",

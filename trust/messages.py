@@ -83,11 +83,17 @@ class OutcomeState(StrEnum):
     NOT_ASKED = "not_asked"
 
     @property
+    def searched(self) -> bool:
+        """Whether the agency searched and said what came of it."""
+        return self in _SEARCHED
+
+    @property
     def is_answer(self) -> bool:
         """Whether the agency itself (or a decision) gave this, as opposed to nothing coming."""
         return self in _ANSWERS
 
 
+_SEARCHED: Final = frozenset({OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE})
 _ANSWERS: Final = frozenset(
     {OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.DENIED}
 )
@@ -299,3 +305,23 @@ class SearchResult(Model):
     complete: bool
     missing: tuple[MemberId, ...] = ()
     finished_at: AwareDatetime
+
+
+class AnswerStatement(Model):
+    """What an agency signs beside a report that it searched, without what it found."""
+
+    search_id: Uuid
+    agency: MemberId
+    order_sha256: Digest
+    answered_at: AwareDatetime
+
+
+class UrgentConfirmation(Model):
+    """What a force signs to confirm in writing a search that was made on the urgent route."""
+
+    search_id: Uuid
+    order_sha256: Digest
+    force: MemberId
+    confirmer: Person
+    confirmed_at: AwareDatetime
+    reasons: Annotated[FreeText, Field(min_length=1)]

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from trust.dsse import Envelope, Signature
 from trust.errors import ProbegateError, Reason
 from trust.messages import (
+    AnswerStatement,
     Candidate,
     Encoding,
     Justification,
@@ -39,6 +40,7 @@ from trust.messages import (
     SearchLimits,
     SearchOrder,
     SearchResult,
+    UrgentConfirmation,
 )
 
 _Made = TypeVar("_Made")
@@ -528,3 +530,66 @@ def decode_result(payload: bytes) -> SearchResult:
         )
 
     return checked(Reason.RESULT_INVALID, make)
+
+
+# --- statements and confirmations -------------------------------------------------------------
+
+
+def encode_statement(statement: AnswerStatement) -> bytes:
+    """Encode a statement into the payload bytes that the agency signs."""
+    return search_pb2.AnswerStatement(
+        search_id=statement.search_id,
+        agency=statement.agency,
+        order_sha256=statement.order_sha256,
+        answered_at=timestamp(statement.answered_at),
+    ).SerializeToString(deterministic=True)
+
+
+def decode_statement(payload: bytes) -> AnswerStatement:
+    """Decode the payload of a verified statement envelope.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(search_pb2.AnswerStatement, payload, Reason.OUTCOME_INVALID)
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: AnswerStatement(
+            search_id=message.search_id,
+            agency=message.agency,
+            order_sha256=message.order_sha256,
+            answered_at=moment(message.answered_at),
+        ),
+    )
+
+
+def encode_confirmation(confirmation: UrgentConfirmation) -> bytes:
+    """Encode a confirmation into the payload bytes that the force signs."""
+    return search_pb2.UrgentConfirmation(
+        search_id=confirmation.search_id,
+        order_sha256=confirmation.order_sha256,
+        force=confirmation.force,
+        confirmer=_person_to_wire(confirmation.confirmer),
+        confirmed_at=timestamp(confirmation.confirmed_at),
+        reasons=confirmation.reasons,
+    ).SerializeToString(deterministic=True)
+
+
+def decode_confirmation(payload: bytes) -> UrgentConfirmation:
+    """Decode the payload of a verified confirmation envelope.
+
+    Raises:
+        ProbegateError: ``CONFIRMATION_INVALID`` with the field's name.
+    """
+    message = parse(search_pb2.UrgentConfirmation, payload, Reason.CONFIRMATION_INVALID)
+    return checked(
+        Reason.CONFIRMATION_INVALID,
+        lambda: UrgentConfirmation(
+            search_id=message.search_id,
+            order_sha256=message.order_sha256,
+            force=message.force,
+            confirmer=_person(message.confirmer),
+            confirmed_at=moment(message.confirmed_at),
+            reasons=message.reasons,
+        ),
+    )

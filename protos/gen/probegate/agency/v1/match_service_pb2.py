@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from probegate.common.v1 import envelope_pb2 as probegate_dot_common_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'probegate/agency/v1/match_service.proto\x12\x13probegate.agency.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"probegate/common/v1/envelope.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x80\x01\n\x10\x44\x65scribeResponse\x12\x33\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\"\x80\x02\n\x0c\x43\x61pabilities\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x32\n\x06models\x18\x02 \x03(\x0b\x32\".probegate.agency.v1.TemplateModel\x12\x0f\n\x07matcher\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x04 \x01(\t\x12\x15\n\rgallery_class\x18\x05 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x04\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x15\n\rpolicy_sha256\x18\x08 \x01(\x0c\x12-\n\tstated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\rTemplateModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x01(\r\x12\x11\n\tencodings\x18\x03 \x03(\t\"\xae\x01\n\x07\x44ossier\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12,\n\x05grant\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x0c\n\x04leaf\x18\x03 \x01(\x0c\x12\x12\n\nleaf_index\x18\x04 \x01(\x04\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x06 \x01(\x0c\"\x88\x01\n\x0cMatchRequest\x12\x0f\n\x07\x64ossier\x18\x01 \x01(\x0c\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_probe\x18\x03 \x01(\x0c\x12:\n\x0b\x63onsistency\x18\x04 \x03(\x0b\x32%.probegate.agency.v1.ConsistencyProof\"F\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x13\n\x0bnewest_size\x18\x01 \x01(\x04\x12\r\n\x05\x64\x65\x62ts\x18\x02 \x03(\x04\"\xad\x01\n\rMatchResponse\x12-\n\x06report\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\x12\x19\n\x11\x61gency_checkpoint\x18\x03 \x01(\x0c\x12\x19\n\x11\x61gency_leaf_index\x18\x04 \x01(\x04\x32\xb7\x01\n\x0cMatchService\x12W\n\x08\x44\x65scribe\x12$.probegate.agency.v1.DescribeRequest\x1a%.probegate.agency.v1.DescribeResponse\x12N\n\x05Match\x12!.probegate.agency.v1.MatchRequest\x1a\".probegate.agency.v1.MatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'probegate/agency/v1/match_service.proto\x12\x13probegate.agency.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"probegate/common/v1/envelope.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x80\x01\n\x10\x44\x65scribeResponse\x12\x33\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\"\x80\x02\n\x0c\x43\x61pabilities\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x32\n\x06models\x18\x02 \x03(\x0b\x32\".probegate.agency.v1.TemplateModel\x12\x0f\n\x07matcher\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x04 \x01(\t\x12\x15\n\rgallery_class\x18\x05 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x04\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x15\n\rpolicy_sha256\x18\x08 \x01(\x0c\x12-\n\tstated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\rTemplateModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x01(\r\x12\x11\n\tencodings\x18\x03 \x03(\t\"\xae\x01\n\x07\x44ossier\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12,\n\x05grant\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x0c\n\x04leaf\x18\x03 \x01(\x0c\x12\x12\n\nleaf_index\x18\x04 \x01(\x04\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x06 \x01(\x0c\"\x83\x02\n\x0cMatchRequest\x12\x0f\n\x07\x64ossier\x18\x01 \x01(\x0c\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_probe\x18\x03 \x01(\x0c\x12:\n\x0b\x63onsistency\x18\x04 \x03(\x0b\x32%.probegate.agency.v1.ConsistencyProof\x12<\n\x10\x65\x61rlier_searches\x18\x05 \x03(\x0b\x32\".probegate.agency.v1.EarlierSearch\x12;\n\rconfirmations\x18\x06 \x03(\x0b\x32$.probegate.agency.v1.ConfirmedSearch\"B\n\x0bLoggedEntry\x12\x0c\n\x04leaf\x18\x01 \x01(\x0c\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x11\n\tinclusion\x18\x03 \x03(\x0c\"9\n\x0bOpenedValue\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\"\xa5\x01\n\rEarlierSearch\x12/\n\x05order\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x30\n\x06opened\x18\x02 \x03(\x0b\x32 .probegate.agency.v1.OpenedValue\x12\x31\n\nstatements\x18\x03 \x03(\x0b\x32\x1d.probegate.common.v1.Envelope\"w\n\x0f\x43onfirmedSearch\x12/\n\x05\x65ntry\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x33\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\"F\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x13\n\x0bnewest_size\x18\x01 \x01(\x04\x12\r\n\x05\x64\x65\x62ts\x18\x02 \x03(\x04\"\xdf\x01\n\rMatchResponse\x12-\n\x06report\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\x12\x19\n\x11\x61gency_checkpoint\x18\x03 \x01(\x0c\x12\x19\n\x11\x61gency_leaf_index\x18\x04 \x01(\x04\x12\x30\n\tstatement\x18\x05 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope2\xb7\x01\n\x0cMatchService\x12W\n\x08\x44\x65scribe\x12$.probegate.agency.v1.DescribeRequest\x1a%.probegate.agency.v1.DescribeResponse\x12N\n\x05Match\x12!.probegate.agency.v1.MatchRequest\x1a\".probegate.agency.v1.MatchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,13 +44,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOSSIER']._serialized_start=608
   _globals['_DOSSIER']._serialized_end=782
   _globals['_MATCHREQUEST']._serialized_start=785
-  _globals['_MATCHREQUEST']._serialized_end=921
-  _globals['_CONSISTENCYPROOF']._serialized_start=923
-  _globals['_CONSISTENCYPROOF']._serialized_end=993
-  _globals['_ACKNOWLEDGED']._serialized_start=995
-  _globals['_ACKNOWLEDGED']._serialized_end=1045
-  _globals['_MATCHRESPONSE']._serialized_start=1048
-  _globals['_MATCHRESPONSE']._serialized_end=1221
-  _globals['_MATCHSERVICE']._serialized_start=1224
-  _globals['_MATCHSERVICE']._serialized_end=1407
+  _globals['_MATCHREQUEST']._serialized_end=1044
+  _globals['_LOGGEDENTRY']._serialized_start=1046
+  _globals['_LOGGEDENTRY']._serialized_end=1112
+  _globals['_OPENEDVALUE']._serialized_start=1114
+  _globals['_OPENEDVALUE']._serialized_end=1171
+  _globals['_EARLIERSEARCH']._serialized_start=1174
+  _globals['_EARLIERSEARCH']._serialized_end=1339
+  _globals['_CONFIRMEDSEARCH']._serialized_start=1341
+  _globals['_CONFIRMEDSEARCH']._serialized_end=1460
+  _globals['_CONSISTENCYPROOF']._serialized_start=1462
+  _globals['_CONSISTENCYPROOF']._serialized_end=1532
+  _globals['_ACKNOWLEDGED']._serialized_start=1534
+  _globals['_ACKNOWLEDGED']._serialized_end=1584
+  _globals['_MATCHRESPONSE']._serialized_start=1587
+  _globals['_MATCHRESPONSE']._serialized_end=1810
+  _globals['_MATCHSERVICE']._serialized_start=1813
+  _globals['_MATCHSERVICE']._serialized_end=1996
 # @@protoc_insertion_point(module_scope)

@@ -217,6 +217,8 @@ class MatchRequest(_message.Message):
     SEALED_KEY_ID_FIELD_NUMBER: _builtins.int
     SEALED_PROBE_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    EARLIER_SEARCHES_FIELD_NUMBER: _builtins.int
+    CONFIRMATIONS_FIELD_NUMBER: _builtins.int
     dossier: _builtins.bytes
     """A serialised Dossier."""
     sealed_key_id: _builtins.str
@@ -227,6 +229,14 @@ class MatchRequest(_message.Message):
     def consistency(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsistencyProof]:
         """Proofs that the dossier's checkpoint continues checkpoints this adapter has acknowledged."""
 
+    @_builtins.property
+    def earlier_searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlierSearch]:
+        """Earlier searches that show which agencies have answered this probe for this case."""
+
+    @_builtins.property
+    def confirmations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedSearch]:
+        """Confirmations of this officer's urgent searches at this agency."""
+
     def __init__(
         self,
         *,
@@ -234,14 +244,144 @@ class MatchRequest(_message.Message):
         sealed_key_id: _builtins.str = ...,
         sealed_probe: _builtins.bytes = ...,
         consistency: _abc.Iterable[Global___ConsistencyProof] | None = ...,
+        earlier_searches: _abc.Iterable[Global___EarlierSearch] | None = ...,
+        confirmations: _abc.Iterable[Global___ConfirmedSearch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "dossier", b"dossier", "sealed_key_id", b"sealed_key_id", "sealed_probe", b"sealed_probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmations", b"confirmations", "consistency", b"consistency", "dossier", b"dossier", "earlier_searches", b"earlier_searches", "sealed_key_id", b"sealed_key_id", "sealed_probe", b"sealed_probe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchRequest: _TypeAlias = MatchRequest  # noqa: Y015
+
+@_typing.final
+class LoggedEntry(_message.Message):
+    """An entry of the broker's search log with its place under the dossier's checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    INCLUSION_FIELD_NUMBER: _builtins.int
+    leaf: _builtins.bytes
+    """The entry, exact bytes."""
+    leaf_index: _builtins.int
+    """The entry's index."""
+    @_builtins.property
+    def inclusion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The inclusion proof of the entry, leaf side first (RFC 6962 section 2.1.1)."""
+
+    def __init__(
+        self,
+        *,
+        leaf: _builtins.bytes = ...,
+        leaf_index: _builtins.int = ...,
+        inclusion: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inclusion", b"inclusion", "leaf", b"leaf", "leaf_index", b"leaf_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedEntry: _TypeAlias = LoggedEntry  # noqa: Y015
+
+@_typing.final
+class OpenedValue(_message.Message):
+    """A value that an entry commits to, opened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The committed field."""
+    value: _builtins.bytes
+    """Its value, RFC 8785 JSON."""
+    salt: _builtins.bytes
+    """The salt of its commitment, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+        salt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "salt", b"salt", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenedValue: _TypeAlias = OpenedValue  # noqa: Y015
+
+@_typing.final
+class EarlierSearch(_message.Message):
+    """An earlier search of the same force, and which agencies say they answered it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    STATEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___LoggedEntry:
+        """The entry that recorded its order."""
+
+    @_builtins.property
+    def opened(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenedValue]:
+        """The entry's case reference and probe, opened to show that they are the same."""
+
+    @_builtins.property
+    def statements(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Envelope]:
+        """An AnswerStatement payload signed by each agency that answered."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___LoggedEntry | None = ...,
+        opened: _abc.Iterable[Global___OpenedValue] | None = ...,
+        statements: _abc.Iterable[_envelope_pb2.Envelope] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened", "order", b"order", "statements", b"statements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlierSearch: _TypeAlias = EarlierSearch  # noqa: Y015
+
+@_typing.final
+class ConfirmedSearch(_message.Message):
+    """An urgent search that was confirmed in writing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___LoggedEntry:
+        """The entry that recorded the confirmation."""
+
+    @_builtins.property
+    def confirmation(self) -> _envelope_pb2.Envelope:
+        """An UrgentConfirmation payload signed by the force."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___LoggedEntry | None = ...,
+        confirmation: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmedSearch: _TypeAlias = ConfirmedSearch  # noqa: Y015
 
 @_typing.final
 class ConsistencyProof(_message.Message):
@@ -313,6 +453,7 @@ class MatchResponse(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     AGENCY_CHECKPOINT_FIELD_NUMBER: _builtins.int
     AGENCY_LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
     agency_checkpoint: _builtins.bytes
     """The agency's own search-log checkpoint that covers its record of this match."""
     agency_leaf_index: _builtins.int
@@ -325,6 +466,10 @@ class MatchResponse(_message.Message):
     def acknowledged(self) -> Global___Acknowledged:
         """What this adapter now remembers of the broker's log."""
 
+    @_builtins.property
+    def statement(self) -> _envelope_pb2.Envelope:
+        """An AnswerStatement payload signed by the agency, where it searched and answered."""
+
     def __init__(
         self,
         *,
@@ -332,10 +477,11 @@ class MatchResponse(_message.Message):
         acknowledged: Global___Acknowledged | None = ...,
         agency_checkpoint: _builtins.bytes = ...,
         agency_leaf_index: _builtins.int = ...,
+        statement: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "agency_leaf_index", b"agency_leaf_index", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "agency_leaf_index", b"agency_leaf_index", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -349,25 +349,83 @@ class PreviewSearchResponse(_message.Message):
 
     DECISIONS_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     policy_sha256: _builtins.bytes
     """SHA-256 of the agreement bundle decided under."""
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgencyDecision]:
         """A decision for each agency in the order."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Signs that the reasons are boilerplate, such as "necessity.short"."""
+
     def __init__(
         self,
         *,
         decisions: _abc.Iterable[Global___AgencyDecision] | None = ...,
         policy_sha256: _builtins.bytes = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "policy_sha256", b"policy_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "policy_sha256", b"policy_sha256", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewSearchResponse: _TypeAlias = PreviewSearchResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmUrgentRequest(_message.Message):
+    """A confirmation of an urgent search."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
+    CONFIRMER_TOKEN_FIELD_NUMBER: _builtins.int
+    confirmer_token: _builtins.str
+    """The confirmer's identity token (JWT), issued for the part of an authoriser."""
+    @_builtins.property
+    def confirmation(self) -> _envelope_pb2.Envelope:
+        """The force's signed UrgentConfirmation."""
+
+    def __init__(
+        self,
+        *,
+        confirmation: _envelope_pb2.Envelope | None = ...,
+        confirmer_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "confirmer_token", b"confirmer_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmUrgentRequest: _TypeAlias = ConfirmUrgentRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmUrgentResponse(_message.Message):
+    """The confirmed search."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def search(self) -> Global___Search:
+        """The search."""
+
+    def __init__(
+        self,
+        *,
+        search: Global___Search | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmUrgentResponse: _TypeAlias = ConfirmUrgentResponse  # noqa: Y015
 
 @_typing.final
 class Search(_message.Message):
@@ -384,6 +442,8 @@ class Search(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     RECEIPT_LEAF_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    CONFIRMED_AT_FIELD_NUMBER: _builtins.int
     search_id: _builtins.str
     """The broker's id of the search."""
     request_id: _builtins.str
@@ -410,6 +470,14 @@ class Search(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the search was recorded."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Signs that the reasons are boilerplate, such as "necessity.short"."""
+
+    @_builtins.property
+    def confirmed_at(self) -> _timestamp_pb2.Timestamp:
+        """When its urgent route was confirmed in writing; unset where it was not, or need not be."""
+
     def __init__(
         self,
         *,
@@ -422,10 +490,12 @@ class Search(_message.Message):
         receipt: _builtins.bytes = ...,
         receipt_leaf: _builtins.bytes = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        confirmed_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmed_at", b"confirmed_at", "created_at", b"created_at", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "created_at", b"created_at", "decisions", b"decisions", "receipt", b"receipt", "receipt_leaf", b"receipt_leaf", "request_id", b"request_id", "result", b"result", "search_id", b"search_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "confirmed_at", b"confirmed_at", "created_at", b"created_at", "decisions", b"decisions", "receipt", b"receipt", "receipt_leaf", b"receipt_leaf", "request_id", b"request_id", "result", b"result", "search_id", b"search_id", "state", b"state", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,6 +555,9 @@ class AgencyDecision(_message.Message):
     CLAUSES_FIELD_NUMBER: _builtins.int
     OBLIGATIONS_FIELD_NUMBER: _builtins.int
     AGREEMENT_SHA256_FIELD_NUMBER: _builtins.int
+    WAIVED_FIELD_NUMBER: _builtins.int
+    CONFIRM_BY_FIELD_NUMBER: _builtins.int
+    CONFIRMER_RANK_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     permitted: _builtins.bool
@@ -495,6 +568,8 @@ class AgencyDecision(_message.Message):
     """The agreement that permits, empty if none does."""
     agreement_sha256: _builtins.bytes
     """SHA-256 of the agreement that permits, empty if none does."""
+    confirmer_rank: _builtins.str
+    """The lowest rank that may confirm it."""
     @_builtins.property
     def failed_clauses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the clauses that were not met."""
@@ -507,6 +582,14 @@ class AgencyDecision(_message.Message):
     def obligations(self) -> _search_pb2.Obligations:
         """What the answer would be held to, where permitted."""
 
+    @_builtins.property
+    def waived(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the clauses that the urgent route waived."""
+
+    @_builtins.property
+    def confirm_by(self) -> _timestamp_pb2.Timestamp:
+        """Until when the urgent route must be confirmed in writing; unset where it was not needed."""
+
     def __init__(
         self,
         *,
@@ -518,10 +601,13 @@ class AgencyDecision(_message.Message):
         clauses: _abc.Iterable[Global___ClauseVerdict] | None = ...,
         obligations: _search_pb2.Obligations | None = ...,
         agreement_sha256: _builtins.bytes = ...,
+        waived: _abc.Iterable[_builtins.str] | None = ...,
+        confirm_by: _timestamp_pb2.Timestamp | None = ...,
+        confirmer_rank: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["obligations", b"obligations"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_by", b"confirm_by", "obligations", b"obligations"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_sha256", b"agreement_sha256", "clauses", b"clauses", "code", b"code", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_sha256", b"agreement_sha256", "clauses", b"clauses", "code", b"code", "confirm_by", b"confirm_by", "confirmer_rank", b"confirmer_rank", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted", "waived", b"waived"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -541,6 +627,7 @@ class ClauseVerdict(_message.Message):
     REQUIRED_FIELD_NUMBER: _builtins.int
     ACTUAL_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    WAIVED_FIELD_NUMBER: _builtins.int
     agreement: _builtins.str
     """The agreement the clause is part of."""
     clause: _builtins.str
@@ -557,6 +644,8 @@ class ClauseVerdict(_message.Message):
     """What was found, as text, redacted where personal."""
     verdict: _builtins.str
     """satisfied, violated or indeterminate."""
+    waived: _builtins.bool
+    """Whether the urgent route did not ask for it."""
     def __init__(
         self,
         *,
@@ -568,10 +657,11 @@ class ClauseVerdict(_message.Message):
         required: _builtins.str = ...,
         actual: _builtins.str = ...,
         verdict: _builtins.str = ...,
+        waived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "agreement", b"agreement", "attribute", b"attribute", "citation", b"citation", "clause", b"clause", "operator", b"operator", "required", b"required", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "agreement", b"agreement", "attribute", b"attribute", "citation", b"citation", "clause", b"clause", "operator", b"operator", "required", b"required", "verdict", b"verdict", "waived", b"waived"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +677,7 @@ class AgencyAnswer(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     AGENCY_CHECKPOINT_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
     agency_checkpoint: _builtins.bytes
     """The agency's own log checkpoint that covers its record, empty where none came."""
     @_builtins.property
@@ -601,6 +692,10 @@ class AgencyAnswer(_message.Message):
     def acknowledged(self) -> _match_service_pb2.Acknowledged:
         """What the broker forwarded of the agency's acknowledgement, for auditors."""
 
+    @_builtins.property
+    def statement(self) -> _envelope_pb2.Envelope:
+        """The agency's signed AnswerStatement, where it searched and answered."""
+
     def __init__(
         self,
         *,
@@ -608,10 +703,11 @@ class AgencyAnswer(_message.Message):
         report: _envelope_pb2.Envelope | None = ...,
         agency_checkpoint: _builtins.bytes = ...,
         acknowledged: _match_service_pb2.Acknowledged | None = ...,
+        statement: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "outcome", b"outcome", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "outcome", b"outcome", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

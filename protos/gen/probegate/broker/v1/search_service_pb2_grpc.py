@@ -66,6 +66,11 @@ class SearchServiceStub:
                 request_serializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchRequest.SerializeToString,
                 response_deserializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchResponse.FromString,
                 _registered_method=True)
+        self.ConfirmUrgent = channel.unary_unary(
+                '/probegate.broker.v1.SearchService/ConfirmUrgent',
+                request_serializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
@@ -115,6 +120,13 @@ class SearchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmUrgent(self, request, context):
+        """Confirms in writing a search that was made on the urgent route.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +159,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.PreviewSearch,
                     request_deserializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchRequest.FromString,
                     response_serializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchResponse.SerializeToString,
+            ),
+            'ConfirmUrgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmUrgent,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +330,33 @@ class SearchService:
             '/probegate.broker.v1.SearchService/PreviewSearch',
             probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchRequest.SerializeToString,
             probegate_dot_broker_dot_v1_dot_search__service__pb2.PreviewSearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmUrgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.SearchService/ConfirmUrgent',
+            probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_search__service__pb2.ConfirmUrgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

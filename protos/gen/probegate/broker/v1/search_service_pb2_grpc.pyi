@@ -47,6 +47,8 @@ class SearchServiceStub:
     """Ends a search now; agencies that have not answered become outcomes that say so."""
     PreviewSearch: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.PreviewSearchRequest, _search_service_pb2.PreviewSearchResponse]
     """Decides as a search would, without a probe and without searching."""
+    ConfirmUrgent: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.ConfirmUrgentRequest, _search_service_pb2.ConfirmUrgentResponse]
+    """Confirms in writing a search that was made on the urgent route."""
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -67,6 +69,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Ends a search now; agencies that have not answered become outcomes that say so."""
     PreviewSearch: _aio.UnaryUnaryMultiCallable[_search_service_pb2.PreviewSearchRequest, _search_service_pb2.PreviewSearchResponse]  # type: ignore[assignment]
     """Decides as a search would, without a probe and without searching."""
+    ConfirmUrgent: _aio.UnaryUnaryMultiCallable[_search_service_pb2.ConfirmUrgentRequest, _search_service_pb2.ConfirmUrgentResponse]  # type: ignore[assignment]
+    """Confirms in writing a search that was made on the urgent route."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Searches, as a force's system sees them. A search is a resource: it outlives the call that made
@@ -120,5 +124,13 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.PreviewSearchResponse, _abc.Awaitable[_search_service_pb2.PreviewSearchResponse]]:
         """Decides as a search would, without a probe and without searching."""
+
+    @_abc_1.abstractmethod
+    def ConfirmUrgent(
+        self,
+        request: _search_service_pb2.ConfirmUrgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_service_pb2.ConfirmUrgentResponse, _abc.Awaitable[_search_service_pb2.ConfirmUrgentResponse]]:
+        """Confirms in writing a search that was made on the urgent route."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

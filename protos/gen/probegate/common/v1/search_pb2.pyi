@@ -779,3 +779,87 @@ class SearchResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
+class AnswerStatement(_message.Message):
+    """What an agency signs beside a report that it searched, without what it found, so that another
+    agency can be shown that this one was asked first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    ORDER_SHA256_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    search_id: _builtins.str
+    """The broker's id of the search."""
+    agency: _builtins.str
+    """The directory id of the agency."""
+    order_sha256: _builtins.bytes
+    """SHA-256 of the order's payload bytes."""
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """When the agency answered."""
+
+    def __init__(
+        self,
+        *,
+        search_id: _builtins.str = ...,
+        agency: _builtins.str = ...,
+        order_sha256: _builtins.bytes = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "answered_at", b"answered_at", "order_sha256", b"order_sha256", "search_id", b"search_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerStatement: _TypeAlias = AnswerStatement  # noqa: Y015
+
+@_typing.final
+class UrgentConfirmation(_message.Message):
+    """What a force signs to confirm in writing a search that was made on the urgent route."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    ORDER_SHA256_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    CONFIRMER_FIELD_NUMBER: _builtins.int
+    CONFIRMED_AT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    search_id: _builtins.str
+    """The broker's id of the search."""
+    order_sha256: _builtins.bytes
+    """SHA-256 of the payload bytes of the order that is confirmed."""
+    force: _builtins.str
+    """The directory id of the force."""
+    reasons: _builtins.str
+    """Why the urgent route was right, in the person's words."""
+    @_builtins.property
+    def confirmer(self) -> Global___Person:
+        """The person who confirms; never the officer who searched."""
+
+    @_builtins.property
+    def confirmed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the person confirmed."""
+
+    def __init__(
+        self,
+        *,
+        search_id: _builtins.str = ...,
+        order_sha256: _builtins.bytes = ...,
+        force: _builtins.str = ...,
+        confirmer: Global___Person | None = ...,
+        confirmed_at: _timestamp_pb2.Timestamp | None = ...,
+        reasons: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmed_at", b"confirmed_at", "confirmer", b"confirmer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_at", b"confirmed_at", "confirmer", b"confirmer", "force", b"force", "order_sha256", b"order_sha256", "reasons", b"reasons", "search_id", b"search_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UrgentConfirmation: _TypeAlias = UrgentConfirmation  # noqa: Y015

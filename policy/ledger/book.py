@@ -1,0 +1,251 @@
+"""The ledger itself: what it is asked for a decision, and what is written with a log entry."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
+from policy.ledger.tables import keys, metadata, reason_uses, switches, uses
+from policy.ledger.tallies import Reservation, Tallies
+from policy.ledger.times import from_us, to_us
+from policy.ledger.urgent import UrgentRegister, UrgentUse, read_uses, uses_since
+from policy.standing import Standing
+from trust.errors import ProbegateError, Reason
+from trust.messages import SearchOrder
+
+REASONS_MEMORY: Final = timedelta(days=90)
+"""How long the reasons of a search count against the same words in another case."""
+MOST_REUSES: Final = 100
+"""Where counting the reuses of a text stops."""
+MOST_EARLIER: Final = 64
+"""Most earlier searches with one probe and case that are looked at."""
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierAnswer:
+    """A search with the same probe and case that agencies answered."""
+
+    ref: str
+    agencies: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The ledger in one database. Made by ``open``; used from one event loop."""
+
+    engine: Engine
+    urgent: UrgentRegister
+    _key: SubjectKey
+    _switches: frozenset[str]
+    _tallies: Tallies = field(default_factory=Tallies)
+
+    @classmethod
+    def open(cls, engine: Engine) -> Ledger:
+        """Open the ledger, making its tables and its key once.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        urgent = UrgentRegister()
+        try:
+            metadata.create_all(engine)
+            key = _the_key(engine)
+            with engine.connect() as connection:
+                urgent.load(connection)
+                off = frozenset(connection.scalars(select(switches.c.name)))
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+        return cls(engine, urgent, SubjectKey(key), off)
+
+    def subjects(self, ref: str, order: SearchOrder) -> Subjects:
+        """Return what a search is about; ``ref`` is its own id here."""
+        return self._key.subjects(ref, order)
+
+    # ------------------------------------------------------------ for a decision
+
+    async def standing(
+        self,
+        subjects: Subjects,
+        agencies: Sequence[str],
+        at: datetime,
+        answered: Mapping[str, datetime] | None = None,
+    ) -> Standing:
+        """Return what is on record about a search that is being decided.
+
+        The counters hold at the instant this returns: decide and ``reserve`` without waiting (2).
+
+        Args:
+            subjects: what the search is about.
+            agencies: whose counters are wanted.
+            at: the instant of the decision.
+            answered: when each agency last answered, as the caller has seen it proved.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE`` (4).
+        """
+        reused = await self._run(lambda connection: _reuses(connection, subjects, at))
+        tallies = await self._tallies.ready(subjects, at, self._run)
+        # Not validated: every value is our own, and this is on the path of each search.
+        return Standing.model_construct(
+            earlier_searches={
+                agency: {name: tally.by_agency[agency] for name, tally in tallies.items()}
+                for agency in agencies
+            },
+            answered=dict(answered or {}),
+            unconfirmed_urgent=self.urgent.late(subjects.force, subjects.officer, at),
+            switched_off=self._switches,
+            reasons_reused=reused,
+        )
+
+    def reserve(self, subjects: Subjects, agencies: Iterable[str], at: datetime) -> Reservation:
+        """Count a permitted search, right after the standing it was decided on (2)."""
+        return self._tallies.reserve(subjects, agencies, at)
+
+    async def earlier_answers(
+        self, subjects: Subjects, since: datetime
+    ) -> tuple[EarlierAnswer, ...]:
+        """Return the other searches with this probe and case that were answered, newest first.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        query = (
+            select(uses.c.ref, uses.c.answered, uses.c.answered_us)
+            .where(
+                uses.c.matter == subjects.matter,
+                uses.c.answered != "",
+                uses.c.answered_us >= to_us(since),
+                uses.c.ref != subjects.ref,
+            )
+            .order_by(uses.c.answered_us.desc(), uses.c.ref)
+            .limit(MOST_EARLIER)
+        )
+        rows = await self._run(lambda connection: connection.execute(query).all())
+        return tuple(
+            EarlierAnswer(row.ref, tuple(row.answered.split(",")), from_us(row.answered_us))
+            for row in rows
+        )
+
+    async def urgent_uses(
+        self, subjects: Subjects, agency: str, since: datetime
+    ) -> tuple[UrgentUse, ...]:
+        """Return the officer's urgent searches at an agency, confirmed or not, newest first.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        query = uses_since(subjects.force, subjects.officer, agency, since)
+        return await self._run(lambda connection: read_uses(connection, query))
+
+    async def _run(self, read: Callable[[Connection], _Read]) -> _Read:
+        def run() -> _Read:
+            with self.engine.connect() as connection:
+                return read(connection)
+
+        try:
+            if self.engine.dialect.name == "sqlite":
+                # A local read takes less time than a thread's turn; the log's writer has its own.
+                return run()
+            return await asyncio.to_thread(run)
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error  # (4)
+
+    # ------------------------------------------------------------ with a log entry (1)
+
+    def write_use(
+        self, connection: Connection, subjects: Subjects, agencies: Iterable[str], at: datetime
+    ) -> None:
+        """Record a search and the agencies it was permitted at."""
+        connection.execute(
+            insert(uses),
+            {
+                "ref": subjects.ref,
+                "force": subjects.force,
+                "officer": subjects.officer,
+                "case_key": subjects.case,
+                "matter": subjects.matter,
+                "at_us": to_us(at),
+                "agencies": ",".join(agencies),
+                "answered": "",
+            },
+        )
+        for text in dict.fromkeys(subjects.texts):
+            known = and_(reason_uses.c.text_key == text, reason_uses.c.case_key == subjects.case)
+            seen = connection.execute(
+                update(reason_uses).where(known).values(last_us=to_us(at))
+            ).rowcount
+            if not seen:
+                row = {"text_key": text, "case_key": subjects.case, "last_us": to_us(at)}
+                connection.execute(insert(reason_uses), row)
+
+    def write_answered(
+        self, connection: Connection, ref: str, agencies: Iterable[str], at: datetime
+    ) -> None:
+        """Record which agencies answered a search."""
+        connection.execute(
+            update(uses)
+            .where(uses.c.ref == ref)
+            .values(answered=",".join(agencies), answered_us=to_us(at))
+        )
+
+    def write_switch(
+        self, connection: Connection, name: str, *, off: bool, leaf_index: int
+    ) -> None:
+        """Record that a kill switch was turned; then call ``switched``."""
+        connection.execute(delete(switches).where(switches.c.name == name))
+        if off:
+            connection.execute(insert(switches), {"name": name, "leaf_index": leaf_index})
+
+    def switched(self, name: str, *, off: bool) -> None:
+        """Turn a kill switch that is on the log: no decision from here on misses it (5)."""
+        self._switches = self._switches | {name} if off else self._switches - {name}
+
+    @property
+    def switched_off(self) -> frozenset[str]:
+        """Every kill switch that is off, as ``kind:name``."""
+        return self._switches
+
+
+def _reuses(connection: Connection, subjects: Subjects, at: datetime) -> int:
+    """Return in how many other cases either text was used; the larger of the two."""
+    most = 0
+    since = to_us(at - REASONS_MEMORY)
+    for text in subjects.texts:
+        query = (
+            select(reason_uses.c.case_key)
+            .where(
+                reason_uses.c.text_key == text,
+                reason_uses.c.case_key != subjects.case,
+                reason_uses.c.last_us >= since,
+            )
+            .limit(MOST_REUSES)
+        )
+        most = max(most, len(connection.execute(query).all()))
+    return most
+
+
+def _the_key(engine: Engine) -> bytes:
+    """Return this database's key, made once; of two processes that make it one wins."""
+    for _ in range(2):
+        with engine.connect() as connection:
+            found = connection.execute(select(keys.c.key)).scalar_one_or_none()
+        if found is not None:
+            return bytes(found)
+        with suppress(IntegrityError), engine.begin() as connection:
+            connection.execute(insert(keys), {"id": 1, "key": secrets.token_bytes(KEY_BYTES)})
+    raise ProbegateError(Reason.STATE_UNAVAILABLE, "the ledger's key")
+
+
+def _unavailable(error: SQLAlchemyError) -> ProbegateError:
+    return ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__)
