@@ -6,6 +6,7 @@ All of it is proved under the one checkpoint of the dossier it comes with. Nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from audit.leaves import PrivateValue
 from trust.dsse import Envelope
@@ -54,3 +55,7 @@ class Evidence:
 
     earlier: tuple[EarlierSearch, ...] = ()
     confirmed: tuple[ConfirmedSearch, ...] = ()
+
+
+NO_EVIDENCE: Final = Evidence()
+"""Nothing to show."""

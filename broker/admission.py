@@ -91,7 +91,7 @@ def admit(
             now=now,
             part=part,
         )
-        if not _says_the_same(claims, person):
+        if not says_the_same(claims, person):
             raise ProbegateError(Reason.OFFICER_TOKEN_INVALID, check=f"{part.value} in the order")
     if order.officer.id == order.authoriser.id:  # (5)
         raise ProbegateError(Reason.ORDER_INVALID, field="authoriser")
@@ -111,7 +111,8 @@ def admit(
     )
 
 
-def _says_the_same(claims: OfficerClaims, person: Person) -> bool:
+def says_the_same(claims: OfficerClaims, person: Person) -> bool:
+    """Whether a document says of a person what their token says."""
     return (
         claims.sub == person.id
         and claims.role == person.role

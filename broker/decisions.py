@@ -1,6 +1,7 @@
 """What the broker decides for each agency of an order, and what it grants (promise 3).
 
-1. Each agency is decided for itself, against the agreements in force at the order's admission.
+1. Each agency is decided for itself, against the agreements in force at the order's admission and
+   what is on the broker's own records at that instant (``standing``).
 2. An obligation that the broker does not know makes that agency a denial.
 3. What is granted is the stricter of what the agreement allows and what the force asked for.
 4. A grant is made only from the log entry that records it, and is the same bytes whenever it is
@@ -16,7 +17,8 @@ from typing import Final
 
 from broker.models import AgencyDecision
 from policy.decision import CompiledPolicy, enforced
-from policy.facts import facts_of_order
+from policy.facts import Facts, facts_of_order
+from policy.standing import Standing
 from trust.messages import Obligations, Permit, SearchGrant, SearchLimits, SearchOrder
 
 KNOWN_OBLIGATIONS: Final = frozenset(
@@ -37,18 +39,28 @@ KNOWN_OBLIGATIONS: Final = frozenset(
 ``reviewers`` bind disclosure: nothing is disclosed by this version, which keeps them."""
 
 
+def facts_of(order: SearchOrder, standing: Standing) -> Facts:
+    """Return what an order is decided on; every probe that was admitted came sealed."""
+    return facts_of_order(order, sealed=True, standing=standing)
+
+
 def decide(
-    order: SearchOrder, policy: CompiledPolicy, at: datetime, *, with_clauses: bool = False
+    order: SearchOrder,
+    facts: Facts,
+    policy: CompiledPolicy,
+    at: datetime,
+    *,
+    with_clauses: bool = False,
 ) -> tuple[AgencyDecision, ...]:
     """Decide for every agency of an order, in the order's sequence: rules (1) to (3).
 
     Args:
         order: what is asked.
+        facts: what it is decided on, ``facts_of`` the order.
         policy: the agreements.
         at: the instant of the decision.
         with_clauses: whether each decision carries every clause, to be read; a search keeps none.
     """
-    facts = facts_of_order(order, sealed=True)
     made = []
     for agency, decided in zip(
         order.agencies, policy.decide_each(facts, order.agencies, at), strict=True
@@ -67,6 +79,9 @@ def decide(
                     if decision.obligations
                     else None
                 ),
+                waived=decision.waived,
+                confirm_by=decision.confirm_by,
+                confirmer_rank=decision.confirmer_rank,
                 full=decision if with_clauses else None,
             )
         )

@@ -22,6 +22,7 @@ import grpc
 from opentelemetry import metrics
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from audit.evidence import NO_EVIDENCE, Evidence
 from broker import wire
 from broker.backoff import AgencyBackoff
 from broker.links import AgencyLink, LogMemory
@@ -58,6 +59,7 @@ class Dispatch:
         expected: what a believable answer must fit.
         checkpoint_size: the size of the log that the dossier's proof leads to.
         timeout_s: how long the agency may take, seconds.
+        evidence: what the agency is shown of the past.
     """
 
     dossier: bytes
@@ -65,6 +67,7 @@ class Dispatch:
     expected: Expectation
     checkpoint_size: int
     timeout_s: float
+    evidence: Evidence = NO_EVIDENCE
 
 
 class AgencyClient:
@@ -156,7 +159,7 @@ class AgencyClient:
         size = dispatch.checkpoint_size
         proofs = [(base, size, self._consistency(base, size)) for base in self.memory.bases(size)]
         self.memory.sent(size)
-        request = wire.encode_match(dispatch.dossier, dispatch.probe, proofs)
+        request = wire.encode_match(dispatch.dossier, dispatch.probe, proofs, dispatch.evidence)
         return wire.decode_reply(
             await self._attempt(lambda left: self.link.match(request, left), deadline)
         )

@@ -1,8 +1,10 @@
-"""What the broker's search log says of a search: two entries, without anything personal.
+"""What the broker's search log says of a search, without anything personal.
 
 ``search.order`` goes in before any agency is asked and names every decision, denials included;
-``search.result`` goes in before the force is answered and names every outcome. Facts about people
-and the case travel as salted commitments whose values lie beside the log (``docs/log-entries.md``).
+``search.result`` goes in before the force is answered and names every outcome. A search on the
+urgent route is followed by ``search.confirmed``, and by ``search.unconfirmed`` if that is late.
+Facts about people and the case travel as salted commitments whose values lie beside the log
+(``docs/log-entries.md``); together they are all that the decisions were made on.
 """
 
 from __future__ import annotations
@@ -12,67 +14,138 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from audit.leaves import JsonValue
-from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision
+from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Ruling
+from policy.ledger import UrgentUse
+from policy.standing import Standing
+from trust.messages import UrgentConfirmation
 
 ORDER_ENTRY = "search.order"
 RESULT_ENTRY = "search.result"
+CONFIRMED_ENTRY = "search.confirmed"
+UNCONFIRMED_ENTRY = "search.unconfirmed"
 
 
 def order_leaf(
-    search_id: str,
-    admitted: AdmittedOrder,
-    decisions: Sequence[AgencyDecision],
-    policy_sha256: bytes,
-    directory_version: int,
+    search_id: str, admitted: AdmittedOrder, ruling: Ruling, directory_version: int
 ) -> dict[str, JsonValue]:
     """State that this order was decided, and how, before anything was sent."""
-    return {
+    leaf: dict[str, JsonValue] = {
         "v": 1,
         "type": ORDER_ENTRY,
         "search_id": search_id,
         "force": admitted.order.force,
         "order_sha256": admitted.sha256.hex(),
-        "policy_sha256": policy_sha256.hex(),
+        "policy_sha256": ruling.policy_sha256.hex(),
         "directory_version": directory_version,
         "at": stamp(admitted.admitted_at),
-        "decisions": [
-            {
-                "agency": decision.agency,
-                "permitted": decision.permitted,
-                "code": decision.code,
-                "agreement_sha256": decision.agreement_sha256.hex(),
-                "failed": list(decision.failed_clauses),
-            }
-            for decision in decisions
-        ],
+        "decisions": [_decision(decision) for decision in ruling.decisions],
     }
+    if ruling.warnings:
+        leaf["warnings"] = list(ruling.warnings)
+    return leaf
 
 
-def private_facts(admitted: AdmittedOrder) -> dict[str, JsonValue]:
-    """Return the facts that are committed to and kept beside the log."""
+def _decision(decision: AgencyDecision) -> dict[str, JsonValue]:
+    said: dict[str, JsonValue] = {
+        "agency": decision.agency,
+        "permitted": decision.permitted,
+        "code": decision.code,
+        "agreement_sha256": decision.agreement_sha256.hex(),
+        "failed": list(decision.failed_clauses),
+    }
+    if decision.confirm_by is not None:
+        said["waived"] = list(decision.waived)
+        said["confirm_by"] = stamp(decision.confirm_by)
+    return said
+
+
+def private_facts(admitted: AdmittedOrder, standing: Standing) -> dict[str, JsonValue]:
+    """Return the facts that are committed to and kept beside the log.
+
+    ``broker.recorded`` turns them back into what was decided on.
+    """
     order = admitted.order
-    why = order.justification
+    why, probe, officer = order.justification, order.probe, order.officer
     return {
-        "officer": {"id": order.officer.id, "role": order.officer.role, "rank": order.officer.rank},
-        "authoriser": {"id": order.authoriser.id, "rank": order.authoriser.rank},
+        "officer": {
+            "id": officer.id,
+            "role": officer.role,
+            "rank": officer.rank,
+            "accreditation": officer.accreditation,
+            "accreditation_expires": (
+                officer.accreditation_expires.isoformat() if officer.accreditation_expires else ""
+            ),
+        },
+        "authoriser": {
+            "id": order.authoriser.id,
+            "rank": order.authoriser.rank,
+            "authorised_at": stamp(order.authorised_at),
+        },
         "case_reference": why.case_reference,
         "justification": {
             "purpose": why.purpose,
             "legal_basis": why.legal_basis,
+            "schedule8_condition": why.schedule8_condition,
             "aim": why.aim,
             "subject_category": why.subject_category,
             "offence": why.offence.code,
             "seriousness": why.offence.seriousness,
             "necessity": why.necessity,
             "proportionality": why.proportionality,
+            "tried_first": list(why.tried_first),
             "urgent": why.urgent,
         },
         # The commitment is constant for one template of one force: a repeated probe shows.
         "probe": {
-            "commitment": order.probe.commitment.hex(),
-            "source": order.probe.source,
-            "quality": order.probe.quality,
+            "commitment": probe.commitment.hex(),
+            "source": probe.source,
+            "quality": probe.quality,
+            "edits": list(probe.edits),
+            "model": probe.model,
+            "captured_at": stamp(probe.captured_at) if probe.captured_at else "",
         },
+        "standing": {
+            "earlier_searches": {
+                agency: dict(counters) for agency, counters in standing.earlier_searches.items()
+            },
+            "answered": {agency: stamp(at) for agency, at in standing.answered.items()},
+            "unconfirmed_urgent": standing.unconfirmed_urgent,
+            "switched_off": sorted(standing.switched_off or ()),
+            "reasons_reused": standing.reasons_reused,
+        },
+    }
+
+
+def confirmed_leaf(
+    confirmation: UrgentConfirmation, payload: bytes, at: datetime, *, late: bool
+) -> dict[str, JsonValue]:
+    """State that an urgent search was confirmed in writing."""
+    return {
+        "v": 1,
+        "type": CONFIRMED_ENTRY,
+        "search_id": confirmation.search_id,
+        "order_sha256": confirmation.order_sha256.hex(),
+        "confirmation_sha256": sha256(payload).hex(),
+        "at": stamp(at),
+        "late": late,
+    }
+
+
+def confirmer_facts(confirmation: UrgentConfirmation) -> dict[str, JsonValue]:
+    """Return what of a confirmation is committed to and kept beside the log."""
+    who = confirmation.confirmer
+    return {"confirmer": {"id": who.id, "rank": who.rank}, "reasons": confirmation.reasons}
+
+
+def unconfirmed_leaf(use: UrgentUse, at: datetime) -> dict[str, JsonValue]:
+    """State that an urgent search is past its deadline without confirmation."""
+    return {
+        "v": 1,
+        "type": UNCONFIRMED_ENTRY,
+        "search_id": use.ref,
+        "agency": use.agency,
+        "deadline": stamp(use.deadline),
+        "at": stamp(at),
     }
 
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from policy.decision import Decision
+from policy.ledger import Subjects
+from policy.standing import Standing
 from trust.dsse import Envelope
 from trust.messages import Obligations, Outcome, SearchOrder
 
@@ -48,6 +50,23 @@ class CreateParams:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmParams:
+    """What a force sent to confirm an urgent search."""
+
+    confirmation: Envelope
+    confirmer_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptConfirmation:
+    """A confirmation that is on the log."""
+
+    envelope: Envelope
+    leaf_index: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AdmittedOrder:
     """An order whose signature, people and freshness were checked."""
 
@@ -69,8 +88,28 @@ class AgencyDecision:
     agreement: str
     agreement_sha256: bytes
     obligations: Obligations | None
+    waived: tuple[str, ...] = ()
+    """What the urgent route waived; such a permission must be confirmed."""
+    confirm_by: datetime | None = None
+    confirmer_rank: str = ""
     full: Decision | None = None
     """Every clause, for a preview or an explanation; not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What was decided on an order, and everything it was decided on besides the order itself."""
+
+    decisions: tuple[AgencyDecision, ...]
+    policy_sha256: bytes
+    subjects: Subjects
+    standing: Standing
+    warnings: tuple[str, ...]
+
+    @property
+    def permitted(self) -> tuple[str, ...]:
+        """The agencies that may be asked."""
+        return tuple(decision.agency for decision in self.decisions if decision.permitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +120,8 @@ class AgencyAnswer:
     report: Envelope | None = None
     agency_checkpoint: bytes = b""
     acknowledged: Acknowledged | None = None
+    statement: Envelope | None = None
+    """The agency's signed word that it searched, to be shown to other agencies; not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +139,9 @@ class SearchRecord:
     answers: tuple[AgencyAnswer, ...] = ()
     result: Envelope | None = None
     result_leaf_index: int | None = None
+    order_index: int = -1
+    """Where in the log its order is recorded."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +151,5 @@ class SearchView:
     record: SearchRecord
     receipt: bytes = b""
     receipt_leaf: bytes = b""
+    confirmed_at: datetime | None = None
+    """When its urgent route was confirmed."""

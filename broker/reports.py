@@ -48,6 +48,7 @@ class AgencyReply:
     report: Envelope
     acknowledged: Acknowledged
     agency_checkpoint: bytes
+    statement: Envelope | None = None
 
 
 def answer_of(
@@ -79,7 +80,14 @@ def answer_of(
         report_sha256=hashlib.sha256(reply.report.payload).digest(),
         latency_ms=latency_ms,
     )
-    return AgencyAnswer(outcome, reply.report, reply.agency_checkpoint, reply.acknowledged)
+    return AgencyAnswer(
+        outcome,
+        reply.report,
+        reply.agency_checkpoint,
+        reply.acknowledged,
+        # Checked when it is shown to another agency: by us, and by that agency.
+        reply.statement if report.state.searched else None,
+    )
 
 
 def _verified(

@@ -1,7 +1,7 @@
 """One search from its recording to its signed end: steps 5 to 9 of the architecture.
 
-1. Recorded before anything is sent: the search's row and its log entry commit together, and only
-   then does a grant exist (promise 1).
+1. Recorded before anything is sent: the search's row, its place in the ledger and its log entry
+   commit together, and only then does a grant exist (promise 1).
 2. All permitted agencies are asked at once, each with its own deadline.
 3. Every agency of the order ends with exactly one outcome (promise 5).
 4. The result is signed, its digest logged and its row written in one commit, and only then is
@@ -10,38 +10,47 @@
    next start goes on with it.
 6. A search that was running when a process died goes on at the next start under the very grant it
    had; where that has expired, what is missing is an outcome that says so.
+7. What a kill switch turned off since the decision is not asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy import Connection
+
 from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
 from broker.decisions import grant_for
 from broker.dispatch import AgencyClient, Dispatch, outcome_metrics
+from broker.history import History
 from broker.models import (
     AdmittedOrder,
     AgencyAnswer,
     AgencyDecision,
+    Ruling,
     SearchRecord,
     SearchState,
 )
 from broker.reports import Expectation
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
+from policy.core_clauses import NOT_SWITCHED_OFF
+from policy.decision import DecisionCode
+from policy.ledger import Ledger, Subjects, UrgentUse
+from policy.standing import switches_of
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchResult
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder, SearchResult
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant, encode_result
 
@@ -106,6 +115,8 @@ class Searches:
     Args:
         settings: limits and times.
         store: where searches are kept.
+        ledger: what later decisions are made on.
+        history: what an agency is shown of the past.
         log: the search log.
         signer: the broker's envelope key.
         agencies: every agency of the directory, ready to be asked.
@@ -117,6 +128,8 @@ class Searches:
         *,
         settings: BrokerSettings,
         store: SearchStore,
+        ledger: Ledger,
+        history: History,
         log: LogWriter,
         signer: Signer,
         agencies: Mapping[str, AgencyClient],
@@ -124,6 +137,8 @@ class Searches:
     ) -> None:
         self._settings = settings
         self._store = store
+        self._ledger = ledger
+        self._history = history
         self._log = log
         self._signer = signer
         self._agencies = agencies
@@ -143,12 +158,7 @@ class Searches:
         return len(self._running)
 
     async def start(
-        self,
-        search_id: str,
-        admitted: AdmittedOrder,
-        decisions: tuple[AgencyDecision, ...],
-        policy_sha256: bytes,
-        directory_version: int,
+        self, search_id: str, admitted: AdmittedOrder, ruling: Ruling, directory_version: int
     ) -> RunningSearch:
         """Record a search (1) and set it going.
 
@@ -158,15 +168,15 @@ class Searches:
         """
         if len(self._running) >= self._settings.max_running_searches:
             raise ProbegateError(Reason.SERVER_BUSY)
+        urgent = _urgent_uses(search_id, ruling)
         appended = await self._log.append(  # (1)
             NewEntry(
-                leaf=leaves.order_leaf(
-                    search_id, admitted, decisions, policy_sha256, directory_version
-                ),
-                private=leaves.private_facts(admitted),
-                also=self._store.new(search_id, admitted, decisions),
+                leaf=leaves.order_leaf(search_id, admitted, ruling, directory_version),
+                private=leaves.private_facts(admitted, ruling.standing),
+                also=self._recording(search_id, admitted, ruling, urgent),
             )
         )
+        self._ledger.urgent.recorded(urgent)
         record = SearchRecord(
             search_id=search_id,
             request_id=admitted.order.request_id,
@@ -174,8 +184,10 @@ class Searches:
             order_sha256=admitted.sha256,
             state=SearchState.RUNNING,
             created_at=admitted.admitted_at,
-            decisions=decisions,
-            agencies=len(decisions),
+            decisions=ruling.decisions,
+            agencies=len(ruling.decisions),
+            order_index=appended.index,
+            warnings=ruling.warnings,
         )
         recorded = Recorded(
             leaf=appended.leaf,
@@ -184,7 +196,27 @@ class Searches:
             checkpoint=appended.checkpoint.note,
             checkpoint_size=appended.checkpoint.checkpoint.size,
         )
-        return self._go(record, admitted, recorded, policy_sha256)
+        return self._go(record, admitted, recorded, ruling.policy_sha256, ruling.subjects)
+
+    def _recording(
+        self,
+        search_id: str,
+        admitted: AdmittedOrder,
+        ruling: Ruling,
+        urgent: tuple[UrgentUse, ...],
+    ) -> Callable[[Connection, int], None]:
+        """Return what is written in the transaction of a search's log entry (1)."""
+        row = self._store.new(search_id, admitted, ruling)
+
+        def write(connection: Connection, index: int) -> None:
+            row(connection, index)
+            self._ledger.write_use(
+                connection, ruling.subjects, ruling.permitted, admitted.admitted_at
+            )
+            for use in urgent:
+                self._ledger.urgent.write(connection, use)
+
+        return write
 
     async def resume(self) -> int:
         """Go on with every search that a dead process left running (6); return how many."""
@@ -212,7 +244,9 @@ class Searches:
             checkpoint=checkpoint.note,
             checkpoint_size=size,
         )
-        self._go(unfinished.record, admitted, recorded, bytes.fromhex(stated["policy_sha256"]))
+        subjects = self._ledger.subjects(unfinished.record.search_id, unfinished.order)
+        policy_sha256 = bytes.fromhex(stated["policy_sha256"])
+        self._go(unfinished.record, admitted, recorded, policy_sha256, subjects)
 
     def _go(
         self,
@@ -220,6 +254,7 @@ class Searches:
         admitted: AdmittedOrder,
         recorded: Recorded,
         policy_sha256: bytes,
+        subjects: Subjects,
     ) -> RunningSearch:
         grant = grant_for(
             record.search_id,
@@ -235,18 +270,24 @@ class Searches:
         for decision in record.decisions:
             if not decision.permitted:
                 search.settle(_denied(decision))
-        task = asyncio.get_running_loop().create_task(self._run(search, admitted, recorded))
+        task = asyncio.get_running_loop().create_task(
+            self._run(search, admitted, recorded, subjects)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return search
 
     async def _run(
-        self, search: RunningSearch, admitted: AdmittedOrder, recorded: Recorded
+        self,
+        search: RunningSearch,
+        admitted: AdmittedOrder,
+        recorded: Recorded,
+        subjects: Subjects,
     ) -> None:
         try:
             with telemetry.span("search", search_id=search.record.search_id):
                 if search.grant is not None:
-                    await self._ask_all(search, search.grant, admitted, recorded)
+                    await self._ask_all(search, search.grant, admitted, recorded, subjects)
                 record = await self._end(search)
         except Exception as error:  # (5) # noqa: BLE001 - whatever it is, the search is not ended
             failure = (
@@ -270,6 +311,7 @@ class Searches:
         grant: SearchGrant,
         admitted: AdmittedOrder,
         recorded: Recorded,
+        subjects: Subjects,
     ) -> None:
         if self._clock() >= grant.expires_at:  # (6)
             for permit in grant.permits:
@@ -294,6 +336,9 @@ class Searches:
                 reason = Reason.AGENCY_UNKNOWN.name
                 search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, reason))
                 continue
+            if self._switched_off(permit.agency, admitted.order):  # (7)
+                search.settle(_switched_off(permit.agency))
+                continue
             dispatch = Dispatch(
                 dossier=dossier,
                 probe=probes[permit.agency],
@@ -308,7 +353,9 @@ class Searches:
                 checkpoint_size=recorded.checkpoint_size,
                 timeout_s=timeout_s,
             )
-            search.asking[permit.agency] = asyncio.create_task(_ask(search, client, dispatch))
+            search.asking[permit.agency] = asyncio.create_task(
+                self._ask(search, client, dispatch, subjects)
+            )
         if search.cancelled:  # before this task first ran
             search.cancel()
         if search.asking:
@@ -316,6 +363,25 @@ class Searches:
         for agency, task in search.asking.items():
             if task.cancelled():
                 search.settle(_nothing(agency, OutcomeState.TIMED_OUT, CANCELLED))
+
+    def _switched_off(self, agency: str, order: SearchOrder) -> bool:
+        purpose, model = order.justification.purpose, order.probe.model
+        return not self._ledger.switched_off.isdisjoint(
+            switches_of(agency, order.force, purpose, model)
+        )
+
+    async def _ask(
+        self, search: RunningSearch, client: AgencyClient, dispatch: Dispatch, subjects: Subjects
+    ) -> None:
+        try:
+            evidence = await self._history.evidence(
+                client.agency, subjects, dispatch.checkpoint_size, self._clock()
+            )
+        except ProbegateError as error:
+            telemetry.log("evidence not read", reason=error.reason.name)
+            search.settle(_nothing(client.agency, OutcomeState.UNAVAILABLE, error.reason.name))
+            return
+        search.settle(await client.ask(replace(dispatch, evidence=evidence)))
 
     async def _end(self, search: RunningSearch) -> SearchRecord:
         answers = tuple(  # (3)
@@ -343,7 +409,7 @@ class Searches:
                 leaf=leaves.result_leaf(
                     record_id, search.record.order_sha256, payload, answers, now
                 ),
-                also=self._store.end(record_id, state, answers, result),
+                also=self._ending(record_id, state, answers, result, now),
             )
         )
         self._count_outcomes(answers)
@@ -354,6 +420,42 @@ class Searches:
             result=result,
             result_leaf_index=appended.index,
         )
+
+    def _ending(
+        self,
+        search_id: str,
+        state: SearchState,
+        answers: tuple[AgencyAnswer, ...],
+        result: Envelope,
+        now: datetime,
+    ) -> Callable[[Connection, int], None]:
+        """Return what is written in the transaction of a result's log entry (4)."""
+        row = self._store.end(search_id, state, answers, result)
+        answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
+
+        def write(connection: Connection, index: int) -> None:
+            row(connection, index)
+            if answered:
+                self._ledger.write_answered(connection, search_id, answered, now)
+
+        return write
+
+    async def flag_unconfirmed(self) -> int:
+        """Put urgent searches past their deadline on the log, each once; return how many.
+
+        Raises:
+            ProbegateError: the log's own failure.
+        """
+        now = self._clock()
+        late = self._ledger.urgent.overdue(now)
+        for use in late:
+
+            def also(connection: Connection, _index: int, use: UrgentUse = use) -> None:
+                self._ledger.urgent.write_flagged(connection, use)
+
+            await self._log.append(NewEntry(leaf=leaves.unconfirmed_leaf(use, now), also=also))
+            self._ledger.urgent.flagged(use)
+        return len(late)
 
     async def follow(self, search: RunningSearch) -> AsyncIterator[AgencyAnswer]:
         """Yield each outcome of a running search once, as it comes, until the search ends."""
@@ -390,8 +492,32 @@ def _denied(decision: AgencyDecision) -> AgencyAnswer:
     )
 
 
-async def _ask(search: RunningSearch, client: AgencyClient, dispatch: Dispatch) -> None:
-    search.settle(await client.ask(dispatch))
+def _switched_off(agency: str) -> AgencyAnswer:
+    return AgencyAnswer(
+        Outcome(
+            agency=agency,
+            state=OutcomeState.DENIED,
+            reason=DecisionCode.CLAUSES_FAILED.value,
+            failed_clauses=(NOT_SWITCHED_OFF,),
+            decided_by="broker",
+        )
+    )
+
+
+def _urgent_uses(search_id: str, ruling: Ruling) -> tuple[UrgentUse, ...]:
+    """Return the permits of a ruling that must be confirmed in writing."""
+    return tuple(
+        UrgentUse(
+            ref=search_id,
+            agency=decision.agency,
+            force=ruling.subjects.force,
+            officer=ruling.subjects.officer,
+            deadline=decision.confirm_by,
+            confirmer_rank=decision.confirmer_rank,
+        )
+        for decision in ruling.decisions
+        if decision.confirm_by is not None
+    )
 
 
 def _nothing(agency: str, state: OutcomeState, reason: str) -> AgencyAnswer:

@@ -5,12 +5,14 @@
 3. A directory or bundle that cannot be trusted is refused whole; the one in use stays, until it
    expires by itself.
 4. Searches that a dead process left running go on before new ones are taken.
+5. Operators' entries (a kill switch) are put on the admin log, and carried out, as they appear; an
+   urgent search whose confirmation is overdue is put on the search log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,14 +22,18 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import Engine
 
 from audit import wire as audit_wire
+from audit.desk import Desk
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
 from broker import wire
+from broker.commands.confirm import ConfirmUrgent
 from broker.commands.create import CreateSearch
 from broker.commands.preview import PreviewSearch
 from broker.commands.read import Reading
 from broker.dispatch import AgencyClient
+from broker.history import History
 from broker.links import DialledLink
+from broker.ruling import Decider
 from broker.searches import Searches
 from broker.servicer import (
     DisclosureServicer,
@@ -39,6 +45,7 @@ from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from broker.tables import open_engine
 from policy.decision import CompiledPolicy
+from policy.ledger import Ledger, SwitchClerk
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -60,6 +67,7 @@ class Broker:
     directories: DirectoryStore
     policies: BundleStore
     logs: Logs
+    ledger: Ledger
     searches: Searches
     agencies: dict[str, AgencyClient]
     links: dict[str, DialledLink]
@@ -68,6 +76,7 @@ class Broker:
     create: CreateSearch
     reading: Reading
     preview: PreviewSearch
+    confirm: ConfirmUrgent
     clock: Clock
 
     @classmethod
@@ -95,6 +104,15 @@ class Broker:
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
         policies.load(directory, now)
         store = SearchStore(engine)
+        ledger = Ledger.open(engine)
+        history = History(
+            store=store,
+            ledger=ledger,
+            log=logs.search,
+            directory=lambda: directories.current,
+            policy=lambda: policies.current,
+        )
+        decider = Decider(policy=lambda: policies.current, ledger=ledger, history=history)
         agencies: dict[str, AgencyClient] = {}
         links: dict[str, DialledLink] = {}
 
@@ -108,6 +126,8 @@ class Broker:
         searches = Searches(
             settings=settings,
             store=store,
+            ledger=ledger,
+            history=history,
             log=logs.search,
             signer=folder.signer(),
             agencies=agencies,
@@ -120,6 +140,7 @@ class Broker:
             directories=directories,
             policies=policies,
             logs=logs,
+            ledger=ledger,
             searches=searches,
             agencies=agencies,
             links=links,
@@ -130,11 +151,19 @@ class Broker:
                 searches=searches,
                 store=store,
                 reading=reading,
-                policy=lambda: policies.current,
+                decider=decider,
                 clock=clock,
             ),
             reading=reading,
-            preview=PreviewSearch(policy=lambda: policies.current, clock=clock),
+            preview=PreviewSearch(decider=decider, clock=clock),
+            confirm=ConfirmUrgent(
+                settings=settings,
+                store=store,
+                ledger=ledger,
+                log=logs.search,
+                reading=reading,
+                clock=clock,
+            ),
             clock=clock,
         )
         broker.meet_agencies(directory)
@@ -164,7 +193,11 @@ class Broker:
                 for name, log in self.logs.by_name().items()
             ]
 
+        def switched_off(_: CallbackOptions) -> list[Observation]:
+            return [Observation(len(self.ledger.switched_off))]
+
         meter.create_observable_gauge("probegate.searches.running", [running])
+        meter.create_observable_gauge("probegate.switches.off", [switched_off])
         self.logs.observe()
         meter.create_observable_gauge("probegate.log.size", [size])
 
@@ -189,6 +222,7 @@ class Broker:
         if policy is not None:
             await record_bundle(self.logs, policy, now)
             self.policies.take_up(policy)
+        await self.searches.flag_unconfirmed()  # (5)
         for agency, link in self.links.items():
             if self.directories.current.find(agency) is not None:
                 link.refresh()
@@ -197,7 +231,13 @@ class Broker:
         """Add every servicer to a server."""
         around = self.surroundings
         wire.register_search(
-            SearchServicer(around, create=self.create, reading=self.reading, preview=self.preview),
+            SearchServicer(
+                around,
+                create=self.create,
+                reading=self.reading,
+                preview=self.preview,
+                confirm=self.confirm,
+            ),
             server,
         )
         wire.register_policy(PolicyServicer(around, preview=self.preview), server)
@@ -225,6 +265,13 @@ class Broker:
             ),
         )
 
+    def chores(self) -> tuple[Coroutine[None, None, None], ...]:
+        """Return what runs beside the server for as long as it does (2) (5)."""
+        desk = Desk.open(self.engine).serve(
+            self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
+        )
+        return (self.keep_fresh(), desk)
+
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""
         await self.searches.close(STOP_GRACE_S)
@@ -243,11 +290,13 @@ async def run(settings: BrokerSettings) -> None:
         await broker.close()
         raise
     announce(settings.port_file, server.port)
-    fresh = asyncio.create_task(broker.keep_fresh())
+    chores = [asyncio.create_task(chore) for chore in broker.chores()]
     try:
         await until_stopped(server)
     finally:
-        fresh.cancel()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
         await broker.close()
 
 

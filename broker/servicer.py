@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from broker import wire
+from broker.commands.confirm import ConfirmUrgent
 from broker.commands.create import CreateSearch
 from broker.commands.preview import PreviewSearch
 from broker.commands.read import Reading
@@ -27,9 +28,11 @@ class SearchServicer(Servicer, wire.SearchServicerBase):
         create: CreateSearch,
         reading: Reading,
         preview: PreviewSearch,
+        confirm: ConfirmUrgent,
     ) -> None:
         super().__init__(surroundings)
         self._create = create
+        self._confirm = confirm
         self._reading = reading
         self._preview = preview
 
@@ -90,12 +93,24 @@ class SearchServicer(Servicer, wire.SearchServicerBase):
         self, request: wire.PreviewSearchRequest, call: Call
     ) -> wire.PreviewSearchResponse:
         """Decide without searching."""
-        decisions, policy_sha256 = self._preview.execute(
+        ruling = await self._preview.execute(
             order_from_wire(request.order), call.peer, self.surroundings.directory()
         )
         return wire.PreviewSearchResponse(
-            decisions=[wire.decision_message(d) for d in decisions], policy_sha256=policy_sha256
+            decisions=[wire.decision_message(d) for d in ruling.decisions],
+            policy_sha256=ruling.policy_sha256,
+            warnings=ruling.warnings,
         )
+
+    @unary(Role.FORCE)
+    async def ConfirmUrgent(  # noqa: N802
+        self, request: wire.ConfirmUrgentRequest, call: Call
+    ) -> wire.ConfirmUrgentResponse:
+        """Confirm an urgent search in writing."""
+        view = await self._confirm.execute(
+            wire.confirm_params(request), call.peer, self.surroundings.directory()
+        )
+        return wire.ConfirmUrgentResponse(search=wire.search_message(view))
 
 
 class PolicyServicer(Servicer, wire.PolicyServicerBase):
@@ -110,13 +125,13 @@ class PolicyServicer(Servicer, wire.PolicyServicerBase):
         self, request: wire.ExplainRequest, call: Call
     ) -> wire.ExplainResponse:
         """Explain a decision clause by clause."""
-        decisions, policy_sha256 = self._preview.execute(
+        ruling = await self._preview.execute(
             order_from_wire(request.order), call.peer, self.surroundings.directory()
         )
         return wire.ExplainResponse(
-            decisions=[wire.decision_message(d) for d in decisions],
-            prose=["\n".join(lines(d.full)) for d in decisions if d.full],
-            policy_sha256=policy_sha256,
+            decisions=[wire.decision_message(d) for d in ruling.decisions],
+            prose=["\n".join(lines(d.full)) for d in ruling.decisions if d.full],
+            policy_sha256=ruling.policy_sha256,
         )
 
 

@@ -74,5 +74,7 @@ class BrokerSettings(BaseSettings):
     """Most searches on a page."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
     """How often the directory, the bundle and certificates are looked at for a change, seconds."""
+    admin_poll_s: Annotated[float, Field(gt=0)] = 0.25
+    """How often operators' requests are taken from the database, seconds."""
     watch_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often a search that another process runs is read while watched, seconds."""

@@ -9,21 +9,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from audit.leaves import PrivateValue
+from audit.organisation import SEARCH
+from audit.values import read_values
 from broker import wire
 from broker.models import (
     AdmittedOrder,
     AgencyAnswer,
-    AgencyDecision,
+    KeptConfirmation,
+    Ruling,
     SealedProbe,
     SearchRecord,
     SearchState,
 )
-from broker.tables import searches
+from broker.tables import confirmations, searches
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
@@ -35,6 +39,7 @@ _NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
 Write = Callable[[Connection, int], None]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,14 @@ class SearchStore:
             .compile(dialect=dialect)
         )
 
-    def new(
-        self, search_id: str, admitted: AdmittedOrder, decisions: Sequence[AgencyDecision]
-    ) -> Write:
+    def new(self, search_id: str, admitted: AdmittedOrder, ruling: Ruling) -> Write:
         """Return the write that records a running search with its log entry.
 
         The write raises ``ORDER_REPLAYED`` if the search, or another of the same request id, is
         there already.
         """
         sealed = wire.encode_sealed(admitted.probes)
-        kept = wire.encode_decisions(decisions)
+        kept = wire.encode_decisions(ruling.decisions, ruling.warnings)
         envelope = envelope_to_bytes(admitted.envelope)
         created = to_us(admitted.admitted_at)
 
@@ -126,6 +129,53 @@ class SearchStore:
             connection.exec_driver_sql(self._end, (state.value, ended, index, search_id))
 
         return write
+
+    def confirmed(self, search_id: str, envelope: Envelope, at: datetime) -> Write:
+        """Return the write that keeps a confirmation with its log entry.
+
+        The write raises ``CONFIRMATION_INVALID`` if the search is confirmed already.
+        """
+        row = {
+            "search_id": search_id,
+            "confirmed_us": to_us(at),
+            "envelope": envelope_to_bytes(envelope),
+        }
+
+        def write(connection: Connection, index: int) -> None:
+            try:
+                connection.execute(insert(confirmations), row | {"leaf_index": index})
+            except IntegrityError as error:
+                raise ProbegateError(Reason.CONFIRMATION_INVALID, "confirmed already") from error
+
+        return write
+
+    async def confirmation(self, search_id: str) -> KeptConfirmation | None:
+        """Return the confirmation of an urgent search, if there is one."""
+        rows = await self._read(select(confirmations).where(confirmations.c.search_id == search_id))
+        if not rows:
+            return None
+        (row,) = rows
+        return KeptConfirmation(
+            envelope_from_bytes(row.envelope),
+            row.leaf_index,
+            _EPOCH + row.confirmed_us * _MICROSECOND,
+        )
+
+    async def order(self, search_id: str) -> SearchOrder | None:
+        """Return the order of a search, whoever's it is."""
+        rows = await self._read(
+            select(searches.c.order_envelope).where(searches.c.search_id == search_id)
+        )
+        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload) if rows else None
+
+    async def opened(self, index: int, fields: Sequence[str]) -> tuple[PrivateValue, ...]:
+        """Return what an entry of the search log committed to in these fields, unless erased."""
+
+        def read(connection: Connection) -> tuple[PrivateValue, ...]:
+            found = read_values(connection, SEARCH, index)
+            return tuple(found[field] for field in fields if field in found)
+
+        return await self._run(read)
 
     async def get(self, force: str, search_id: str) -> SearchRecord | None:
         """Return one of a force's searches, or none: another force's does not exist for it."""
@@ -172,9 +222,12 @@ class SearchStore:
         return tuple(found)
 
     async def _read(self, statement: Any) -> Sequence[Any]:
-        def run() -> Sequence[Any]:
+        return await self._run(lambda connection: connection.execute(statement).all())
+
+    async def _run(self, read: Callable[[Connection], _Read]) -> _Read:
+        def run() -> _Read:
             with self._engine.connect() as connection:
-                return connection.execute(statement).all()
+                return read(connection)
 
         try:
             return await asyncio.to_thread(run)
@@ -189,7 +242,7 @@ def to_us(moment: datetime) -> int:
 
 def _record(row: Any) -> SearchRecord:
     answers, result = wire.decode_ended(row.ended) if row.ended else ((), None)
-    decisions = wire.decode_decisions(row.decisions)
+    decisions, warnings = wire.decode_decisions(row.decisions)
     return SearchRecord(
         search_id=row.search_id,
         request_id=row.request_id,
@@ -202,4 +255,6 @@ def _record(row: Any) -> SearchRecord:
         answers=answers,
         result=result,
         result_leaf_index=row.result_index,
+        order_index=row.order_index,
+        warnings=warnings,
     )

@@ -52,6 +52,17 @@ searches = Table(
 is what a restart needs to go on asking and is emptied when the search ends."""
 
 
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("search_id", String(36), primary_key=True),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("confirmed_us", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+"""One row per urgent search that was confirmed in writing, with what the force signed."""
+
+
 def open_engine(state_dir: Path, url: str = "") -> Engine:
     """Open the broker's database and bring its tables up to date.
 

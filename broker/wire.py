@@ -24,10 +24,12 @@ from probegate.broker.v1 import (
 )
 from probegate.common.v1 import search_pb2
 
+from audit.evidence import EarlierSearch, Evidence, LoggedEntry
 from broker.models import (
     Acknowledged,
     AgencyAnswer,
     AgencyDecision,
+    ConfirmParams,
     CreateParams,
     SealedProbe,
     SearchRecord,
@@ -42,6 +44,7 @@ from trust.messages import MAX_AGENCIES
 from trust.wire import (
     envelope_from_wire,
     envelope_to_wire,
+    moment,
     obligations_from_wire,
     obligations_to_wire,
     outcome_from_wire,
@@ -82,6 +85,8 @@ CancelSearchRequest = search_service_pb2.CancelSearchRequest
 CancelSearchResponse = search_service_pb2.CancelSearchResponse
 PreviewSearchRequest = search_service_pb2.PreviewSearchRequest
 PreviewSearchResponse = search_service_pb2.PreviewSearchResponse
+ConfirmUrgentRequest = search_service_pb2.ConfirmUrgentRequest
+ConfirmUrgentResponse = search_service_pb2.ConfirmUrgentResponse
 ExplainRequest = policy_service_pb2.ExplainRequest
 ExplainResponse = policy_service_pb2.ExplainResponse
 
@@ -109,6 +114,11 @@ def create_params(request: search_service_pb2.CreateSearchRequest) -> CreatePara
     )
 
 
+def confirm_params(request: search_service_pb2.ConfirmUrgentRequest) -> ConfirmParams:
+    """Read a request to confirm an urgent search; nothing is checked yet."""
+    return ConfirmParams(envelope_from_wire(request.confirmation), request.confirmer_token)
+
+
 def search_message(view: SearchView) -> search_service_pb2.Search:
     """Write a search as a force reads it."""
     record = view.record
@@ -122,6 +132,8 @@ def search_message(view: SearchView) -> search_service_pb2.Search:
         receipt=view.receipt,
         receipt_leaf=view.receipt_leaf,
         created_at=timestamp(record.created_at),
+        warnings=record.warnings,
+        confirmed_at=timestamp(view.confirmed_at) if view.confirmed_at else None,
     )
 
 
@@ -147,6 +159,9 @@ def decision_message(decision: AgencyDecision) -> search_service_pb2.AgencyDecis
         agreement_sha256=decision.agreement_sha256,
         clauses=_clauses(decision.full) if decision.full else (),
         obligations=obligations_to_wire(decision.obligations) if decision.obligations else None,
+        waived=decision.waived,
+        confirm_by=timestamp(decision.confirm_by) if decision.confirm_by else None,
+        confirmer_rank=decision.confirmer_rank,
     )
 
 
@@ -161,6 +176,7 @@ def _clauses(decision: Decision) -> list[search_service_pb2.ClauseVerdict]:
             required=_text(clause.required),
             actual=_text(clause.actual),
             verdict=clause.verdict,
+            waived=clause.waived,
         )
         for clause in decision.clauses
     ]
@@ -182,6 +198,7 @@ def answer_message(answer: AgencyAnswer) -> search_service_pb2.AgencyAnswer:
             if known
             else None
         ),
+        statement=envelope_to_wire(answer.statement) if answer.statement else None,
     )
 
 
@@ -193,22 +210,24 @@ def _answer(message: search_service_pb2.AgencyAnswer) -> AgencyAnswer:
         acknowledged=(
             _acknowledged(message.acknowledged) if message.HasField("acknowledged") else None
         ),
+        statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
     )
 
 
 # --- what is stored --------------------------------------------------------------------------
 
 
-def encode_decisions(decisions: Sequence[AgencyDecision]) -> bytes:
-    """Encode decisions for keeping, without their clauses."""
+def encode_decisions(decisions: Sequence[AgencyDecision], warnings: Sequence[str]) -> bytes:
+    """Encode decisions for keeping, without their clauses, with the warnings on the order."""
     return search_service_pb2.Search(
-        decisions=[decision_message(decision) for decision in decisions]
+        decisions=[decision_message(decision) for decision in decisions], warnings=warnings
     ).SerializeToString()
 
 
-def decode_decisions(data: bytes) -> tuple[AgencyDecision, ...]:
-    """Decode kept decisions."""
-    return tuple(
+def decode_decisions(data: bytes) -> tuple[tuple[AgencyDecision, ...], tuple[str, ...]]:
+    """Decode kept decisions and warnings."""
+    kept = search_service_pb2.Search.FromString(data)
+    decisions = tuple(
         AgencyDecision(
             agency=d.agency,
             permitted=d.permitted,
@@ -217,9 +236,13 @@ def decode_decisions(data: bytes) -> tuple[AgencyDecision, ...]:
             agreement=d.agreement,
             agreement_sha256=d.agreement_sha256,
             obligations=obligations_from_wire(d.obligations) if d.permitted else None,
+            waived=tuple(d.waived),
+            confirm_by=moment(d.confirm_by) if d.HasField("confirm_by") else None,
+            confirmer_rank=d.confirmer_rank,
         )
-        for d in search_service_pb2.Search.FromString(data).decisions
+        for d in kept.decisions
     )
+    return decisions, tuple(kept.warnings)
 
 
 def encode_sealed(probes: Sequence[SealedProbe]) -> bytes:
@@ -277,12 +300,38 @@ def encode_match(
     dossier: bytes,
     probe: SealedProbe,
     consistency: Sequence[tuple[int, int, tuple[bytes, ...]]],
+    evidence: Evidence,
 ) -> bytes:
     """Encode one agency's request around the shared dossier (protobuf fields concatenate)."""
     own = match_service_pb2.MatchRequest(
-        sealed_key_id=probe.key_id, sealed_probe=probe.ciphertext
+        sealed_key_id=probe.key_id,
+        sealed_probe=probe.ciphertext,
+        earlier_searches=[_earlier_search(one) for one in evidence.earlier],
+        confirmations=[
+            match_service_pb2.ConfirmedSearch(
+                entry=_logged_entry(one.entry), confirmation=envelope_to_wire(one.confirmation)
+            )
+            for one in evidence.confirmed
+        ],
     ).SerializeToString()
     return b"".join((dossier, own, *[_encode_proof(*proof) for proof in consistency]))
+
+
+def _logged_entry(entry: LoggedEntry) -> match_service_pb2.LoggedEntry:
+    return match_service_pb2.LoggedEntry(
+        leaf=entry.leaf, leaf_index=entry.index, inclusion=entry.inclusion
+    )
+
+
+def _earlier_search(earlier: EarlierSearch) -> match_service_pb2.EarlierSearch:
+    return match_service_pb2.EarlierSearch(
+        order=_logged_entry(earlier.order),
+        opened=[
+            match_service_pb2.OpenedValue(field=one.field, value=one.value, salt=one.salt)
+            for one in earlier.opened
+        ],
+        statements=[envelope_to_wire(statement) for statement in earlier.statements],
+    )
 
 
 @lru_cache(_CACHED_PROOFS)
@@ -306,6 +355,7 @@ def decode_reply(data: bytes) -> AgencyReply:
         report=envelope_from_wire(message.report),
         acknowledged=_acknowledged(message.acknowledged),
         agency_checkpoint=message.agency_checkpoint,
+        statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
     )
 
 

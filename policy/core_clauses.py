@@ -39,6 +39,7 @@ from policy.standing import switches_of
 
 IN_FORCE = "core.in-force"
 BUNDLE_CURRENT = "core.bundle-current"
+NOT_SWITCHED_OFF = "core.not-switched-off"
 IN_FORCE_CLAUSES = 2
 """How many of the core clauses, at the front, say whether the agreement is in force."""
 

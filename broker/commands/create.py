@@ -4,8 +4,9 @@
 2. The same signed bytes again return the same search, whatever time it is: the search's id is a
    digest of the order, so a repeat cannot be recorded twice by any replica.
 3. Check freshness, people, agencies and probes.
-4. Decide; a search denied everywhere is recorded like any other.
-5. Record and start; wait for the end as long as the caller asked.
+4. Decide and count what is permitted; a search denied everywhere is recorded like any other.
+5. Record and start; wait for the end as long as the caller asked. A caller who goes away meanwhile
+   changes nothing: what is on its way to the log is recorded and started.
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable
 from datetime import timedelta
 
 from broker.admission import admit, open_order, require_fresh
 from broker.commands.read import Reading
-from broker.decisions import decide
-from broker.models import CreateParams, SearchRecord, SearchView
+from broker.models import AdmittedOrder, CreateParams, SearchRecord, SearchView
+from broker.ruling import Decider
 from broker.searches import RunningSearch, Searches
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
-from policy.decision import CompiledPolicy
 from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
@@ -45,16 +44,17 @@ class CreateSearch:
         searches: Searches,
         store: SearchStore,
         reading: Reading,
-        policy: Callable[[], CompiledPolicy],
+        decider: Decider,
         clock: Clock,
     ) -> None:
         self._skew = timedelta(seconds=settings.clock_skew_s)
         self._searches = searches
         self._store = store
         self._reading = reading
-        self._policy = policy
+        self._decider = decider
         self._clock = clock
         self._tokens = TokenCache()
+        self._starting: set[asyncio.Task[RunningSearch]] = set()
 
     async def execute(
         self, params: CreateParams, peer: PeerIdentity, directory: Directory, remaining_s: float
@@ -78,12 +78,8 @@ class CreateSearch:
                 if earlier is None:
                     raise
                 return await self._reading.view(earlier)
-            policy = self._policy()
-            decisions = decide(order, policy, now)  # (4)
             try:
-                running = await self._searches.start(  # (5)
-                    search_id, admitted, decisions, policy.bundle.sha256, directory.version
-                )
+                running = await self._started(search_id, admitted, directory.version)
             except ProbegateError as error:
                 if error.reason is not Reason.ORDER_REPLAYED:
                     raise
@@ -95,6 +91,29 @@ class CreateSearch:
                     return await self._reading.view(earlier)
         return await self._reading.view(await self._wait(running, params.wait_s, remaining_s))
 
+    async def _started(
+        self, search_id: str, admitted: AdmittedOrder, directory_version: int
+    ) -> RunningSearch:
+        """Decide, record and start (4) (5), to the end even if the caller goes away."""
+
+        async def start() -> RunningSearch:
+            ruling, counted = await self._decider.rule(
+                search_id, admitted.order, admitted.admitted_at
+            )
+            try:
+                running = await self._searches.start(search_id, admitted, ruling, directory_version)
+            except BaseException:
+                counted.release()
+                raise
+            counted.keep()
+            return running
+
+        task = asyncio.create_task(start())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        task.add_done_callback(_heard)
+        return await asyncio.shield(task)
+
     async def _wait(
         self, running: RunningSearch, wait_s: float, remaining_s: float
     ) -> SearchRecord:
@@ -104,6 +123,12 @@ class CreateSearch:
             if done:
                 return running.ended.result()
         return running.snapshot()
+
+
+def _heard(task: asyncio.Task[RunningSearch]) -> None:
+    """Take note of how a start ended, for the caller may have gone away."""
+    if not task.cancelled():
+        task.exception()
 
 
 def search_id_of(force: str, order_payload: bytes) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from broker.decisions import decide
-from broker.models import AgencyDecision
-from policy.decision import CompiledPolicy
+from broker.models import Ruling
+from broker.ruling import Decider
 from trust.clock import Clock
 from trust.directory import Directory, Role
 from trust.errors import ProbegateError, Reason
@@ -17,22 +14,19 @@ from trust.mtls import PeerIdentity
 class PreviewSearch:
     """The command; one per process."""
 
-    def __init__(self, *, policy: Callable[[], CompiledPolicy], clock: Clock) -> None:
-        self._policy = policy
+    def __init__(self, *, decider: Decider, clock: Clock) -> None:
+        self._decider = decider
         self._clock = clock
 
-    def execute(
-        self, order: SearchOrder, peer: PeerIdentity, directory: Directory
-    ) -> tuple[tuple[AgencyDecision, ...], bytes]:
-        """Return each agency's decision, clauses and all, and the digest of the bundle.
+    async def execute(self, order: SearchOrder, peer: PeerIdentity, directory: Directory) -> Ruling:
+        """Return each agency's decision, clauses and all.
 
         Raises:
-            ProbegateError: ``CHANNEL_ROLE`` for another force's order; ``AGENCY_UNKNOWN``.
+            ProbegateError: ``CHANNEL_ROLE`` for another force's order; ``AGENCY_UNKNOWN``;
+                ``STATE_UNAVAILABLE``.
         """
         if order.force != peer.member.id:
             raise ProbegateError(Reason.CHANNEL_ROLE, field="force")
         for agency in order.agencies:
             directory.member(agency, Role.AGENCY)
-        policy = self._policy()
-        decisions = decide(order, policy, self._clock(), with_clauses=True)
-        return decisions, policy.bundle.sha256
+        return await self._decider.preview(order, self._clock())

@@ -10,6 +10,7 @@ import base64
 import binascii
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Final
 
 from audit.proofs import format_proof
@@ -99,12 +100,19 @@ class Reading:
     async def view(self, record: SearchRecord) -> SearchView:
         """Add the proof that the search's end is in the log, under the newest checkpoint."""
         index = record.result_leaf_index
+        confirmed_at = await self._confirmed_at(record)
         if index is None:
-            return SearchView(record)
+            return SearchView(record, confirmed_at=confirmed_at)
         checkpoint = self._log.checkpoint
         proof = self._log.inclusion(index, checkpoint.checkpoint.size)
         receipt = format_proof(index, proof, checkpoint.note).encode()
-        return SearchView(record, receipt, self._log.leaf(index))
+        return SearchView(record, receipt, self._log.leaf(index), confirmed_at)
+
+    async def _confirmed_at(self, record: SearchRecord) -> datetime | None:
+        if not any(decision.confirm_by for decision in record.decisions):
+            return None  # the common case, without a read
+        kept = await self._store.confirmation(record.search_id)
+        return kept.at if kept else None
 
     async def _find(self, force: str, search_id: str) -> SearchRecord:
         running = self._searches.running(search_id)

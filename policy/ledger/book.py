@@ -145,6 +145,8 @@ class Ledger:
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
+        if not self.urgent.ever_used(subjects.force, subjects.officer, agency):
+            return ()
         query = uses_since(subjects.force, subjects.officer, agency, since)
         return await self._run(lambda connection: read_uses(connection, query))
 

@@ -36,11 +36,15 @@ class UrgentRegister:
     """The urgent searches of one ledger. Writes run in the log's transaction."""
 
     _waiting: dict[tuple[str, str], UrgentUse] = field(default_factory=dict)
+    _officers: set[tuple[str, bytes, str]] = field(default_factory=set)
 
     def load(self, connection: Connection) -> None:
-        """Read what awaits confirmation."""
+        """Read what awaits confirmation, and who ever used an urgent route."""
         query = select(urgent_searches).where(urgent_searches.c.confirmed_us.is_(None))
         self.recorded(_use(row) for row in connection.execute(query))
+        who = (urgent_searches.c.force, urgent_searches.c.officer, urgent_searches.c.agency)
+        for row in connection.execute(select(*who).distinct()):
+            self._officers.add((row.force, bytes(row.officer), row.agency))
 
     def write(self, connection: Connection, use: UrgentUse) -> None:
         """Record a permit that needed an urgent route; then call ``recorded``."""
@@ -75,7 +79,9 @@ class UrgentRegister:
 
     def recorded(self, uses: Iterable[UrgentUse]) -> None:
         """Await the confirmation of searches that are on the log."""
-        self._waiting.update({(use.ref, use.agency): use for use in uses})
+        for use in uses:
+            self._waiting[use.ref, use.agency] = use
+            self._officers.add((use.force, use.officer, use.agency))
 
     def confirmed(self, ref: str) -> None:
         """Await no more confirmation of a search."""
@@ -96,6 +102,10 @@ class UrgentRegister:
             if use.officer == officer and use.force == force and use.deadline < at
         }
         return len(found)
+
+    def ever_used(self, force: str, officer: bytes, agency: str) -> bool:
+        """Whether an officer ever used an agency's urgent route."""
+        return (force, officer, agency) in self._officers
 
     def awaiting(self, ref: str) -> tuple[UrgentUse, ...]:
         """Return the permits of a search that await confirmation."""

@@ -1,0 +1,52 @@
+"""What the broker's own people do at it, each of it an entry of the admin log first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit.desk import Desk, admin_leaf
+from broker.settings import BrokerSettings
+from broker.tables import open_engine
+from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
+from trust.clock import Clock, utc_now
+from trust.directory_store import DirectoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One command of the broker's own people."""
+
+    settings: BrokerSettings
+    desk: Desk
+    ledger: Ledger
+    clock: Clock = utc_now
+
+    @classmethod
+    def open(cls, settings: BrokerSettings) -> Operator:
+        """Open the broker's database.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        engine = open_engine(settings.state_dir, settings.database_url)
+        return cls(settings, Desk.open(engine), Ledger.open(engine))
+
+    async def switch(self, name: str, *, off: bool, reference: str) -> int:
+        """Turn a kill switch; when this returns it is on the log and in force.
+
+        Raises:
+            ProbegateError: ``USAGE`` for what cannot be switched; ``LOG_UNAVAILABLE``.
+        """
+        settings, now = self.settings, self.clock()
+        directory = DirectoryStore(
+            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
+        ).load(now)
+        kind = SWITCHED_OFF if off else SWITCHED_ON
+        switch = checked_switch(name, directory)
+        leaf = admin_leaf(kind, now, switch=switch, reference=reference)
+        return await self.desk.put(leaf, settings, SwitchClerk(self.ledger), now)
+
+    @property
+    def switched_off(self) -> frozenset[str]:
+        """Every kill switch that is off."""
+        return self.ledger.switched_off
