@@ -10,36 +10,43 @@ none of its code, so a fault would have to be made twice to go unseen.
 3. Cedar skips a policy that errors, so a ``forbid`` that reads a missing attribute would be no bar.
    Every attribute that may be missing is read behind ``has``, the schema makes Cedar's validator
    insist on it, and an answer with any error is a denial (``permits``).
-4. Instants are microseconds since 1970 and days are their first instant, both whole numbers: Cedar's
-   own datetime stops at milliseconds.
-5. Nothing personal is in a context: of a personal fact it says only that it was given.
+4. A context holds what the agreement reads and no more, and nothing personal: of a personal fact it
+   says only that it was given.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, Final
 
 from policy.agreements import Agreement, AnsweredFirst, Quota
-from policy.clause_model import DECIDED_AT, Clause, Moment, Scalar, items_of, moment
-from policy.facts import ATTRIBUTES, CODED, Attribute, Facts, Kind, Operator
-from policy.standing import COUNTERS, SwitchKind
+from policy.cedar_terms import AT, DAY, guarded, holds, known, micros, set_of, text
+from policy.clause_model import DECIDED_AT, Clause
+from policy.facts import ATTRIBUTES, CODED, Facts, Kind
+from policy.standing import COUNTERS, Standing, SwitchKind
 
 PERMIT_ID: Final = "(permit)"
 """The id of the base permit; no clause can have it."""
 ACTION: Final = 'Action::"search"'
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-DAY: Final = timedelta(days=1) // _MICROSECOND
-_LONG: Final = 2**62
-"""Bounds are kept within this: far beyond any fact, and what Cedar can hold."""
-AT: Final = f"context.{DECIDED_AT}"
 _GIVEN: Final = "given"
+_READ: Final = re.compile(r"context has (\w+)")
+"""Finds all that may be missing and is read (3)."""
+_URGENT: Final = guarded("urgent", "context.urgent")
+_SCHEMA: Final = """\
+entity Force;
+entity Agency;
+action search appliesTo {
+  principal: Force,
+  resource: Agency,
+  context: {
+    FIELDS
+  }
+};
+"""
 _TYPES: Final = {
     Kind.CODE: "String",
     Kind.CODES: "Set<String>",
@@ -53,15 +60,17 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CedarAgreement:
-    """One agreement's policy set and schema, as text; ``answering`` are the agencies it asks for.
+    """One agreement's policy set and schema, as text.
 
-    ``clause_ids`` are the ids of its ``forbid`` policies, in their order.
+    ``answering`` are the agencies that it wants to have answered first, ``reads`` the parts of a
+    context that it reads, and ``clause_ids`` the ids of its ``forbid`` policies, in their order.
     """
 
     policies: str
     schema: str
     agency: str
     answering: tuple[str, ...]
+    reads: frozenset[str]
     clause_ids: tuple[str, ...]
 
     def request(self, facts: Facts, at: datetime) -> dict[str, Any]:
@@ -74,27 +83,31 @@ class CedarAgreement:
         }
 
     def context(self, facts: Facts, at: datetime) -> dict[str, Any]:
-        """Return what is known of a request as JSON values; what is missing is left out (5)."""
+        """Return what is known of a request as JSON values; what is missing is left out (4)."""
         context: dict[str, Any] = {DECIDED_AT: micros(at)}
-        for name, value in facts.values.items():
-            if value is not None:
-                context[name] = _GIVEN if ATTRIBUTES[name].personal else _encoded(value)
-        standing = facts.standing
-        if standing is None:
-            return context
-        context["earlier"] = dict(standing.earlier_searches.get(self.agency, {}))
+        known = {n: v for n, v in facts.values.items() if v is not None and n in self.reads}
+        for name, value in known.items():
+            context[name] = _GIVEN if ATTRIBUTES[name].personal else _encoded(value)
+        if facts.standing is not None:
+            context |= self._on_record(facts.standing)
+        return context
+
+    def _on_record(self, standing: Standing) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if "earlier" in self.reads:
+            found["earlier"] = dict(standing.earlier_searches.get(self.agency, {}))
         if self.answering:
-            context["answered"] = {
+            found["answered"] = {
                 agency: micros(standing.answered[agency])
                 for agency in self.answering
                 if agency in standing.answered
             }
         if standing.unconfirmed_urgent is not None:
-            context["unconfirmed_urgent"] = standing.unconfirmed_urgent
+            found["unconfirmed_urgent"] = standing.unconfirmed_urgent
         if standing.switched_off is not None:
             off = [switch.split(":", 1) for switch in sorted(standing.switched_off)]
-            context["off"] = {kind: [n for k, n in off if k == kind] for kind in SwitchKind}
-        return context
+            found["off"] = {kind: [n for k, n in off if k == kind] for kind in SwitchKind}
+        return found
 
 
 def permits(decision: str, errors: Sequence[str]) -> bool:
@@ -116,24 +129,32 @@ def to_cedar(
         *[(rule.id, _answered(rule)) for rule in agreement.answered_first],
     ]
     bound = [f"Force::{text(force)}" for force in sorted(forces)]
+    parties = f"[{', '.join(bound)}].contains(principal)" if bound else "false"
     policies = [
-        f"@id({text(PERMIT_ID)})\n"
-        f"permit (principal, action == {ACTION}, resource == Agency::{text(agreement.agency)})\n"
-        f"when {{ {f'[{", ".join(bound)}].contains(principal)' if bound else 'false'} }};\n"
-    ]
-    for clause_id, holds in clauses:
-        unless = f"({guarded('urgent', 'context.urgent')}) || ({holds})"
-        policies.append(
-            f"@id({text(clause_id)})\nforbid (principal, action, resource)\n"
-            f"unless {{ {unless if clause_id in waived else holds} }};\n"
+        _policy(
+            PERMIT_ID,
+            f"permit (principal, action == {ACTION}, resource == Agency::{text(agreement.agency)})",
+            f"when {{ {parties} }}",
         )
+    ]
+    for clause_id, condition in clauses:
+        asked = f"({_URGENT}) || ({condition})" if clause_id in waived else condition
+        policies.append(
+            _policy(clause_id, "forbid (principal, action, resource)", f"unless {{ {asked} }}")
+        )
+    written = "\n".join(policies)
     return CedarAgreement(
-        policies="\n".join(policies),
+        policies=written,
         schema=_schema(answering),
         agency=agreement.agency,
         answering=tuple(answering),
+        reads=frozenset(_READ.findall(written)),
         clause_ids=tuple(clause_id for clause_id, _ in clauses),
     )
+
+
+def _policy(policy_id: str, effect: str, condition: str) -> str:
+    return f"@id({text(policy_id)})\n{effect}\n{condition};\n"
 
 
 def _schema(answering: Iterable[str]) -> str:
@@ -146,11 +167,7 @@ def _schema(answering: Iterable[str]) -> str:
         fields.append(f"answered?: {{{agencies}}}")
     fields.append("unconfirmed_urgent?: Long")
     fields.append(f"off?: {{{', '.join(f'{kind}: Set<String>' for kind in SwitchKind)}}}")
-    return (
-        "entity Force;\nentity Agency;\naction search appliesTo {\n"
-        "  principal: Force,\n  resource: Agency,\n"
-        f"  context: {{\n    {',\n    '.join(fields)}\n  }}\n}};\n"
-    )
+    return _SCHEMA.replace("FIELDS", ",\n    ".join(fields))
 
 
 def _core(
@@ -169,16 +186,7 @@ def _core(
     )
     yield (
         "core.gateway-for-purpose",
-        guarded(
-            "purpose",
-            "context has legal_basis && ("
-            + " || ".join(
-                f"(context.purpose == {text(gateway.purpose)}"
-                f" && {set_of((gateway.code, *gateway.requester_bases))}.contains(context.legal_basis))"
-                for gateway in agreement.gateways
-            )
-            + ")",
-        ),
+        guarded("purpose", guarded("legal_basis", _gateway(agreement))),
     )
     conditions = set_of(agreement.schedule8_conditions)
     yield (
@@ -205,6 +213,15 @@ def _core(
     yield "core.urgent-confirmed", guarded("unconfirmed_urgent", "context.unconfirmed_urgent == 0")
 
 
+def _gateway(agreement: Agreement) -> str:
+    each = [
+        f"(context.purpose == {text(gateway.purpose)} && "
+        f"{set_of((gateway.code, *gateway.requester_bases))}.contains(context.legal_basis))"
+        for gateway in agreement.gateways
+    ]
+    return f"({' || '.join(each)})"
+
+
 def _days(first: date, last: date) -> str:
     return f"{AT} >= {micros(first)} && {AT} < {micros(last) + DAY}"
 
@@ -229,9 +246,7 @@ def _answered(rule: AnsweredFirst) -> str:
     each = []
     for agency in map(text, rule.agencies):
         then = f"context.answered[{agency}]"
-        each.append(
-            f"context.answered has {agency} && {then} >= {AT} - {reach} && {then} <= {AT}"
-        )
+        each.append(f"context.answered has {agency} && {then} >= {AT} - {reach} && {then} <= {AT}")
     return guarded("answered", " && ".join(each))
 
 
@@ -244,5 +259,3 @@ def _encoded(value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     return micros(value) if isinstance(value, date) else value
-
-

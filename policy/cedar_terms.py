@@ -17,15 +17,18 @@ from policy.clause_model import DECIDED_AT, Clause, Moment, Scalar, items_of, mo
 from policy.facts import Attribute, Kind, Operator
 
 AT: Final = f"context.{DECIDED_AT}"
+"""The instant of the decision."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 DAY: Final = timedelta(days=1) // _MICROSECOND
+"""Microseconds of a day."""
 _LONG: Final = 2**62
 """Bounds are kept within this: far beyond any fact, and what Cedar can hold."""
 
 
-def guarded(name: str, holds: str) -> str:
-    return f"context has {name} && {holds}"
+def guarded(name: str, condition: str) -> str:
+    """Return a condition that a missing attribute does not satisfy, and cannot fault (1)."""
+    return f"context has {name} && {condition}"
 
 
 def holds(attribute: Attribute, clause: Clause) -> str:
@@ -41,8 +44,7 @@ def holds(attribute: Attribute, clause: Clause) -> str:
         case Operator.NOT_IN:
             barred = set_of(items)
             none = f"{actual}.containsAny({barred})" if several else f"{barred}.contains({actual})"
-            known = f"{known(attribute)} && " if attribute.vocabulary else ""
-            return f"{known}!{none}"
+            return f"{known(attribute)} && !{none}" if attribute.vocabulary else f"!{none}"
         case _ if attribute.kind in {Kind.DATE, Kind.INSTANT}:
             return _in_time(attribute, actual, clause.operator, [moment(one) for one in items])
         case _:
@@ -50,6 +52,7 @@ def holds(attribute: Attribute, clause: Clause) -> str:
 
 
 def known(attribute: Attribute) -> str:
+    """Return the condition that an attribute is given and holds words of its vocabulary only."""
     vocabulary = attribute.vocabulary
     words = set_of(vocabulary.codes if vocabulary else ())
     method = "containsAll" if attribute.kind is Kind.CODES else "contains"
@@ -59,8 +62,9 @@ def known(attribute: Attribute) -> str:
 def _in_order(
     attribute: Attribute, actual: str, operator: Operator, items: Sequence[Scalar]
 ) -> str:
-    if attribute.vocabulary is not None:
-        # The words in order, lowest first; one that is beside the scale is in no stretch of it.
+    """Return a comparison with one end or two, both included."""
+    if attribute.vocabulary is not None:  # (2)
+        # A word that is beside the scale is in no stretch of it.
         words = sorted(attribute.vocabulary.scale, key=attribute.vocabulary.scale.__getitem__)
         start = 0 if operator is Operator.LE else words.index(str(items[0]))
         end = len(words) if operator is Operator.GE else words.index(str(items[-1])) + 1
@@ -119,13 +123,14 @@ def _long(value: int) -> int:
 
 
 def micros(when: date) -> int:
-    """Return an instant, or the first instant of a day in UTC, as microseconds since 1970 (4)."""
+    """Return an instant, or the first instant of a day in UTC, as microseconds since 1970 (3)."""
     if not isinstance(when, datetime):
         when = datetime(when.year, when.month, when.day, tzinfo=UTC)
     return (when - _EPOCH) // _MICROSECOND
 
 
 def set_of(items: Iterable[Scalar]) -> str:
+    """Return a Cedar set."""
     return f"[{', '.join(_literal(item) for item in items)}]"
 
 
@@ -133,9 +138,9 @@ def _literal(item: Scalar) -> str:
     return str(item).lower() if isinstance(item, bool) else text(str(item))
 
 
-def text(text: str) -> str:
+def text(plain: str) -> str:
     """Return a Cedar string; what is not plain ASCII is written by its number."""
-    return '"' + "".join(c if _plain(c) else f"\\u{{{ord(c):x}}}" for c in text) + '"'
+    return '"' + "".join(c if _plain(c) else f"\\u{{{ord(c):x}}}" for c in plain) + '"'
 
 
 def _plain(character: str) -> bool:
