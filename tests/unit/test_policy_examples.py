@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from policy.bundle import unsigned_bundle_for_dry_run
 from policy.cases import CaseResult, dry_run_facts, run_folder
 from policy.clauses import Verdict
 from policy.core_clauses import BUNDLE_CURRENT, core_clauses
-from policy.decision import DecisionCode, compile_bundle
+from policy.decision import CompiledPolicy, DecisionCode, compile_bundle
 from policy.facts import ATTRIBUTES
 from policy.reasons import NECESSITY_SHORT, PROPORTIONALITY_SHORT, REASONS_REPEATED
 from policy.yaml_source import parse_yaml
@@ -328,7 +329,74 @@ def test_the_request_of_the_documentation_is_explained_for_every_agency(
     assert "northshire-1041" not in result.stdout
 
 
-# Other commands, and the agreement of the documentation
+# The agreements of the documentation, and other commands
+
+
+@pytest.fixture
+def worked_example(tmp_path: Path) -> CompiledPolicy:
+    """The agreement that the guide works through."""
+    page = (ROOT / "docs" / "agreements.md").read_text()
+    (text,) = re.findall(r"```yaml\n(id: .*?)```", page, re.DOTALL)
+    (tmp_path / "agreement.yaml").write_text(text)
+    return compile_bundle(unsigned_bundle_for_dry_run(read_folder(tmp_path), ["northshire"]))
+
+
+IN_JUNE = {"custody": "2026-06-01T09:40:00Z", "pnd": "2026-06-01T09:41:00Z"}
+CHILD: dict[str, Any] = {
+    "purpose": "protect_life",
+    "schedule8_condition": "vital_interests",
+    "subject_category": "missing_person",
+    "offence_code": None,
+    "offence_seriousness": "threat_to_life",
+    "urgent": True,
+    "standing": {},
+}
+NEW_YEAR = {
+    "authorised_at": "2027-01-01T09:00:00Z",
+    "standing": {"answered": IN_JUNE},
+}
+SIXTH = {
+    "standing": {"answered": IN_JUNE, "earlier_searches": {"passport": {"officer.day": 5}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "at", "failed"),
+    [
+        ({}, AT, []),
+        ({"standing": {}}, AT, ["harbour.police-galleries-answered"]),
+        (CHILD, AT, []),
+        (
+            {"purpose": "civil_penalty", "offence_seriousness": "none"},
+            AT,
+            ["core.gateway-for-purpose", "harbour.seriousness"],
+        ),
+        ({"authoriser_id": "northshire-1041"}, AT, ["core.authoriser-independent"]),
+        (SIXTH, AT, ["harbour.quota"]),
+        (
+            NEW_YEAR,
+            datetime(2027, 1, 1, 10, tzinfo=UTC),
+            ["core.in-force", "core.documents-current", "harbour.police-galleries-answered"],
+        ),
+    ],
+)
+def test_the_worked_example_of_the_guide_answers_as_it_says(
+    worked_example: CompiledPolicy,
+    request_file: Path,
+    change: dict[str, Any],
+    at: datetime,
+    failed: list[str],
+) -> None:
+    stated = parse_yaml(request_file.read_bytes(), request_file.name).data
+    facts = dry_run_facts({**stated, **change}, ("passport",))
+    decision = worked_example.decide(facts, "passport", at)
+    assert list(decision.failed) == failed
+    assert decision.permitted is not bool(failed)
+    if change is CHILD:
+        assert decision.waived == ("harbour.police-galleries-answered",)
+        assert decision.confirm_by == AT + timedelta(days=1)
+    if change is NEW_YEAR:
+        assert decision.code is DecisionCode.AGREEMENT_EXPIRED
 
 
 def test_the_own_gallery_of_the_documentation_loads() -> None:
