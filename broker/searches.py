@@ -206,7 +206,7 @@ class Searches:
         urgent: tuple[UrgentUse, ...],
     ) -> Callable[[Connection, int], None]:
         """Return what is written in the transaction of a search's log entry (1)."""
-        row = self._store.new(search_id, admitted, ruling)
+        row = self._store.new(search_id, admitted, ruling.decisions, ruling.warnings)
 
         def write(connection: Connection, index: int) -> None:
             row(connection, index)

@@ -21,8 +21,8 @@ from broker import wire
 from broker.models import (
     AdmittedOrder,
     AgencyAnswer,
+    AgencyDecision,
     KeptConfirmation,
-    Ruling,
     SealedProbe,
     SearchRecord,
     SearchState,
@@ -82,14 +82,20 @@ class SearchStore:
             .compile(dialect=dialect)
         )
 
-    def new(self, search_id: str, admitted: AdmittedOrder, ruling: Ruling) -> Write:
+    def new(
+        self,
+        search_id: str,
+        admitted: AdmittedOrder,
+        decisions: Sequence[AgencyDecision],
+        warnings: Sequence[str] = (),
+    ) -> Write:
         """Return the write that records a running search with its log entry.
 
         The write raises ``ORDER_REPLAYED`` if the search, or another of the same request id, is
         there already.
         """
         sealed = wire.encode_sealed(admitted.probes)
-        kept = wire.encode_decisions(ruling.decisions, ruling.warnings)
+        kept = wire.encode_decisions(decisions, warnings)
         envelope = envelope_to_bytes(admitted.envelope)
         created = to_us(admitted.admitted_at)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -28,6 +28,7 @@ from trust.keys import Signer
 from trust.mtls import server_credentials
 from trust.payload_types import PayloadType
 from trust.rpc import to_status
+from trust.wire import envelope_to_wire
 
 
 class Behaviour(StrEnum):
@@ -56,6 +57,8 @@ class Behaviour(StrEnum):
     NOT_A_NUMBER = "not a number"
     STALE = "stale"
     NO_CHECKPOINT = "no checkpoint"
+    NO_STATEMENT = "no statement"
+    FORGED_STATEMENT = "forged statement"
 
 
 @dataclass(slots=True)
@@ -103,18 +106,33 @@ class SimulatedAgency:
         if behaviour is Behaviour.TAMPERED:
             payload = payload.replace(b"simulated", b"simulates")
         return agency_pb.MatchResponse(
-            report=envelope_pb2.Envelope(
-                payload_type=envelope.payload_type,
-                payload=payload,
-                signatures=[
-                    envelope_pb2.Signature(key_id=s.keyid, signature=s.sig)
-                    for s in envelope.signatures
-                ],
-            ),
+            report=envelope_to_wire(replace(envelope, payload=payload)),
             acknowledged=agency_pb.Acknowledged(newest_size=self.newest_size),
             agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
             agency_leaf_index=self.calls,
+            statement=self.statement(report, behaviour),
         ).SerializeToString()
+
+    def statement(
+        self, report: search_pb2.MatchReport, behaviour: Behaviour
+    ) -> envelope_pb2.Envelope | None:
+        """Sign that this agency searched, where it did."""
+        searched = {
+            search_pb2.OUTCOME_STATE_CANDIDATES,
+            search_pb2.OUTCOME_STATE_NO_CANDIDATE,
+        }
+        if report.state not in searched or behaviour is Behaviour.NO_STATEMENT:
+            return None
+        said = search_pb2.AnswerStatement(
+            search_id=report.search_id,
+            agency=self.agency,
+            order_sha256=report.order_sha256,
+            answered_at=report.reported_at,
+        )
+        forged = behaviour is Behaviour.FORGED_STATEMENT
+        signer = self.other_signer if forged else self.signer
+        envelope = dsse.sign(PayloadType.ANSWER_STATEMENT, said.SerializeToString(), signer)
+        return envelope_to_wire(envelope)
 
     @staticmethod
     async def _instead_of_an_answer(behaviour: Behaviour, context: Any) -> bytes | None:

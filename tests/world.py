@@ -10,12 +10,14 @@ import hashlib
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from broker.models import CreateParams, SealedProbe
 from broker.settings import BrokerSettings
@@ -246,10 +248,35 @@ class Request:
         )
 
 
-def copied_examples(target: Path) -> Path:
-    """Copy the shipped example agreements to a folder of the test's own."""
+def copied_examples(target: Path, *, prior_answers: bool = False) -> Path:
+    """Copy the shipped example agreements to a folder of the test's own.
+
+    Args:
+        target: where to.
+        prior_answers: whether passport and asylum still ask that the police's galleries answered
+            before; without it one search can be permitted everywhere.
+    """
     import policy
 
     source = Path(policy.__file__).parent / "examples"
     shutil.copytree(source, target)
+    if not prior_answers:
+        for name in ("passport", "asylum"):
+            edit_agreement(target / name / f"{name}.yaml", _let_go_of_prior_answers)
     return target
+
+
+def edit_agreement(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrite an agreement's file with a change to it; comments are lost."""
+    agreement: dict[str, Any] = yaml.safe_load(path.read_text())
+    change(agreement)
+    path.write_text(yaml.safe_dump(agreement, sort_keys=False, allow_unicode=True))
+
+
+def _let_go_of_prior_answers(agreement: dict[str, Any]) -> None:
+    gone = {rule["id"] for rule in agreement.pop("answered_first", ())}
+    route = agreement.get("urgent")
+    if gone and route is not None:
+        route["waives"] = [waived for waived in route["waives"] if waived not in gone]
+        if not route["waives"]:
+            del agreement["urgent"]

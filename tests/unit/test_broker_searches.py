@@ -203,15 +203,15 @@ async def test_a_preview_says_what_a_search_would_and_leaves_nothing(world: Worl
     async with rigged(world) as rig:
         request = Request(world, agencies=world.agencies)
         directory = rig.broker.directories.current
-        before, bundle = rig.broker.preview.execute(request.order(), rig.identity(), directory)
-        assert all(one.full is not None and one.full.clauses for one in before)
-        assert bundle == rig.broker.policies.current.bundle.sha256
+        before = await rig.broker.preview.execute(request.order(), rig.identity(), directory)
+        assert all(one.full is not None and one.full.clauses for one in before.decisions)
+        assert before.policy_sha256 == rig.broker.policies.current.bundle.sha256
         assert rig.broker.logs.search.checkpoint.checkpoint.size == 0
         assert rig.calls() == 0
         view = await rig.create(request)
-        assert [replace(one, full=None) for one in before] == list(view.record.decisions)
+        assert [replace(one, full=None) for one in before.decisions] == list(view.record.decisions)
         with pytest.raises(ProbegateError) as raised:
-            rig.broker.preview.execute(request.order(), rig.identity("southmere"), directory)
+            await rig.broker.preview.execute(request.order(), rig.identity("southmere"), directory)
         assert raised.value.reason is Reason.CHANNEL_ROLE
 
 
