@@ -16,7 +16,10 @@ Example::
 ``registry``            the kinds: ``custody``, ``pnd``, ``passport``, ``asylum``, ``nhs``, ``dwp``
 ``galleries``           import, storage, exact matching
 ``checks``              the gate: every rule a request must pass, numbered
+``evidence``            what the broker's log proves of earlier searches and confirmations
+``ruling``              the agency's own decision, on its own records, and what they keep of it
 ``command``             one request from its papers to the signed report
+``recording``           what goes on the search log before anything is said
 ``references``          opaque references, new for every search
 ``state``, ``tables``   what is remembered, in one database with the logs
 ``operators``           what the agency's own people do, logged before it is done

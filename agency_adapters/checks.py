@@ -17,13 +17,17 @@ both are answered with a signed report. All of it is on the agency's own log.
 8. The checkpoint is consistent with what this adapter's witness has seen of that log.
 9. The order was never used under another grant. The same grant again is given the same answer.
 10. The grant holds a permit for this agency, and the order asks for this agency.
-11. This agency's own decision, from its own copy of the agreements and its own rules, permits; its
-    duties and the grant's are both kept, the stricter of each. An unknown duty is a denial.
+11. This agency's own decision permits: by its own copy of the agreements, its own rules, and its
+    own records (``policy.standing``: quotas, earlier answers as proved by ``evidence``, kill
+    switches, urgent searches unconfirmed, reasons used before). A kill switch on this agency's
+    matcher denies as one on the template's model does. Its duties and the grant's are both kept,
+    the stricter of each. An unknown duty is a denial.
 12. The sealed probe opens under this order, this agency and a key of ours that is valid now.
 13. The probe opens the order's commitment.
 14. The template is one the gallery can be searched with.
 
-Then, in ``command``: (15) match and wipe, (16) record durably, (17) answer, signed.
+Then, in ``command``: (15) match and wipe, (16) record durably, (17) answer, signed. What the
+records keep of (11) is in ``ruling``.
 """
 
 from __future__ import annotations
@@ -36,14 +40,18 @@ from hmac import compare_digest
 from typing import Any, Final
 
 from agency_adapters.agency import AgencyKind, OwnerDecision
+from agency_adapters.evidence import ORDER_ENTRY
+from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.templates import Probe, decode_probe_template
 from agency_adapters.models import Dossier, StoredMatch
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey
+from policy.core_clauses import NOT_SWITCHED_OFF
 from policy.decision import CompiledPolicy, enforced
 from policy.facts import facts_of_order
+from policy.standing import Standing, SwitchKind
 from trust import dsse
 from trust.commitment import probe_commitment
 from trust.directory import Directory, KeyUse, Member, Role
@@ -60,7 +68,6 @@ from trust.payload_types import PayloadType
 from trust.sealing import probe_info
 from trust.wire import decode_grant, decode_order, decode_probe
 
-ORDER_ENTRY: Final = "search.order"
 SEARCH_LOG_SUFFIX: Final = "/search"
 """How the name of every member's search log ends."""
 KNOWN_OBLIGATIONS: Final = frozenset(
@@ -80,6 +87,11 @@ KNOWN_OBLIGATIONS: Final = frozenset(
 """Obligations an adapter keeps. ``fields``, ``onward_transfer`` and ``reviewers`` bind disclosure,
 and nothing is disclosed by this version; ``caveats`` and ``retention_days`` bind the recipient."""
 
+MATCHER_SWITCHES: Final = frozenset(
+    f"{SwitchKind.MATCHER.value}:{name}" for name in (MATCHER, MATCHER.partition("/")[0])
+)
+"""The kill switches of this agency's matcher: by its name, with its version or without."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -90,6 +102,23 @@ class Admitted:
     permit: Permit
     order_sha256: bytes
     grant_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """This agency's own permission.
+
+    Attributes:
+        duties: what to keep, the stricter of everybody's.
+        waived: the clauses that an urgent route did not ask for.
+        confirm_by: when a search that needed the route must be confirmed by, if it did.
+        confirmer_rank: by somebody of this rank, or above.
+    """
+
+    duties: Obligations
+    waived: tuple[str, ...] = ()
+    confirm_by: datetime | None = None
+    confirmer_rank: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,19 +228,37 @@ def decide(
     agency: str,
     kind: AgencyKind,
     policy: CompiledPolicy,
+    standing: Standing,
     owner_decision: OwnerDecision | None,
     now: datetime,
-) -> Obligations | Denial:
-    """Apply rule (11): return the duties to keep, or why it is denied."""
-    facts = facts_of_order(admitted.order, sealed=True)
+) -> Permission | Denial:
+    """Apply rule (11): return this agency's permission, or why it is denied.
+
+    Args:
+        admitted: the request.
+        agency: this agency's member id.
+        kind: what kind of agency it is, with its own rules.
+        policy: its own copy of the agreements.
+        standing: what is on its own records.
+        owner_decision: what its people decided about this request, if they did.
+        now: the instant of the decision.
+    """
+    facts = facts_of_order(admitted.order, sealed=True, standing=standing)
     decision = enforced(policy.decide(facts, agency, now), KNOWN_OBLIGATIONS)
     barred = kind.failed_rules(admitted.order, owner_decision)
+    if MATCHER_SWITCHES & (standing.switched_off or frozenset()):
+        barred = (NOT_SWITCHED_OFF, *barred)
     if decision.obligations is None:
         failed = (*decision.failed, *decision.unknown_obligations, *barred)
-        return Denial(decision.code.value, failed)
+        return Denial(decision.code.value, tuple(dict.fromkeys(failed)))
     if barred:
         return Denial(Reason.POLICY_DENIED.name, barred)
-    return strictest(admitted, decision.obligations.for_grant, kind)
+    return Permission(
+        duties=strictest(admitted, decision.obligations.for_grant, kind),
+        waived=decision.waived,
+        confirm_by=decision.confirm_by,
+        confirmer_rank=decision.confirmer_rank,
+    )
 
 
 def strictest(admitted: Admitted, own: Obligations, kind: AgencyKind) -> Obligations:

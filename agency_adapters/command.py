@@ -1,19 +1,21 @@
 """Answering one request to match, from its papers to the signed report.
 
-The gate's rules (1) to (14) are in ``checks``; here they are applied in order, and then:
+The gate's rules (1) to (14) are in ``checks`` and ``ruling``; here they are applied in order, then:
 
 15. The gallery is searched exactly, off the event loop, and the probe's memory is wiped whatever
     came of it. (Bytes that a library returned cannot be wiped in Python; they are dropped at once.)
-16. The answer, what its references stand for, what was acknowledged of the broker's log and the
-    entry of the search log commit in one transaction, before anything is answered. A refusal is an
-    entry too. If the log cannot take it, nothing is answered.
-17. What is answered is the signed report. A person's name, or a template, is in none of it.
+16. The answer, what its references stand for, what was acknowledged of the broker's log, what this
+    agency's own records keep and the entry of the search log commit in one transaction, before
+    anything is answered (``recording``). A refusal is an entry too. If the log cannot take it,
+    nothing is answered. Nobody can ask twice at once under one order: the second waits, until an
+    entry that is on its way is durable or has failed, even if the first has gone away.
+17. What is answered is the signed report, and where this agency searched and said what came of it,
+    its signed statement that it did. A person's name, or a template, is in none of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +23,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Connection
-
 from agency_adapters import checks
+from agency_adapters.evidence import Against
 from agency_adapters.galleries.matching import MATCHER, best_matches
 from agency_adapters.galleries.store import Gallery, size_class
 from agency_adapters.galleries.templates import Probe, wipe
@@ -36,21 +37,21 @@ from agency_adapters.models import (
     MatchParams,
     StoredMatch,
 )
+from agency_adapters.recording import Recorder
 from agency_adapters.references import References
+from agency_adapters.ruling import Ruling
 from agency_adapters.settings import AdapterSettings
-from agency_adapters.state import AdapterState, keep_answer
+from agency_adapters.state import AdapterState
 from agency_adapters.wire import decode_dossier, encode_capabilities
 from audit.checkpoints import Checkpoint
-from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.witness import Acknowledged, Admission, Witness
-from audit.writer import LogWriter, NewEntry
 from policy.decision import CompiledPolicy
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.directory import Directory, Member
 from trust.errors import ProbegateError, Reason
-from trust.keys import Opener, Signer
+from trust.keys import Opener
 from trust.messages import (
     HIT_ONLY,
     TO_BE_RELEASED,
@@ -60,10 +61,7 @@ from trust.messages import (
     OutcomeState,
 )
 from trust.payload_types import PayloadType
-from trust.wire import encode_report
 
-REPORT_ENTRY: Final = "match.report"
-REFUSAL_ENTRY: Final = "match.refused"
 _CANNOT_RECORD: Final = frozenset(
     {
         Reason.DISK_FULL,
@@ -125,8 +123,7 @@ class MatchCommand:
         gallery: returns the gallery's newest generation.
         state: the adapter's memory.
         witnesses: what is remembered of the brokers' logs.
-        log: this agency's search log.
-        signer: signs reports.
+        recorder: puts what becomes of requests on this agency's search log.
         openers: this agency's sealing keys, by key id.
         references: makes opaque references.
         clock: tells the time.
@@ -138,8 +135,7 @@ class MatchCommand:
     gallery: Callable[[], Gallery]
     state: AdapterState
     witnesses: Witnesses
-    log: LogWriter
-    signer: Signer
+    recorder: Recorder
     openers: Mapping[str, Opener] = field(repr=False)
     references: References
     clock: Clock
@@ -180,7 +176,13 @@ class MatchCommand:
                 return await self._answered(papers, papers.admitted, dossier, params, peer)
         except ProbegateError as error:
             if error.reason not in _CANNOT_RECORD:
-                await self._record_refusal(papers, error)
+                await self.recorder.refusal(
+                    error.reason,
+                    self.clock(),
+                    papers.admitted,
+                    papers.checkpoint,
+                    papers.admission,
+                )
             _count(error.reason.name)
             raise
 
@@ -201,52 +203,76 @@ class MatchCommand:
             self.state.answered(admitted.order_sha256), admitted
         )
         if earlier is None:
-            finding = await self._finding(admitted, params)  # (11) to (15)
-            earlier = await self._recorded(papers.admission, admitted, finding)  # (16)
+            earlier = await self._answered_anew(admitted, params, papers.admission)
         return MatchAnswer(  # (17)
             report=earlier.report,
+            statement=self.recorder.statement(earlier.report),
             acknowledged=papers.admission.acknowledged,
-            agency_checkpoint=self.log.checkpoint.note,
+            agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=earlier.leaf_index,
         )
 
-    async def _finding(self, admitted: checks.Admitted, params: MatchParams) -> Finding:
-        """Apply rules (11) to (15)."""
+    async def _answered_anew(
+        self, admitted: checks.Admitted, params: MatchParams, admission: Admission
+    ) -> StoredMatch:
+        """Apply rules (11) to (16)."""
         now, gallery, policy = self.clock(), self.gallery(), self.policy()
-        base = _BaseReport(self.settings.id, admitted, gallery, policy, now)
-        duties = checks.decide(  # (11)
+        ruling = await self.recorder.records.rule(  # (11)
             admitted,
-            agency=self.settings.id,
+            params.evidence,
+            Against(
+                order=admitted.order,
+                order_sha256=admitted.order_sha256.hex(),
+                checkpoint=admission.checkpoint,
+                directory=self.directory(),
+                now=now,
+                skew=timedelta(seconds=self.settings.clock_skew_s),
+            ),
             kind=gallery.kind,
             policy=policy,
             owner_decision=self.state.owner_decision(admitted.order.request_id),
-            now=now,
         )
-        if isinstance(duties, checks.Denial):
+        base = _BaseReport(self.settings.id, admitted, gallery, policy, now)
+        try:
+            finding = await self._finding(base, ruling, params)  # (12) to (15)
+        except BaseException:
+            ruling.release()
+            raise
+        answer = await self.recorder.answer(admission, admitted, ruling, finding)  # (16)
+        _count(finding.report.state.value)
+        return answer
+
+    async def _finding(self, base: _BaseReport, ruling: Ruling, params: MatchParams) -> Finding:
+        """Apply rules (12) to (15), or report the denial."""
+        gallery, outcome = base.gallery, ruling.outcome
+        if isinstance(outcome, checks.Denial):
             return Finding(
                 base.report(
-                    OutcomeState.DENIED, reason=duties.reason, failed_clauses=duties.failed_clauses
+                    OutcomeState.DENIED,
+                    reason=outcome.reason,
+                    failed_clauses=outcome.failed_clauses,
                 )
             )
         try:
             probe = checks.open_probe(  # (12) to (14)
-                admitted,
+                base.admitted,
                 sealed_key_id=params.sealed_key_id,
                 sealed_probe=params.sealed_probe,
                 agency=self.settings.id,
                 openers=self.openers,
                 directory=self.directory(),
-                now=now,
+                now=base.now,
                 model=gallery.manifest.model,
                 dims=gallery.manifest.dims,
             )
         except ProbegateError as error:
             if error.reason not in _BAD_PROBE:
                 raise
+            ruling.release()
             return Finding(base.report(OutcomeState.REJECTED, reason=error.reason.name))
         try:
             async with self._scanning:
-                return await asyncio.to_thread(self._search, base, gallery, probe, duties)
+                return await asyncio.to_thread(self._search, base, gallery, probe, outcome.duties)
         finally:
             wipe(probe)  # (15)
 
@@ -291,51 +317,6 @@ class MatchCommand:
         )
         return Finding(base.report(OutcomeState.CANDIDATES, candidates=listed, **searched), records)
 
-    async def _recorded(
-        self, admission: Admission, admitted: checks.Admitted, finding: Finding
-    ) -> StoredMatch:
-        """Apply rule (16)."""
-        report = finding.report
-        envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.signer)
-
-        def stored(index: int) -> StoredMatch:
-            return StoredMatch(
-                order_sha256=admitted.order_sha256,
-                grant_sha256=admitted.grant_sha256,
-                search_id=report.search_id,
-                report=envelope,
-                leaf_index=index,
-            )
-
-        def also(connection: Connection, index: int) -> None:
-            keep_answer(connection, stored(index), finding.found)
-            admission.persist(connection)
-
-        leaf = _leaf(REPORT_ENTRY, report.reported_at, admitted, admission.checkpoint)
-        leaf |= {
-            "report_sha256": hashlib.sha256(envelope.payload).hexdigest(),
-            "state": report.state.value,
-            "reason": report.reason,
-            "policy_sha256": report.policy_sha256.hex(),
-        }
-        appended = await self.log.append(NewEntry(leaf=leaf, also=also))
-        _count(report.state.value)
-        telemetry.log("answered", search_id=report.search_id, state=report.state.value)
-        return stored(appended.index)
-
-    async def _record_refusal(self, papers: _Papers, error: ProbegateError) -> None:
-        leaf = _leaf(REFUSAL_ENTRY, self.clock(), papers.admitted, papers.checkpoint)
-        leaf["reason"] = error.reason.name
-        also = None
-        if papers.admission is not None:
-            persist = papers.admission.persist
-
-            def also(connection: Connection, _index: int) -> None:
-                persist(connection)
-
-        await self.log.append(NewEntry(leaf=leaf, also=also))
-        telemetry.log("refused", reason=error.reason.name)
-
     def describe(self, peer: Member) -> tuple[dsse.Envelope, Acknowledged]:
         """Return the signed capabilities, and what is acknowledged of the caller's log.
 
@@ -354,7 +335,7 @@ class MatchCommand:
             policy_sha256=self.policy().bundle.sha256,
         )
         payload = encode_capabilities(stated, now)
-        envelope = dsse.sign(PayloadType.CAPABILITIES, payload, self.signer)
+        envelope = dsse.sign(PayloadType.CAPABILITIES, payload, self.recorder.signer)
         log_key = checks.search_log_key(self.directory(), peer.id, now)
         return envelope, self.witnesses.of(log_key).acknowledged
 
@@ -381,29 +362,6 @@ class _BaseReport:
             reported_at=self.now,
             **more,
         )
-
-
-def _leaf(
-    kind: str, at: datetime, admitted: checks.Admitted | None, checkpoint: Checkpoint | None
-) -> dict[str, JsonValue]:
-    """Say what is certain of a request, in digests; nothing in it is personal."""
-    return {
-        "v": 1,
-        "type": kind,
-        "at": at.isoformat(timespec="microseconds"),
-        "search_id": admitted.grant.search_id if admitted else "",
-        "order_sha256": admitted.order_sha256.hex() if admitted else "",
-        "grant_sha256": admitted.grant_sha256.hex() if admitted else "",
-        "broker_checkpoint": (
-            {
-                "origin": checkpoint.origin,
-                "size": checkpoint.size,
-                "root": checkpoint.root.hex(),
-            }
-            if checkpoint
-            else None
-        ),
-    }
 
 
 _outcomes = telemetry.meter().create_counter("probegate.adapter.searches")

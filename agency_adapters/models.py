@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from audit.evidence import NO_EVIDENCE, Evidence
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
 from trust.messages import MatchReport
@@ -29,13 +30,19 @@ class MatchParams:
     sealed_key_id: str
     sealed_probe: bytes = field(repr=False)
     consistency: tuple[ConsistencyProof, ...] = ()
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
 class MatchAnswer:
-    """The signed report with this agency's own record of it."""
+    """The signed report with this agency's own record of it.
+
+    ``statement`` says that this agency searched and answered, and nothing of what it found; there
+    is none where it did not.
+    """
 
     report: Envelope
+    statement: Envelope | None
     acknowledged: Acknowledged
     agency_checkpoint: bytes
     agency_leaf_index: int

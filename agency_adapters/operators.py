@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agency_adapters.agency import OwnerDecision
+from agency_adapters.checks import MATCHER_SWITCHES
+from agency_adapters.galleries.store import read_manifest
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
 from agency_adapters.settings import AdapterSettings
@@ -14,6 +16,7 @@ from agency_adapters.tables import open_engine
 from audit.desk import Desk, admin_leaf
 from audit.leaves import JsonValue
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
+from policy.standing import SwitchKind
 from trust.clock import Clock, utc_now
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError, Reason
@@ -80,17 +83,30 @@ class Operator:
         """Turn a kill switch; when this returns it is on the log and in force.
 
         Raises:
-            ProbegateError: ``USAGE`` for what cannot be switched; ``LOG_UNAVAILABLE``.
+            ProbegateError: ``USAGE`` for what cannot be switched here; ``GALLERY_MISSING``;
+                ``LOG_UNAVAILABLE``.
         """
         settings = self.settings
         directory = DirectoryStore(
             settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
         ).load(self.clock())
-        return await self.log(
-            SWITCHED_OFF if off else SWITCHED_ON,
-            switch=checked_switch(name, directory),
-            reference=reference,
-        )
+        if name not in self.switched_off:
+            self._require_ours(checked_switch(name, directory))
+        kind = SWITCHED_OFF if off else SWITCHED_ON
+        return await self.log(kind, switch=name, reference=reference)
+
+    def _require_ours(self, name: str) -> None:
+        """Refuse a switch that nothing here reads, which would look like one that is off."""
+        kind, _, what = name.partition(":")
+        known = {what}
+        if kind == SwitchKind.AGENCY:
+            known = {self.settings.id}
+        elif kind == SwitchKind.MATCHER:
+            ours = {one.partition(":")[2] for one in MATCHER_SWITCHES}
+            known = {read_manifest(self.settings.gallery).model, *ours}
+        if what not in known:
+            names = ", ".join(sorted(known))
+            raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {names}")
 
     @property
     def switched_off(self) -> frozenset[str]:

@@ -1,9 +1,10 @@
 """The adapter assembled: what it opens at start, keeps fresh while it runs, and closes at the end.
 
 1. Nothing is served before the directory, the bundle, the gallery, the logs and the database are
-   open and agree.
+   open and agree; the kill switches that are off are read before that, too.
 2. A new directory, bundle or gallery is on the admin log before a request sees it decide anything.
 3. One that cannot be trusted is refused whole; the one in use stays, until it expires by itself.
+4. An urgent search that was not confirmed in time is put on the search log, once.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from agency_adapters import wire
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.galleries.store import Gallery, read_manifest
-from agency_adapters.operators import AdminDesk
+from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named
+from agency_adapters.ruling import Records
 from agency_adapters.servicer import MatchServicer, ReleaseServicer
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit import wire as audit_wire
+from audit.desk import Desk
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
 from policy.decision import CompiledPolicy
+from policy.ledger import Ledger, SwitchClerk
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -54,6 +58,8 @@ class Adapter:
 
     settings: AdapterSettings
     state: AdapterState
+    ledger: Ledger
+    desk: Desk
     directories: DirectoryStore
     policies: BundleStore
     shelf: Shelf
@@ -80,6 +86,7 @@ class Adapter:
         policies.load(directory, now)
         shelf = Shelf(await asyncio.to_thread(_opened_gallery, settings, kind.name, clock))
         state = AdapterState(open_engine(settings.state_dir))
+        ledger, desk = Ledger.open(state.engine), Desk.open(state.engine)
         references = References.open(settings.state_dir)
         logs = open_logs(
             state.engine,
@@ -96,13 +103,14 @@ class Adapter:
             gallery=lambda: shelf.gallery,
             state=state,
             witnesses=Witnesses(state),
-            log=logs.search,
-            signer=folder.signer(),
+            recorder=Recorder(logs.search, Records(settings.id, ledger), folder.signer()),
             openers=folder.openers(),
             references=references,
             clock=clock,
         )
-        adapter = cls(settings, state, directories, policies, shelf, logs, command, clock)
+        adapter = cls(
+            settings, state, ledger, desk, directories, policies, shelf, logs, command, clock
+        )
         await adapter.record_all()
         adapter.observe()
         telemetry.log("adapter open", generation=shelf.gallery.manifest.generation)
@@ -116,15 +124,28 @@ class Adapter:
         await self._record_gallery(self.shelf.gallery)
 
     async def keep_fresh(self) -> None:
-        """Take up new directories, bundles and galleries as they appear (2) (3)."""
+        """Do the chores: take up what is new as it appears (2) (3), record what is late (4)."""
         while True:
             await asyncio.sleep(self.settings.reload_interval_s)
-            for step in (self.refresh_directory, self.refresh_bundle, self.refresh_gallery):
+            for step in (
+                self.refresh_directory,
+                self.refresh_bundle,
+                self.refresh_gallery,
+                self.record_unconfirmed,
+            ):
                 try:
                     await step()
                 except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
                     failure = catalogued(error, step.__name__)
                     telemetry.log("not taken up", reason=failure.reason.name)
+
+    async def record_unconfirmed(self) -> None:
+        """Look once for urgent searches that are late (4)."""
+        await record_unconfirmed(self.logs.search, self.ledger, self.clock())
+
+    async def serve_desk(self) -> None:
+        """Put what the agency's own people ask for on the admin log, for ever."""
+        await self.desk.serve(self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s)
 
     async def refresh_directory(self) -> None:
         """Look once for a new directory."""
@@ -175,9 +196,13 @@ class Adapter:
         def generation(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(self.shelf.gallery.manifest.generation)]
 
+        def switched_off(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(len(self.ledger.switched_off))]
+
         self.logs.observe()
         meter.create_observable_gauge("probegate.gallery.records", [records])
         meter.create_observable_gauge("probegate.gallery.generation", [generation])
+        meter.create_observable_gauge("probegate.switches.off", [switched_off])
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every servicer to a server."""
@@ -230,10 +255,9 @@ async def run(settings: AdapterSettings) -> None:
         server = await adapter.listen()
         if settings.port_file is not None:
             files.write_atomic(settings.port_file, f"{server.port}\n".encode())
-        desk = AdminDesk(adapter.state, adapter.logs.admin)
         chores = [
             asyncio.create_task(adapter.keep_fresh()),
-            asyncio.create_task(desk.serve(settings.admin_poll_s)),
+            asyncio.create_task(adapter.serve_desk()),
         ]
         try:
             await until_stopped(server)

@@ -1,4 +1,8 @@
-"""Between the adapter's models and the wire: the only module here that touches the stubs."""
+"""Between the adapter's models and the wire: the only module here that touches the stubs.
+
+A request that shows more of the past than it may, or holds a field this version does not know, is
+``MESSAGE_INVALID`` before anything of it is looked at.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from probegate.agency.v1 import (
 )
 
 from agency_adapters.models import Capabilities, Dossier, MatchAnswer, MatchParams
+from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
+from audit.leaves import PrivateValue
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
-from trust.errors import Reason
-from trust.messages import Encoding
+from trust.errors import ProbegateError, Reason
+from trust.messages import MAX_AGENCIES, Encoding
 from trust.wire import envelope_from_wire, envelope_to_wire, parse, timestamp
 
 MatchServicerBase = match_service_pb2_grpc.MatchServiceServicer
@@ -28,6 +34,13 @@ SERVICES: Final = (
     release_service_pb2.DESCRIPTOR.services_by_name["ReleaseService"].full_name,
 )
 
+MAX_EARLIER_SEARCHES: Final = 8
+"""Most earlier searches that one request may show."""
+MAX_STATEMENTS: Final = MAX_AGENCIES
+"""Most statements that may come with one of them."""
+MAX_CONFIRMATIONS: Final = 32
+"""Most confirmations that one request may show."""
+
 DescribeRequest = match_service_pb2.DescribeRequest
 DescribeResponse = match_service_pb2.DescribeResponse
 MatchRequest = match_service_pb2.MatchRequest
@@ -35,7 +48,15 @@ MatchResponse = match_service_pb2.MatchResponse
 
 
 def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
-    """Read a request to match; the dossier is parsed by the gate."""
+    """Read a request to match; the dossier is parsed by the gate.
+
+    Raises:
+        ProbegateError: ``MESSAGE_INVALID`` for too much of the past, or unknown fields.
+    """
+    size = request.ByteSize()
+    request.DiscardUnknownFields()
+    if request.ByteSize() != size:
+        raise ProbegateError(Reason.MESSAGE_INVALID, field="unknown")
     return MatchParams(
         dossier=request.dossier,
         sealed_key_id=request.sealed_key_id,
@@ -44,7 +65,38 @@ def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
             ConsistencyProof(proof.old_size, proof.new_size, tuple(proof.hashes))
             for proof in request.consistency
         ),
+        evidence=_evidence(request),
     )
+
+
+def _evidence(request: match_service_pb2.MatchRequest) -> Evidence:
+    """Read what the broker shows of its log; ``evidence`` judges it."""
+    statements = max((len(one.statements) for one in request.earlier_searches), default=0)
+    for field, count, most in (
+        ("earlier_searches", len(request.earlier_searches), MAX_EARLIER_SEARCHES),
+        ("statements", statements, MAX_STATEMENTS),
+        ("confirmations", len(request.confirmations), MAX_CONFIRMATIONS),
+    ):
+        if count > most:
+            raise ProbegateError(Reason.MESSAGE_INVALID, f"{count}, at most {most}", field=field)
+    return Evidence(
+        earlier=tuple(
+            EarlierSearch(
+                order=_logged_entry(one.order),
+                opened=tuple(PrivateValue(o.field, o.value, o.salt) for o in one.opened),
+                statements=tuple(map(envelope_from_wire, one.statements)),
+            )
+            for one in request.earlier_searches
+        ),
+        confirmed=tuple(
+            ConfirmedSearch(_logged_entry(one.entry), envelope_from_wire(one.confirmation))
+            for one in request.confirmations
+        ),
+    )
+
+
+def _logged_entry(entry: match_service_pb2.LoggedEntry) -> LoggedEntry:
+    return LoggedEntry(entry.leaf, entry.leaf_index, tuple(entry.inclusion))
 
 
 def decode_dossier(data: bytes) -> Dossier:
@@ -83,6 +135,7 @@ def match_response(answer: MatchAnswer) -> match_service_pb2.MatchResponse:
         acknowledged=_acknowledged(answer.acknowledged),
         agency_checkpoint=answer.agency_checkpoint,
         agency_leaf_index=answer.agency_leaf_index,
+        statement=envelope_to_wire(answer.statement) if answer.statement else None,
     )
 
 

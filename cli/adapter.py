@@ -7,12 +7,14 @@ r"""``probegate adapter``: an agency's gallery, its server, and what its own peo
     probegate adapter check --gallery gallery
     probegate adapter serve --config adapter.toml
     probegate adapter resolve --config adapter.toml --reference abcdefghijklmnopqrst
+    probegate adapter switch off purpose:prosecution --reference 2026/17 --config adapter.toml
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,13 @@ Config = Annotated[
 ]
 GalleryFolder = Annotated[Path, typer.Option("--gallery", help="The gallery's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+
+class Turn(StrEnum):
+    """Which way a kill switch is turned."""
+
+    OFF = "off"
+    ON = "on"
 
 
 @app.command()
@@ -222,3 +231,39 @@ def decide(
     operator = Operator.open(load_settings(AdapterSettings, config))
     asyncio.run(operator.decide(request, authority, reference))
     typer.echo(f"recorded: {authority} on {request}")
+
+
+@app.command()
+def switch(
+    turn: Annotated[Turn, typer.Argument(help="off denies at once; on permits again.")],
+    name: Annotated[
+        str, typer.Argument(help="agency:ID (this one), force:ID, purpose:CODE or matcher:NAME.")
+    ],
+    reference: Annotated[str, typer.Option(help="The agency's reference of the decision.")],
+    config: Config = None,
+) -> None:
+    """Turn a kill switch; when this returns it is on the admin log and in force."""
+    from agency_adapters.operators import Operator
+    from agency_adapters.settings import AdapterSettings
+    from trust.config import load_settings
+
+    operator = Operator.open(load_settings(AdapterSettings, config))
+    asyncio.run(operator.switch(name, off=turn is Turn.OFF, reference=reference))
+    typer.echo(f"{name} is {turn.value}")
+
+
+@app.command()
+def switches(
+    config: Config = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the kill switches that are off."""
+    from agency_adapters.operators import Operator
+    from agency_adapters.settings import AdapterSettings
+    from trust.config import load_settings
+
+    off = sorted(Operator.open(load_settings(AdapterSettings, config)).switched_off)
+    if as_json:
+        typer.echo(json.dumps({"off": off}, indent=2))
+    else:
+        typer.echo("\n".join(off) or "every switch is on")

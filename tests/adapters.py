@@ -21,13 +21,14 @@ from agency_adapters import command as command_module
 from agency_adapters.galleries import matching
 from agency_adapters.models import MatchParams
 from agency_adapters.serve import Adapter
+from audit.evidence import LoggedEntry
 from tests.brokers import CALLER_S, TurnedClock, channel_to
 from tests.unit.adapters_kit import BrokerSide, Papers, adapter_settings, entries, make_world
 from tests.world import Request, World
 from trust.errors import ProbegateError, Reason
 from trust.rpc import error_of
 from trust.server import RunningServer
-from trust.wire import decode_report, envelope_from_wire
+from trust.wire import decode_report, envelope_from_wire, envelope_to_wire
 
 __all__ = ["BrokerSide", "Papers", "Scans", "Scene", "entries", "make_world", "scene"]
 
@@ -63,7 +64,27 @@ def encoded(params: MatchParams) -> bytes:
             pb.ConsistencyProof(old_size=p.old_size, new_size=p.new_size, hashes=p.hashes)
             for p in params.consistency
         ],
+        earlier_searches=[
+            pb.EarlierSearch(
+                order=_logged(one.order),
+                opened=[
+                    pb.OpenedValue(field=o.field, value=o.value, salt=o.salt) for o in one.opened
+                ],
+                statements=[envelope_to_wire(envelope) for envelope in one.statements],
+            )
+            for one in params.evidence.earlier
+        ],
+        confirmations=[
+            pb.ConfirmedSearch(
+                entry=_logged(one.entry), confirmation=envelope_to_wire(one.confirmation)
+            )
+            for one in params.evidence.confirmed
+        ],
     ).SerializeToString()
+
+
+def _logged(entry: LoggedEntry) -> pb.LoggedEntry:
+    return pb.LoggedEntry(leaf=entry.leaf, leaf_index=entry.index, inclusion=entry.inclusion)
 
 
 @dataclass(slots=True)

@@ -72,6 +72,10 @@ class Ledger:
         """Return what a search is about; ``ref`` is its own id here."""
         return self._key.subjects(ref, order)
 
+    def officer(self, force: str, officer_id: str) -> bytes:
+        """Return how a person of a force is known here, as in ``Subjects.officer``."""
+        return self._key.officer(force, officer_id)
+
     # ------------------------------------------------------------ for a decision
 
     async def standing(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.importing import import_gallery
@@ -20,11 +21,13 @@ from agency_adapters.models import Dossier, MatchParams
 from agency_adapters.serve import Adapter
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.wire import encode_dossier
+from audit.evidence import NO_EVIDENCE, Evidence
 from audit.organisation import Logs, open_logs
 from audit.witness import ConsistencyProof
 from audit.writer import NewEntry
 from policy.facts import facts_of_order
-from tests.world import MODEL, Request, World, copied_examples, template
+from policy.standing import assume_nothing_on_record
+from tests.world import MODEL, Request, World, copied_examples, edit_agreement, template
 from trust import dsse
 from trust.directory import Member
 from trust.keys import FileSigner
@@ -37,15 +40,27 @@ MATE = "R00007"
 HEADER = "record_id,captured_on,date_of_birth,disposal,image_source,review_due,deletion"
 
 
-def make_world(root: Path) -> World:
-    """Make a scheme with one force, the custody agency, a broker, and a gallery for it."""
+Change = Callable[[dict[str, Any]], None]
+
+
+def make_world(
+    root: Path, change: Change | None = None, agencies: Sequence[str] = ("custody",)
+) -> World:
+    """Make a scheme with two forces, the custody agency, a broker, and a gallery for it.
+
+    Args:
+        root: where to.
+        change: what is to be different in custody's example agreement.
+        agencies: the members that are agencies; none but custody has an agreement.
+    """
     examples = copied_examples(root / "agreements")
-    for other in ("pnd", "passport", "asylum", "nhs", "dwp"):
-        for file in (examples / other).glob("*"):
-            file.unlink()
-        (examples / other).rmdir()
+    for folder in examples.iterdir():
+        if folder.is_dir() and folder.name != "custody":
+            shutil.rmtree(folder)
+    if change is not None:
+        edit_agreement(examples / "custody" / "custody.yaml", change)
     world = World.make(
-        root, agreements=examples, forces=("northshire", "southmere"), agencies=("custody",)
+        root, agreements=examples, forces=("northshire", "southmere"), agencies=agencies
     )
     make_gallery(root / "gallery")
     return world
@@ -99,11 +114,21 @@ class Papers:
     sealed_probe: bytes
     consistency: tuple[ConsistencyProof, ...]
     search_id: str
+    size: int
+    """Of the log that the dossier's proof leads to."""
+    evidence: Evidence = NO_EVIDENCE
+
+    @property
+    def order_sha256(self) -> bytes:
+        """The order's digest."""
+        return hashlib.sha256(self.dossier.order.payload).digest()
 
     def params(self, **changes: Any) -> MatchParams:
         """Encode, with parts of the dossier replaced."""
         dossier = encode_dossier(replace(self.dossier, **changes))
-        return MatchParams(dossier, self.sealed_key_id, self.sealed_probe, self.consistency)
+        return MatchParams(
+            dossier, self.sealed_key_id, self.sealed_probe, self.consistency, self.evidence
+        )
 
 
 @dataclass(slots=True)
@@ -111,6 +136,7 @@ class BrokerSide:
     """The broker of a world, with a real log of its own."""
 
     world: World
+    engine: Engine
     logs: Logs
     signer: FileSigner
     sent: list[int] = field(default_factory=list)
@@ -119,15 +145,16 @@ class BrokerSide:
     def open(cls, world: World, root: Path) -> BrokerSide:
         """Open the broker's logs under ``root``."""
         root.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(f"sqlite:///{root / 'broker.db'}")
         logs = open_logs(
-            create_engine(f"sqlite:///{root / 'broker.db'}"),
+            engine,
             member_id="broker",
             member_folder=world.folder("broker"),
             directory=world.directory,
             logs_dir=root / "broker-logs",
             at=datetime.now(UTC),
         )
-        return cls(world, logs, world.folder("broker").signer())
+        return cls(world, engine, logs, world.folder("broker").signer())
 
     @property
     def member(self) -> Member:
@@ -140,6 +167,7 @@ class BrokerSide:
         request: Request,
         *,
         leaf_changes: Mapping[str, Any] | None = None,
+        private: Mapping[str, Any] | None = None,
         grant_changes: Mapping[str, Any] | None = None,
         obligations: Mapping[str, Any] | None = None,
         permitted: bool = True,
@@ -152,8 +180,9 @@ class BrokerSide:
         digest = hashlib.sha256(envelope.payload).digest()
         now = datetime.now(UTC)
         policy = adapter.policies.current
-        decision = policy.decide(facts_of_order(order, sealed=True), "custody", now)
-        duties = next(iter(policy._index.values()))[0].agreement.obligations.for_grant
+        facts = facts_of_order(order, sealed=True, standing=assume_nothing_on_record(["custody"]))
+        decision = policy.decide(facts, "custody", now)
+        duties = policy.bundle.agreements[0].file.agreement.obligations.for_grant
         if decision.obligations is not None:
             duties = decision.obligations.for_grant
         duties = duties.model_copy(update=dict(obligations or {}))
@@ -177,7 +206,11 @@ class BrokerSide:
                 }
             ],
         } | dict(leaf_changes or {})
-        appended = await self.logs.search.append(NewEntry(leaf=leaf))
+        committed = {
+            "case_reference": order.justification.case_reference,
+            "probe": {"commitment": order.probe.commitment.hex(), "source": order.probe.source},
+        } | dict(private or {})
+        appended = await self.logs.search.append(NewEntry(leaf=leaf, private=committed))
         values: dict[str, Any] = {
             "search_id": search_id,
             "order_sha256": digest,
@@ -211,6 +244,7 @@ class BrokerSide:
             sealed.ciphertext,
             proofs,
             search_id,
+            size,
         )
 
 

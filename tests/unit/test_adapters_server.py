@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import grpc
 import pytest
 from probegate.agency.v1 import match_service_pb2, match_service_pb2_grpc
 
-from agency_adapters.operators import AdminDesk, Operator
+from agency_adapters.operators import Operator
 from agency_adapters.serve import Adapter
 from agency_adapters.wire import MatchRequest
 from tests.unit.adapters_kit import (
@@ -124,7 +125,7 @@ async def test_operators_reads_and_decisions_are_logged_before_they_take_effect(
     broker = BrokerSide.open(world, tmp_path / "broker")
     papers = await broker.papers(adapter, Request(world))
     await adapter.command.execute(papers.params(), broker.member)
-    desk = asyncio.create_task(AdminDesk(adapter.state, adapter.logs.admin).serve(0.02))
+    desk = asyncio.create_task(adapter.serve_desk())
     operator = Operator.open(adapter.settings)
     ((search_id, found),) = await operator.resolve(search_id=papers.search_id)
     assert (search_id, found.record_id) == (papers.search_id, MATE)
@@ -137,7 +138,7 @@ async def test_operators_reads_and_decisions_are_logged_before_they_take_effect(
     with pytest.raises(ProbegateError) as raised:
         await operator.decide(str(uuid.uuid4()), "caldicott", "X")  # custody has no such thing
     assert raised.value.reason is Reason.CONFIG_INVALID
-    nhs = Operator(adapter.settings.model_copy(update={"kind": "nhs"}), adapter.state)
+    nhs = replace(operator, settings=adapter.settings.model_copy(update={"kind": "nhs"}))
     request_id = str(uuid.uuid4())
     await nhs.decide(request_id, "caldicott", "CG/1")
     assert adapter.state.owner_decision(request_id) is not None

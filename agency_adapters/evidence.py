@@ -1,0 +1,206 @@
+"""What the broker's log proves of earlier searches and of confirmations (part of rule 11).
+
+An earlier search counts for an agency that must have answered first only if
+
+1. its order's entry is in the tree of the dossier's verified checkpoint;
+2. that entry is a ``search.order`` of this order's force, and of another order than this one;
+3. its commitments open, with the values shown, to this order's case and this order's probe;
+4. a statement says that this agency answered that very search and order, signed by a key that the
+   directory lists as this agency's, now;
+5. the statement is not dated beyond the clock skew. One that is dated within it, by a clock ahead
+   of ours, counts as made now.
+
+A confirmation counts only if
+
+6. its entry is in the same tree, is a ``search.confirmed``, and names the very confirmation shown;
+7. our own ledger awaits a confirmation of that order, and for this order's force;
+8. the confirmation is signed by this force, now, names it, fits its entry, and is not dated beyond
+   the clock skew;
+9. the confirmer is another person than the officer, and of the rank that we asked for or above.
+
+What fails is no evidence, and no reason to refuse the call either: the clause that asks for it is
+then not satisfied, and the signed denial names it. A payload is read only after its signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from audit.checkpoints import Checkpoint
+from audit.evidence import ConfirmedSearch, EarlierSearch, LoggedEntry
+from audit.leaves import JsonValue, canonical, parse_leaf, verify_commitment
+from audit.merkle import leaf_hash, verify_inclusion
+from policy.codes import REGISTRY
+from policy.ledger import UrgentUse
+from trust import dsse, strict_json
+from trust.directory import Directory, KeyUse, Role
+from trust.errors import ProbegateError, Reason
+from trust.messages import Person, SearchOrder
+from trust.payload_types import PayloadType
+from trust.wire import decode_confirmation, decode_statement
+
+ORDER_ENTRY: Final = "search.order"
+CONFIRMED_ENTRY: Final = "search.confirmed"
+
+Awaiting = Callable[[str], Sequence[UrgentUse]]
+"""Returns our urgent searches under an order's digest (hexadecimal) that await confirmation."""
+KnownAs = Callable[[str, str], bytes]
+"""Returns how our ledger knows a person: of which force, by which id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What evidence is judged by: the order at hand, and what is known to be true.
+
+    Attributes:
+        order: the order at hand, verified.
+        order_sha256: of its payload, hexadecimal.
+        checkpoint: the broker's, verified by rules (7) and (8) of the gate.
+        directory: the directory in force.
+        now: the instant of the decision.
+        skew: how far ahead another's clock may be.
+    """
+
+    order: SearchOrder
+    order_sha256: str
+    checkpoint: Checkpoint
+    directory: Directory
+    now: datetime
+    skew: timedelta
+
+
+def answered(
+    shown: Sequence[EarlierSearch], agencies: Collection[str], against: Against
+) -> Mapping[str, datetime]:
+    """Return when each of ``agencies`` last answered this probe for this case, where proved."""
+    owners = {
+        key.kid: member.id
+        for member in map(against.directory.find, agencies)
+        if member is not None and member.role is Role.AGENCY
+        for key in member.keys
+        if key.use is KeyUse.SIGN
+    }
+    latest: dict[str, datetime] = {}
+    for search in shown if owners else ():
+        with suppress(ProbegateError):
+            facts = _same_matter(search, against)
+            for envelope in search.statements:
+                with suppress(ProbegateError):
+                    agency, at = _statement(envelope, facts, owners, against)
+                    latest[agency] = max(at, latest.get(agency, at))
+    return latest
+
+
+def confirmed(
+    shown: Sequence[ConfirmedSearch], against: Against, awaiting: Awaiting, known_as: KnownAs
+) -> tuple[str, ...]:
+    """Return the orders, by digest (hexadecimal), whose urgent search here is now confirmed."""
+    found: dict[str, None] = {}
+    for one in shown:
+        with suppress(ProbegateError):
+            found[_confirmation(one, against, awaiting, known_as)] = None
+    return tuple(found)
+
+
+def _same_matter(search: EarlierSearch, against: Against) -> Mapping[str, Any]:
+    """Apply rules (1) to (3) and return the entry's facts."""
+    facts = _in_the_log(search.order, ORDER_ENTRY, against)  # (1) (2)
+    if facts.get("force") != against.order.force:  # (2)
+        raise _no_evidence("force")
+    if facts.get("order_sha256") == against.order_sha256:  # (2)
+        raise _no_evidence("order_sha256")
+    if _opened(search, "case_reference") != against.order.justification.case_reference:  # (3)
+        raise _no_evidence("case_reference")
+    probe = _opened(search, "probe")
+    commitment = against.order.probe.commitment.hex()
+    if not isinstance(probe, Mapping) or probe.get("commitment") != commitment:  # (3)
+        raise _no_evidence("probe")
+    return facts
+
+
+def _statement(
+    envelope: dsse.Envelope,
+    facts: Mapping[str, Any],
+    owners: Mapping[str, str],
+    against: Against,
+) -> tuple[str, datetime]:
+    """Apply rules (4) and (5): the first signature's key says whose it is, and all must be its."""
+    agency = owners.get(envelope.signatures[0].keyid) if envelope.signatures else None
+    if agency is None:
+        raise _no_evidence("signatures")
+    resolve = against.directory.resolver(agency, KeyUse.SIGN, against.now)
+    dsse.verify(envelope, PayloadType.ANSWER_STATEMENT, resolve)  # (4)
+    said = decode_statement(envelope.payload)
+    about = (said.agency, said.search_id, said.order_sha256.hex())
+    if about != (agency, facts.get("search_id"), facts.get("order_sha256")):  # (4)
+        raise _no_evidence("statement")
+    if said.answered_at > against.now + against.skew:  # (5)
+        raise _no_evidence("answered_at")
+    return agency, min(said.answered_at, against.now)  # (5)
+
+
+def _confirmation(
+    one: ConfirmedSearch, against: Against, awaiting: Awaiting, known_as: KnownAs
+) -> str:
+    """Apply rules (6) to (9) and return which order was confirmed."""
+    facts = _in_the_log(one.entry, CONFIRMED_ENTRY, against)  # (6)
+    payload, force = one.confirmation.payload, against.order.force
+    if facts.get("confirmation_sha256") != hashlib.sha256(payload).hexdigest():  # (6)
+        raise _no_evidence("confirmation_sha256")
+    ref = facts.get("order_sha256")
+    uses = [use for use in awaiting(ref) if use.force == force] if isinstance(ref, str) else []
+    if not isinstance(ref, str) or not uses:  # (7)
+        raise _no_evidence("order_sha256")
+    resolve = against.directory.resolver(force, KeyUse.SIGN, against.now)
+    dsse.verify(one.confirmation, PayloadType.URGENT_CONFIRMATION, resolve)  # (8)
+    said = decode_confirmation(payload)
+    about = (said.force, said.search_id, said.order_sha256.hex())
+    if about != (force, facts.get("search_id"), ref):  # (8)
+        raise _no_evidence("confirmation")
+    if said.confirmed_at > against.now + against.skew:  # (8)
+        raise _no_evidence("confirmed_at")
+    confirmer = known_as(force, said.confirmer.id)
+    if not all(_may_confirm(said.confirmer, confirmer, use) for use in uses):  # (9)
+        raise _no_evidence("confirmer")
+    return ref
+
+
+def _may_confirm(person: Person, known_as: bytes, use: UrgentUse) -> bool:
+    """Rule (9); a rank beside the scale confirms nothing."""
+    scale = REGISTRY["rank"].scale
+    place, least = scale.get(person.rank), scale.get(use.confirmer_rank)
+    return known_as != use.officer and place is not None and least is not None and place >= least
+
+
+def _in_the_log(entry: LoggedEntry, kind: str, against: Against) -> Mapping[str, Any]:
+    """Apply rule (1) or (6): return the facts of an entry of this kind that is in the tree."""
+    tree = against.checkpoint
+    verify_inclusion(entry.index, tree.size, leaf_hash(entry.leaf), entry.inclusion, tree.root)
+    facts: Mapping[str, Any] = parse_leaf(entry.leaf)
+    if facts.get("v") != 1 or facts.get("type") != kind:
+        raise _no_evidence("type")
+    return facts
+
+
+def _opened(search: EarlierSearch, field: str) -> JsonValue:
+    """Return a committed value that opens, from its RFC 8785 bytes (3)."""
+    shown = [one for one in search.opened if one.field == field]
+    if len(shown) != 1:
+        raise _no_evidence(field)
+    try:
+        value: JsonValue = strict_json.parse(shown[0].value)
+    except ValueError:
+        raise _no_evidence(field) from None
+    if canonical(value) != shown[0].value:
+        raise _no_evidence(field)
+    verify_commitment(search.order.leaf, field, shown[0].salt, value)
+    return value
+
+
+def _no_evidence(field: str) -> ProbegateError:
+    return ProbegateError(Reason.LOG_PROOF_INVALID, "no evidence", field=field)

@@ -1,0 +1,208 @@
+"""What an adapter puts on its search log, durably before anything is said (rule 16).
+
+1. An answer, what its references stand for, what was acknowledged of the broker's log, what the
+   ledger keeps and the entry commit in one transaction.
+2. A caller that gives up meanwhile changes nothing: an entry on its way is seen to its end, and
+   what it changes in memory with it.
+3. The statement beside a report says that this agency searched and answered, nothing of what it
+   found; it follows from the report alone, so the same report has the same statement.
+4. An urgent search that is past its deadline without confirmation is on the log once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+from agency_adapters.checks import Admitted, Permission
+from agency_adapters.models import Finding, StoredMatch
+from agency_adapters.ruling import Records, Ruling
+from agency_adapters.state import keep_answer
+from audit.checkpoints import Checkpoint
+from audit.leaves import JsonValue
+from audit.witness import Admission
+from audit.writer import LogWriter, NewEntry
+from policy.ledger import Ledger, UrgentUse
+from trust import dsse, telemetry
+from trust.errors import Reason
+from trust.keys import Signer
+from trust.messages import AnswerStatement
+from trust.payload_types import PayloadType
+from trust.wire import decode_report, encode_report, encode_statement
+
+REPORT_ENTRY: Final = "match.report"
+REFUSAL_ENTRY: Final = "match.refused"
+UNCONFIRMED_ENTRY: Final = "search.unconfirmed"
+_Done = TypeVar("_Done")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records how requests end.
+
+    Attributes:
+        log: this agency's search log.
+        records: this agency's own records.
+        signer: signs reports and statements.
+    """
+
+    log: LogWriter
+    records: Records
+    signer: Signer
+
+    async def answer(
+        self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
+    ) -> StoredMatch:
+        """Record an answer and return it (1) (2)."""
+        return await _to_its_end(self._answer(admission, admitted, ruling, finding))
+
+    async def _answer(
+        self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
+    ) -> StoredMatch:
+        report = finding.report
+        envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.signer)
+
+        def stored(index: int) -> StoredMatch:
+            return StoredMatch(
+                order_sha256=admitted.order_sha256,
+                grant_sha256=admitted.grant_sha256,
+                search_id=report.search_id,
+                report=envelope,
+                leaf_index=index,
+            )
+
+        def also(connection: Connection, index: int) -> None:  # (1)
+            keep_answer(connection, stored(index), finding.found)
+            admission.persist(connection)
+            self.records.write(connection, ruling, report.state)
+
+        leaf = _leaf(REPORT_ENTRY, report.reported_at, admitted, admission.checkpoint)
+        leaf |= {
+            "report_sha256": hashlib.sha256(envelope.payload).hexdigest(),
+            "state": report.state.value,
+            "reason": report.reason,
+            "policy_sha256": report.policy_sha256.hex(),
+            **_said_of(ruling),
+        }
+        try:
+            appended = await self.log.append(NewEntry(leaf=leaf, also=also))
+        except Exception:
+            ruling.release()
+            raise
+        self.records.written(ruling, report.state)
+        telemetry.log("answered", search_id=report.search_id, state=report.state.value)
+        return stored(appended.index)
+
+    async def refusal(
+        self,
+        reason: Reason,
+        at: datetime,
+        admitted: Admitted | None,
+        checkpoint: Checkpoint | None,
+        admission: Admission | None,
+    ) -> None:
+        """Record a refusal, with what is certain of the request."""
+        leaf = _leaf(REFUSAL_ENTRY, at, admitted, checkpoint)
+        leaf["reason"] = reason.name
+        also = None
+        if admission is not None:
+            persist = admission.persist
+
+            def also(connection: Connection, _index: int) -> None:
+                persist(connection)
+
+        await self.log.append(NewEntry(leaf=leaf, also=also))
+        telemetry.log("refused", reason=reason.name)
+
+    def statement(self, report: dsse.Envelope) -> dsse.Envelope | None:
+        """Return the signed statement that goes with a report of ours, or None (3)."""
+        said = decode_report(report.payload)
+        if not said.state.searched:
+            return None
+        statement = AnswerStatement(
+            search_id=said.search_id,
+            agency=said.agency,
+            order_sha256=said.order_sha256,
+            answered_at=said.reported_at,
+        )
+        return dsse.sign(PayloadType.ANSWER_STATEMENT, encode_statement(statement), self.signer)
+
+
+async def record_unconfirmed(log: LogWriter, ledger: Ledger, now: datetime) -> None:
+    """Put every urgent search that is late on the log, unless it is there already (4)."""
+    for use in ledger.urgent.overdue(now):
+        await _to_its_end(_record_unconfirmed(log, ledger, use, now))
+
+
+async def _record_unconfirmed(
+    log: LogWriter, ledger: Ledger, use: UrgentUse, now: datetime
+) -> None:
+    def also(connection: Connection, _index: int) -> None:
+        ledger.urgent.write_flagged(connection, use)
+
+    leaf: dict[str, JsonValue] = {
+        "v": 1,
+        "type": UNCONFIRMED_ENTRY,
+        "at": _stamp(now),
+        "search_id": "",  # the ledger knows a search by its order
+        "order_sha256": use.ref,
+        "agency": use.agency,
+        "deadline": _stamp(use.deadline),
+    }
+    await log.append(NewEntry(leaf=leaf, also=also))
+    ledger.urgent.flagged(use)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
+    """Do work that a cancellation must not interrupt; it is raised when the work is done (2)."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+def _said_of(ruling: Ruling) -> dict[str, JsonValue]:
+    """Say what was out of the ordinary about a decision; mostly nothing."""
+    said: dict[str, JsonValue] = {}
+    outcome = ruling.outcome
+    if isinstance(outcome, Permission) and outcome.confirm_by is not None:
+        said["waived"] = list(outcome.waived)
+        said["confirm_by"] = _stamp(outcome.confirm_by)
+    if ruling.confirmed:
+        said["confirmed"] = sorted(ruling.confirmed)
+    return said
+
+
+def _leaf(
+    kind: str, at: datetime, admitted: Admitted | None, checkpoint: Checkpoint | None
+) -> dict[str, JsonValue]:
+    """Say what is certain of a request, in digests; nothing in it is personal."""
+    return {
+        "v": 1,
+        "type": kind,
+        "at": _stamp(at),
+        "search_id": admitted.grant.search_id if admitted else "",
+        "order_sha256": admitted.order_sha256.hex() if admitted else "",
+        "grant_sha256": admitted.grant_sha256.hex() if admitted else "",
+        "broker_checkpoint": (
+            {
+                "origin": checkpoint.origin,
+                "size": checkpoint.size,
+                "root": checkpoint.root.hex(),
+            }
+            if checkpoint
+            else None
+        ),
+    }
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
