@@ -41,8 +41,6 @@ from broker.models import (
 from broker.reports import Expectation
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
-from policy.core_clauses import NOT_SWITCHED_OFF
-from policy.decision import DecisionCode
 from policy.ledger import Ledger, Subjects, UrgentUse
 from policy.standing import switches_of
 from trust import dsse, telemetry
@@ -56,6 +54,8 @@ from trust.wire import encode_grant, encode_result
 
 CANCELLED: Final = "SEARCH_CANCELLED"
 """The reason of an outcome that a cancelled search did not wait for."""
+SWITCHED_OFF: Final = "SWITCHED_OFF"
+"""The reason of an outcome that a kill switch came before."""
 RESTARTED: Final = "BROKER_RESTARTED"
 """The reason of an outcome that a restart came between."""
 
@@ -337,7 +337,7 @@ class Searches:
                 search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, reason))
                 continue
             if self._switched_off(permit.agency, admitted.order):  # (7)
-                search.settle(_switched_off(permit.agency))
+                search.settle(_nothing(permit.agency, OutcomeState.NOT_ASKED, SWITCHED_OFF))
                 continue
             dispatch = Dispatch(
                 dossier=dossier,
@@ -487,18 +487,6 @@ def _denied(decision: AgencyDecision) -> AgencyAnswer:
             state=OutcomeState.DENIED,
             reason=decision.code,
             failed_clauses=decision.failed_clauses,
-            decided_by="broker",
-        )
-    )
-
-
-def _switched_off(agency: str) -> AgencyAnswer:
-    return AgencyAnswer(
-        Outcome(
-            agency=agency,
-            state=OutcomeState.DENIED,
-            reason=DecisionCode.CLAUSES_FAILED.value,
-            failed_clauses=(NOT_SWITCHED_OFF,),
             decided_by="broker",
         )
     )

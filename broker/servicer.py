@@ -132,6 +132,7 @@ class PolicyServicer(Servicer, wire.PolicyServicerBase):
             decisions=[wire.decision_message(d) for d in ruling.decisions],
             prose=["\n".join(lines(d.full)) for d in ruling.decisions if d.full],
             policy_sha256=ruling.policy_sha256,
+            warnings=ruling.warnings,
         )
 
 

@@ -1,4 +1,4 @@
-"""``probegate broker``: run the broker."""
+"""``probegate broker``: run the broker, and turn its kill switches."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Run the broker.", no_args_is_help=True)
+from cli import switching
 
+app = typer.Typer(help="Run the broker, and its kill switches.", no_args_is_help=True)
 
-@app.callback()
-def _group() -> None:
-    """Run the broker."""
+Config = Annotated[
+    Path | None,
+    typer.Option(help="Settings as TOML; PROBEGATE_BROKER_* in the environment fill the rest."),
+]
 
 
 @app.command()
 def serve(
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Settings as TOML; PROBEGATE_BROKER_* in the environment fill the rest."),
-    ] = None,
+    config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Address to serve on, host:port.")] = None,
 ) -> None:
     """Serve forces and ask agencies until told to stop (SIGTERM or Ctrl-C)."""
@@ -39,3 +38,32 @@ def serve(
         uvloop.run(run(settings))
     except ImportError:
         asyncio.run(run(settings))
+
+
+@app.command()
+def switch(
+    turn: switching.Turn,
+    name: switching.Name,
+    reference: switching.Reference,
+    config: Config = None,
+) -> None:
+    """Turn a kill switch off or on again; it is on the log and in force when this returns."""
+    from broker.operators import Operator
+    from broker.settings import BrokerSettings
+    from trust.config import load_settings
+
+    operator = Operator.open(load_settings(BrokerSettings, config))
+    off = turn is switching.OffOn.OFF
+    index = asyncio.run(operator.switch(name, off=off, reference=reference))
+    switching.say(name, off=off, index=index)
+
+
+@app.command()
+def switches(config: Config = None, as_json: switching.AsJson = False) -> None:  # noqa: FBT002 - typer's way to declare a flag
+    """List the kill switches that are off at the broker."""
+    from broker.operators import Operator
+    from broker.settings import BrokerSettings
+    from trust.config import load_settings
+
+    operator = Operator.open(load_settings(BrokerSettings, config))
+    switching.show(operator.switched_off, as_json=as_json)

@@ -48,6 +48,7 @@ ROLES: Final = (
     Role("demo", "Run a whole federation on this machine.", "To try it"),
     Role("search", "Search with one probe, follow it, and verify the answer.", "For a force"),
     Role("preview", "See what each agency's agreement says, without searching.", "For a force"),
+    Role("confirm", "Confirm an urgent search in writing.", "For a force"),
     Role("audit", "Verify, read and report on the logs, offline.", "For an auditor"),
     Role("policy", "Write, check, sign and explain data-sharing agreements.", "For an auditor"),
     Role("adapter", "Import a gallery and serve it for an agency.", "For an operator"),

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from cli import facts
 from cli.output import EXIT_ALL_DENIED, console, plain, print_json, text
-from force_client import AgencyDecision, AsyncForceClient, ForceSettings
+from cli.results import WARNINGS
+from force_client import AgencyDecision, AsyncForceClient, Explanation, ForceSettings
 from trust.messages import MAX_DIMS
 
 app = typer.Typer(add_completion=False)
@@ -83,14 +84,17 @@ def preview(
         min_score=min_score,
         timeout=timeout,
     )
-    decisions = asyncio.run(
+    explained = asyncio.run(
         _preview(facts.settings_from(config), drafting, (officer, authoriser), agency, model, dims)
     )
     if as_json:
-        print_json({"decisions": [_document(one) for one in decisions]})
+        shown = [_document(one) for one in explained.decisions]
+        print_json({"decisions": shown, "warnings": list(explained.warnings)})
     else:
-        _show(decisions, console())
-    if not any(one.permitted for one in decisions):
+        _show(explained.decisions, console())
+        for one in explained.warnings:
+            console().print(text(f"Warning: {WARNINGS.get(one, one)}.", "yellow"))
+    if not any(one.permitted for one in explained.decisions):
         raise typer.Exit(EXIT_ALL_DENIED)
 
 
@@ -101,12 +105,12 @@ async def _preview(
     agencies: list[str],
     model: str,
     dims: int,
-) -> tuple[AgencyDecision, ...]:
+) -> Explanation:
     async with AsyncForceClient(settings) as client:
         officer = client.officers.person(people[0], option="officer")
         authoriser = client.officers.person(people[1], option="authoriser")
         draft = drafting(officer, authoriser, facts.agencies_from(agencies, client))
-        return await client.preview(draft, model=model or None, dims=dims)
+        return await client.explain(draft, model=model or None, dims=dims)
 
 
 def _document(decision: AgencyDecision) -> dict[str, Any]:
@@ -127,10 +131,14 @@ def _document(decision: AgencyDecision) -> dict[str, Any]:
                 "required": one.required,
                 "actual": one.actual,
                 "verdict": one.verdict,
+                "waived": one.waived,
             }
             for one in decision.clauses
         ],
         "obligations": duties.model_dump(mode="json") if duties else None,
+        "waived": list(decision.waived),
+        "confirm_by": decision.confirm_by.isoformat() if decision.confirm_by else None,
+        "confirmer_rank": decision.confirmer_rank,
     }
 
 
@@ -169,4 +177,9 @@ def _held_to(decision: AgencyDecision) -> Text:
         parts += [duties.mode] if duties.mode else []
         parts += ["released by a person"] if duties.release_by_human else []
         parts += [f"kept {duties.retention_days} days"] if duties.retention_days else []
+    if decision.confirm_by is not None:
+        parts.append(
+            f"urgent route (waived {', '.join(decision.waived)}), to be confirmed in writing by "
+            f"{decision.confirm_by:%Y-%m-%d %H:%M} UTC by a {decision.confirmer_rank} or above"
+        )
     return text(", ".join(parts))

@@ -17,6 +17,12 @@ from force_client import AgencyOutcome, Lane, LanedCandidate, SearchView
 from trust.messages import HIT_ONLY, OutcomeState
 
 BANNER: Final = "Investigative lead only - not identification"
+WARNINGS: Final = {
+    "necessity.short": "the necessity says very little",
+    "proportionality.short": "the proportionality says very little",
+    "reasons.repeated": "the same reasons were given in another case",
+}
+"""The signs of boilerplate in words."""
 _STYLES: Final = {
     OutcomeState.CANDIDATES: "bold green",
     OutcomeState.NO_CANDIDATE: "green",
@@ -35,6 +41,8 @@ def document(view: SearchView) -> dict[str, Any]:
         "state": view.state.value,
         "complete": view.complete,
         "missing": list(view.missing),
+        "warnings": list(view.warnings),
+        "confirm_by": view.confirm_by.isoformat() if view.confirm_by else None,
         "outcomes": [
             {
                 "agency": one.agency,
@@ -101,7 +109,22 @@ def show(view: SearchView, screen: Console) -> None:
         screen.print("Scores of different lists are on different scales: never compare them.")
     screen.print()
     screen.print(_completeness(view))
+    for line in notices(view):
+        screen.print(text(line, "yellow"))
     screen.print(_receipt(view))
+
+
+def notices(view: SearchView) -> list[str]:
+    """Return what people must be told of a search besides what it found."""
+    lines = [f"Warning: {WARNINGS.get(one, one)}." for one in view.warnings]
+    if view.confirm_by is not None:
+        ranks = sorted({one.confirmer_rank for one in view.decisions if one.confirm_by})
+        lines.append(
+            f"Urgent: to be confirmed in writing by {view.confirm_by:%Y-%m-%d %H:%M} UTC, by a "
+            f"{' and a '.join(map(plain, ranks))} or above (`probegate confirm`). Otherwise later "
+            f"searches of this officer are denied."
+        )
+    return lines
 
 
 def _outcomes(view: SearchView) -> Table:

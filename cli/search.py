@@ -12,19 +12,17 @@ import typer
 
 from cli import facts, results
 from cli.output import EXIT_ALL_DENIED, console, plain, print_json
+from cli.people import presented
 from force_client import (
     AsyncForceClient,
     ForceSettings,
     Part,
     SearchView,
     load_probe,
-    read_token,
     save_evidence,
 )
-from force_client.officers import person_of_token
 from trust import telemetry
 from trust.errors import ProbegateError, Reason
-from trust.messages import Person
 
 _PROBE = "The probe"
 _PEOPLE = "Who"
@@ -179,10 +177,10 @@ async def _search(request: Request) -> SearchView:
         normalise=request.normalise,
     )
     async with AsyncForceClient(request.settings) as client:
-        officer, officer_token = _person(
+        officer, officer_token = presented(
             client, request.officer, request.officer_token, Part.OFFICER
         )
-        authoriser, authoriser_token = _person(
+        authoriser, authoriser_token = presented(
             client, request.authoriser, request.authoriser_token, Part.AUTHORISER
         )
         agencies = facts.agencies_from(request.agencies, client)
@@ -198,20 +196,6 @@ async def _search(request: Request) -> SearchView:
         if request.save is not None:
             save_evidence(request.save, view, prepared.order)
     return view
-
-
-def _person(
-    client: AsyncForceClient, person_id: str, token_file: Path | None, part: Part
-) -> tuple[Person, str]:
-    """Return a person as the order names them, and their token."""
-    if token_file is None:
-        person = client.officers.person(person_id, option=part.value)
-        return person, client.issue_token(person_id, part)
-    token = read_token(token_file)
-    person = person_of_token(token)
-    if person.id != person_id:
-        raise ProbegateError(Reason.OFFICER_TOKEN_INVALID, "another person's", check=part.value)
-    return person, token
 
 
 async def _follow(client: AsyncForceClient, view: SearchView, *, as_json: bool) -> SearchView:

@@ -49,16 +49,18 @@ from force_client.orders import (
 from force_client.probes import Probe, load_salt_key
 from force_client.settings import ForceSettings
 from force_client.verify import Witness, verify_answer, verify_search
-from trust import telemetry
+from trust import dsse, telemetry
 from trust.clock import Clock, utc_now
 from trust.directory import Directory, Member, Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
 from trust.member_folder import MemberFolder
-from trust.messages import SearchOrder
+from trust.messages import Person, SearchOrder, UrgentConfirmation
+from trust.payload_types import PayloadType
 from trust.rpc import error_of, is_connection_fault
 from trust.tokens import Part
+from trust.wire import checked, encode_confirmation
 
 DEFAULT_DIMS: Final = 512
 """Dimensions a preview states where the caller does not."""
@@ -297,6 +299,39 @@ class AsyncForceClient:
         response = await self._call(lambda stubs: stubs.cancel, wire.cancel_request(search_id))
         received = _expected(wire.read_search(response), search_id)
         return self._verified(received, self._orders.find(received.request_id))
+
+    async def confirm_urgent(
+        self, search_id: str, confirmer: Person, *, confirmer_token: str, reasons: str
+    ) -> SearchView:
+        """Confirm in writing a search that was made on the urgent route; safe to repeat.
+
+        Args:
+            search_id: the broker's id of the search.
+            confirmer: another person than the officer, of the rank its decisions name.
+            confirmer_token: from the force's identity provider, for the part of an authoriser.
+            reasons: why the urgent route was right, in the confirmer's words.
+
+        Raises:
+            ProbegateError: ``CONFIRMATION_INVALID`` for a search or a person that does not fit,
+                ``FILE_MISSING`` if its order is not kept here, or the broker's reason.
+        """
+        order = await self._order_of(search_id)
+        confirmation = checked(
+            Reason.CONFIRMATION_INVALID,
+            lambda: UrgentConfirmation(
+                search_id=search_id,
+                order_sha256=order.sha256,
+                force=self.force,
+                confirmer=confirmer,
+                confirmed_at=self._clock(),
+                reasons=reasons,
+            ),
+        )
+        payload = encode_confirmation(confirmation)
+        signed = dsse.sign(PayloadType.URGENT_CONFIRMATION, payload, self._own_signer)
+        request = wire.confirm_request(signed, confirmer_token)  # (1)
+        response = await self._call(lambda stubs: stubs.confirm, request)
+        return self._verified(_expected(wire.read_search(response), search_id), order)
 
     # --- only thinking about it ---------------------------------------------------------------
 

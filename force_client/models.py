@@ -88,6 +88,8 @@ class ClauseVerdict:
     required: str
     actual: str
     verdict: str
+    waived: bool = False
+    """Whether the urgent route did not ask for it."""
 
     @property
     def met(self) -> bool:
@@ -106,6 +108,12 @@ class AgencyDecision:
     agreement: str = ""
     clauses: tuple[ClauseVerdict, ...] = ()
     obligations: Obligations | None = None
+    waived: tuple[str, ...] = ()
+    """What the urgent route waived."""
+    confirm_by: datetime | None = None
+    """Until when that must be confirmed in writing (``confirm_urgent``)."""
+    confirmer_rank: str = ""
+    """The lowest rank that may confirm it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,8 @@ class Explanation:
     decisions: tuple[AgencyDecision, ...]
     prose: tuple[str, ...]
     policy_sha256: bytes
+    warnings: tuple[str, ...] = ()
+    """Signs that the reasons are boilerplate, such as ``necessity.short``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,8 @@ class ReceivedSearch:
     result: Envelope | None = None
     receipt: bytes = b""
     receipt_leaf: bytes = b""
+    warnings: tuple[str, ...] = ()
+    confirmed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +230,17 @@ class SearchView:
     receipt: str
     receipt_leaf: bytes
     received: ReceivedSearch
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Signs that the reasons are boilerplate, as the broker saw them."""
+        return self.received.warnings
+
+    @property
+    def confirm_by(self) -> datetime | None:
+        """Until when its urgent route must still be confirmed in writing; None if it need not."""
+        deadlines = [one.confirm_by for one in self.decisions if one.confirm_by is not None]
+        return min(deadlines) if deadlines and self.received.confirmed_at is None else None
 
     @property
     def candidates(self) -> tuple[LanedCandidate, ...]:

@@ -27,6 +27,7 @@ from force_client.probes import Probe
 from force_client.settings import ForceSettings
 from trust.clock import Clock, utc_now
 from trust.directory import Directory
+from trust.messages import Person
 from trust.tokens import Part
 
 _Made = TypeVar("_Made")
@@ -157,6 +158,16 @@ class ForceClient:
     def cancel(self, search_id: str) -> SearchView:
         """End a search now."""
         return self._run(self._client.cancel(search_id))
+
+    def confirm_urgent(
+        self, search_id: str, confirmer: Person, *, confirmer_token: str, reasons: str
+    ) -> SearchView:
+        """Confirm in writing a search that was made on the urgent route; safe to repeat."""
+        return self._run(
+            self._client.confirm_urgent(
+                search_id, confirmer, confirmer_token=confirmer_token, reasons=reasons
+            )
+        )
 
     def preview(
         self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS

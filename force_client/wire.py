@@ -24,6 +24,7 @@ from force_client.models import (
     SearchSummary,
 )
 from force_client.orders import PreparedSearch
+from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 from trust.wire import (
@@ -59,6 +60,7 @@ class BrokerStubs:
         self.list: Any = search.ListSearches
         self.cancel: Any = search.CancelSearch
         self.preview: Any = search.PreviewSearch
+        self.confirm: Any = search.ConfirmUrgent
         self.explain: Any = policy.Explain
 
 
@@ -104,6 +106,13 @@ def cancel_request(search_id: str) -> Request:
 def preview_request(order: SearchOrder) -> Request:
     """Make the request for decisions without a search."""
     return search_service_pb2.PreviewSearchRequest(order=order_to_wire(order))
+
+
+def confirm_request(confirmation: Envelope, confirmer_token: str) -> Request:
+    """Make the request that confirms an urgent search."""
+    return search_service_pb2.ConfirmUrgentRequest(
+        confirmation=envelope_to_wire(confirmation), confirmer_token=confirmer_token
+    )
 
 
 def explain_request(order: SearchOrder) -> Request:
@@ -172,6 +181,7 @@ def read_explanation(response: Any) -> Explanation:
             decisions=tuple(map(_decision, response.decisions)),
             prose=tuple(getattr(response, "prose", ())),
             policy_sha256=response.policy_sha256,
+            warnings=tuple(response.warnings),
         )
     )
 
@@ -191,6 +201,8 @@ def _search(message: search_service_pb2.Search) -> ReceivedSearch:
         result=envelope_from_wire(message.result) if message.HasField("result") else None,
         receipt=message.receipt,
         receipt_leaf=message.receipt_leaf,
+        warnings=tuple(message.warnings),
+        confirmed_at=moment(message.confirmed_at) if message.HasField("confirmed_at") else None,
     )
 
 
@@ -225,10 +237,14 @@ def _decision(message: search_service_pb2.AgencyDecision) -> AgencyDecision:
                 required=clause.required,
                 actual=clause.actual,
                 verdict=clause.verdict,
+                waived=clause.waived,
             )
             for clause in message.clauses
         ),
         obligations=(
             obligations_from_wire(message.obligations) if message.HasField("obligations") else None
         ),
+        waived=tuple(message.waived),
+        confirm_by=moment(message.confirm_by) if message.HasField("confirm_by") else None,
+        confirmer_rank=message.confirmer_rank,
     )

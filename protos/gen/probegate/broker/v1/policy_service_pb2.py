@@ -26,7 +26,7 @@ from probegate.broker.v1 import search_service_pb2 as probegate_dot_broker_dot_v
 from probegate.common.v1 import search_pb2 as probegate_dot_common_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(probegate/broker/v1/policy_service.proto\x12\x13probegate.broker.v1\x1a(probegate/broker/v1/search_service.proto\x1a probegate/common/v1/search.proto\"A\n\x0e\x45xplainRequest\x12/\n\x05order\x18\x01 \x01(\x0b\x32 .probegate.common.v1.SearchOrder\"o\n\x0f\x45xplainResponse\x12\x36\n\tdecisions\x18\x01 \x03(\x0b\x32#.probegate.broker.v1.AgencyDecision\x12\r\n\x05prose\x18\x02 \x03(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\x0c\x32\x65\n\rPolicyService\x12T\n\x07\x45xplain\x12#.probegate.broker.v1.ExplainRequest\x1a$.probegate.broker.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(probegate/broker/v1/policy_service.proto\x12\x13probegate.broker.v1\x1a(probegate/broker/v1/search_service.proto\x1a probegate/common/v1/search.proto\"A\n\x0e\x45xplainRequest\x12/\n\x05order\x18\x01 \x01(\x0b\x32 .probegate.common.v1.SearchOrder\"\x81\x01\n\x0f\x45xplainResponse\x12\x36\n\tdecisions\x18\x01 \x03(\x0b\x32#.probegate.broker.v1.AgencyDecision\x12\r\n\x05prose\x18\x02 \x03(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\x0c\x12\x10\n\x08warnings\x18\x04 \x03(\t2e\n\rPolicyService\x12T\n\x07\x45xplain\x12#.probegate.broker.v1.ExplainRequest\x1a$.probegate.broker.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLAINREQUEST']._serialized_start=141
   _globals['_EXPLAINREQUEST']._serialized_end=206
-  _globals['_EXPLAINRESPONSE']._serialized_start=208
-  _globals['_EXPLAINRESPONSE']._serialized_end=319
-  _globals['_POLICYSERVICE']._serialized_start=321
-  _globals['_POLICYSERVICE']._serialized_end=422
+  _globals['_EXPLAINRESPONSE']._serialized_start=209
+  _globals['_EXPLAINRESPONSE']._serialized_end=338
+  _globals['_POLICYSERVICE']._serialized_start=340
+  _globals['_POLICYSERVICE']._serialized_end=441
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,7 @@ class ExplainResponse(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     PROSE_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     policy_sha256: _builtins.bytes
     """SHA-256 of the agreement bundle decided under."""
     @_builtins.property
@@ -63,16 +64,21 @@ class ExplainResponse(_message.Message):
     def prose(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """One paragraph for each agency, in the same sequence."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Signs that the reasons are boilerplate, such as "necessity.short"."""
+
     def __init__(
         self,
         *,
         decisions: _abc.Iterable[_search_service_pb2.AgencyDecision] | None = ...,
         prose: _abc.Iterable[_builtins.str] | None = ...,
         policy_sha256: _builtins.bytes = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "policy_sha256", b"policy_sha256", "prose", b"prose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "policy_sha256", b"policy_sha256", "prose", b"prose", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
