@@ -37,7 +37,9 @@ def agreement_mapping(
     """Return a valid agreement as YAML would give it; every part is optional or drawn."""
     purposes = rng.sample(sorted(REGISTRY["purpose"].codes), rng.randint(1, 3))
     bases = sorted(REGISTRY["legal_basis"].codes)
-    clauses = [_clause(rng, f"{agreement_id}.{n}") for n in range(rng.randint(1, most_clauses))]
+    clauses = [
+        clause_mapping(rng, f"{agreement_id}.{n}") for n in range(rng.randint(1, most_clauses))
+    ]
     mapping: dict[str, Any] = {
         "id": agreement_id,
         "version": rng.randint(1, 9),
@@ -131,7 +133,8 @@ def _quota(rng: Random, quota_id: str) -> dict[str, Any]:
 _CARRIED: Final = tuple(a for a in ATTRIBUTES.values() if a.carried)
 
 
-def _clause(rng: Random, clause_id: str) -> dict[str, Any]:
+def clause_mapping(rng: Random, clause_id: str) -> dict[str, Any]:
+    """Return a valid clause as YAML would give it."""
     # A fact that nobody carries bars everything, so it is rare.
     attribute = ATTRIBUTES["owner_decision"] if rng.random() < 0.01 else rng.choice(_CARRIED)
     operator = rng.choice(sorted(attribute.operators))

@@ -29,6 +29,7 @@ from policy.decision import (
     unknown_obligations,
 )
 from policy.facts import ATTRIBUTES, Attribute, Facts, Kind, Operator, facts_of_order
+from policy.standing import assume_nothing_on_record
 from policy.yaml_source import parse_yaml
 from tests.scale import scaled
 from trust import messages
@@ -42,6 +43,11 @@ BASE: dict[str, Any] = parse_yaml((EXAMPLES / "custody/cases.yaml").read_bytes()
 ]
 FILES = read_folder(EXAMPLES)
 POLICY = compile_bundle(unsigned_bundle_for_dry_run(FILES, [FORCE]))
+ON_RECORD = assume_nothing_on_record(AGENCIES).model_copy(
+    update={"answered": {name: AT - timedelta(hours=1) for name in ("custody", "pnd")}}
+)
+"""The police's own galleries answered before; nothing else is on record."""
+BASE["standing"] = ON_RECORD
 
 
 def facts(**changes: Any) -> Facts:
@@ -75,7 +81,9 @@ def values_of(attribute: Attribute) -> st.SearchStrategy[Any]:
 
 
 STATED = {n: a for n, a in ATTRIBUTES.items() if n in Facts.model_fields}
-ANY_FACTS = st.fixed_dictionaries({n: values_of(a) for n, a in STATED.items()})
+ANY_FACTS = st.fixed_dictionaries(
+    {n: values_of(a) for n, a in STATED.items()} | {"standing": st.sampled_from([None, ON_RECORD])}
+)
 
 
 @st.composite
@@ -87,6 +95,7 @@ def nearly_lawful(draw: st.DrawFn) -> dict[str, Any]:
 
 def test_the_lawful_request_is_permitted_with_every_clause_shown() -> None:
     decision = decide("passport")
+    assert decision.waived == ()
     assert (decision.verdict, decision.code) == (Outcome.PERMIT, DecisionCode.PERMITTED)
     assert decision.failed == ()
     assert {clause.verdict for clause in decision.clauses} == {Verdict.SATISFIED}
@@ -96,7 +105,8 @@ def test_the_lawful_request_is_permitted_with_every_clause_shown() -> None:
     )
     assert decision.bundle_sha256 == POLICY.bundle.sha256
     assert decision.obligations is not None
-    assert decision.obligations.for_grant.max_candidates == 5
+    passport = next(f.agreement for f in FILES if f.agreement.agency == "passport")
+    assert decision.obligations.for_grant.max_candidates == passport.obligations.max_candidates
 
 
 @given(nearly_lawful(), st.sampled_from(AGENCIES))
@@ -110,10 +120,13 @@ def test_removing_a_fact_never_turns_a_denial_into_a_permit(
         assert before.permitted or not without.permitted, name
 
 
-@pytest.mark.parametrize("name", sorted(STATED))
-def test_a_fact_that_a_clause_reads_is_never_assumed(name: str) -> None:
-    decision = POLICY.decide(facts(**{name: None}), "asylum", AT)
-    optional = {"offence_code", "probe_captured_at", "probe_model", "urgent"}
+@pytest.mark.parametrize("name", sorted(Facts.model_fields))
+@pytest.mark.parametrize("agency", ["custody", "asylum"])
+def test_a_fact_that_a_clause_reads_is_never_assumed(name: str, agency: str) -> None:
+    (compiled,) = POLICY.agreements(agency, FORCE)
+    read = {clause.attribute.removesuffix("_words") for clause in compiled.clauses}
+    optional = {"offence_code", "probe_captured_at", "probe_model", "urgent"} - read
+    decision = POLICY.decide(facts(**{name: None}), agency, AT)
     assert decision.permitted == (name in optional)
 
 
@@ -235,7 +248,7 @@ def test_a_failing_agreement_does_not_veto_one_that_permits() -> None:
     clause = Clause(
         id="x.never", citation="x", attribute="offence_code", operator=Operator.IN, value=("none",)
     )
-    agreement = stricter.file.agreement.model_copy(update={"clauses": (clause,)})
+    agreement = stricter.file.agreement.model_copy(update={"clauses": (clause,), "urgent": None})
     never = replace(stricter, file=replace(stricter.file, agreement=agreement))
     decision = policy_of(never, amended("custody", "z")).decide(facts(), "custody", AT)
     assert decision.agreement_id == "z"
