@@ -54,6 +54,17 @@ def lock_folder(folder: Path) -> int:
     return lock
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process has the log open."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        os.close(lock_folder(folder))
+    except ProbegateError:
+        return True
+    return False
+
+
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write files durably; each appears whole. Raises OSError."""
     touched: set[Path] = set()
