@@ -42,7 +42,7 @@ def demo(
         bool, typer.Option("--fresh", help="Make the federation anew.")
     ] = False,
 ) -> None:
-    """Make a federation if there is none, search it three times, verify everything.
+    """Make a federation if there is none, search it four times, verify everything.
 
     Two invented forces, six invented agencies, a broker: eight organisations with keys of their
     own, seven processes on loopback. What was up before stays up.
