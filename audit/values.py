@@ -20,7 +20,10 @@ def read_values(connection: Connection, log: str, index: int) -> Mapping[str, Pr
     """
     table = values.c
     query = select(table.field, table.value, table.salt).where(
-        table.log == log, table.idx == index, table.value.is_not(None)
+        table.log == log,
+        table.idx == index,
+        table.value.is_not(None),
+        table.salt.is_not(None),
     )
     return {
         row.field: PrivateValue(row.field, bytes(row.value), bytes(row.salt))
