@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.demo import OWN_GALLERIES
 from deploy.local.place import Place
 from deploy.local.processes import Processes
 from deploy.local.setting_up import set_up
+from force_client import ForceClient
+from tests.forces import search, settings_of
 from tests.world import World, copied_examples
 
 FEDERATION_ROWS = 1500
@@ -32,9 +35,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="session")
 def federation(place: Place) -> Iterator[Processes]:
-    """The tests' federation, up: a broker and six adapters as processes with mTLS on loopback."""
+    """The tests' federation, up: a broker and six adapters as processes with mTLS on loopback.
+
+    The police's own galleries have been asked about the robbery's probes, which is what passports
+    and asylum want to see on the log before they answer.
+    """
     processes = Processes(place)
     processes.start()
+    with ForceClient(settings_of(place)) as client:
+        for probe in ("suspect-good", "suspect-fair", "suspect-poor"):
+            search(client, place, probe, agencies=OWN_GALLERIES)
     yield processes
     processes.stop()
 

@@ -38,6 +38,7 @@ OWN_GALLERIES: Final = ("custody", "pnd")
 FORCE: Final = FORCES[0]
 OFFICER: Final = f"{FORCE}-1041"
 AUTHORISER: Final = f"{FORCE}-3302"
+SUPERINTENDENT: Final = f"{FORCE}-4401"
 LOGS: Final = ("search", "admin")
 
 ROBBERY: Final = Justification(

@@ -49,6 +49,7 @@ OFFICERS: Final = """\
   accreditation: facial-search-2026, accreditation_expires: 2031-03-31}}
 {force}-2207: {{role: investigating_officer, rank: sergeant, unit: major-crime}}
 {force}-3302: {{role: investigating_officer, rank: inspector, unit: major-crime}}
+{force}-4401: {{role: investigating_officer, rank: superintendent, unit: major-crime}}
 """
 
 Progress = Callable[[str], None]
