@@ -28,7 +28,7 @@ from policy.clauses import SATISFIED, Verdict, compile_clause
 from policy.core_clauses import core_clauses
 from policy.facts import Facts
 from policy.standing_clauses import standing_clauses
-from policy.table import Asked, ClauseTable, CompiledAgreement, Row
+from policy.table import Asked, ClauseTable, CompiledAgreement, Permission, Row, ask_fixed
 
 
 class Outcome(StrEnum):
@@ -90,33 +90,65 @@ class ClauseVerdict:
 class Decision:
     """One agency's decision; the clauses' details are built when they are asked for.
 
-    ``considered`` names every agreement between the two parties; ``agreement_*`` and
-    ``obligations`` are those of the chosen one and empty on a denial. ``waived`` names what the
-    chosen agreement's urgent route waived; a permit that needed it must be confirmed until
-    ``confirm_by`` by somebody of ``confirmer_rank`` or above.
+    ``considered`` names every agreement between the two parties. ``permission`` is what a permit
+    rests on and ``None`` on a denial; ``agreement_*``, ``obligations``, ``waived``, ``confirm_by``
+    and ``confirmer_rank`` are its parts, and empty on a denial.
     """
 
     agency: str
-    verdict: Outcome
     code: DecisionCode
     bundle_sha256: bytes
     decided_at: datetime
-    agreement_id: str = ""
-    agreement_version: int = 0
-    agreement_sha256: bytes = b""
-    obligations: Obligations | None = None
+    permission: Permission | None
+    facts: Facts = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False, compare=False)
+    asked: Asked = field(repr=False, compare=False)
     unknown_obligations: tuple[str, ...] = ()
-    waived: tuple[str, ...] = ()
-    confirm_by: datetime | None = None
-    confirmer_rank: str = ""
-    facts: Facts = field(default_factory=Facts, repr=False)
-    rows: tuple[Row, ...] = field(default=(), repr=False, compare=False)
-    asked: Asked = field(default_factory=lambda: Asked(0, 0), repr=False, compare=False)
 
     @property
     def permitted(self) -> bool:
         """Whether the search may go to the agency."""
-        return self.verdict is Outcome.PERMIT
+        return self.permission is not None
+
+    @property
+    def verdict(self) -> Outcome:
+        """Whether the search may go to the agency, as a word."""
+        return Outcome.DENY if self.permission is None else Outcome.PERMIT
+
+    @property
+    def agreement_id(self) -> str:
+        """The id of the chosen agreement."""
+        return "" if self.permission is None else self.permission.agreement_id
+
+    @property
+    def agreement_version(self) -> int:
+        """The version of the chosen agreement."""
+        return 0 if self.permission is None else self.permission.agreement_version
+
+    @property
+    def agreement_sha256(self) -> bytes:
+        """SHA-256 of the chosen agreement's exact bytes."""
+        return b"" if self.permission is None else self.permission.agreement_sha256
+
+    @property
+    def obligations(self) -> Obligations | None:
+        """What the chosen agreement obliges its user to."""
+        return None if self.permission is None else self.permission.obligations
+
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """What the chosen agreement's urgent route waived."""
+        return () if self.permission is None else self.permission.waived
+
+    @property
+    def confirm_by(self) -> datetime | None:
+        """By when a permit that needed the urgent route must be confirmed."""
+        return None if self.permission is None else self.permission.confirm_by
+
+    @property
+    def confirmer_rank(self) -> str:
+        """The lowest rank that may confirm it."""
+        return "" if self.permission is None else self.permission.confirmer_rank
 
     @property
     def considered(self) -> tuple[str, ...]:
@@ -220,76 +252,59 @@ class CompiledPolicy:
             ValueError: as ``decide``.
         """
         at = _in_utc(at)
-        return tuple([self._decide(facts, agency, at) for agency in agencies])
-
-    def _decide(self, facts: Facts, agency: str, at: datetime) -> Decision:
-        table = self._index.get((agency, facts.force or ""), _NOTHING)
-        asked = table.ask(facts, at)  # (2)
-        unmet = ~asked.satisfied
-        urgent = facts.urgent is True
-        # The rows are in the order of least disclosure, so the first is the choice (4).
-        for row in table.rows:
-            if not row.needs & unmet:  # (1)
-                return self._permit(facts, agency, at, table, asked, row)
-            if urgent and not row.needs_when_urgent & unmet:  # (6)
-                return self._permit(facts, agency, at, table, asked, row)
-        return Decision(
-            agency=agency,
-            verdict=Outcome.DENY,
-            code=_why_denied(table.rows, unmet),
-            bundle_sha256=self.bundle.sha256,
-            decided_at=at,
-            facts=facts,
-            rows=table.rows,
-            asked=asked,
-        )
-
-    def _permit(
-        self,
-        facts: Facts,
-        agency: str,
-        at: datetime,
-        table: ClauseTable,
-        asked: Asked,
-        chosen: Row,
-    ) -> Decision:
-        compiled = chosen.compiled
-        route = compiled.agreement.urgent
-        waived = confirm_by = None
-        if route is not None and chosen.needs & ~asked.satisfied:  # (6)
-            waived = tuple(
-                clause.id
-                for bit, clause in enumerate(compiled.clauses, chosen.first)
-                if not asked.satisfied >> bit & 1
+        fixed = ask_fixed(facts, at)
+        force, urgent = facts.force or "", facts.urgent is True
+        index, bundle_sha256 = self._index, self.bundle.sha256
+        decisions = []
+        for agency in agencies:
+            table = index.get((agency, force), _NOTHING)
+            asked = table.ask(facts, at, fixed)  # (2)
+            permission = _permission(table.rows, asked, at, urgent=urgent)
+            code = DecisionCode.PERMITTED if permission else _why_denied(table.rows, asked)
+            decisions.append(
+                Decision(agency, code, bundle_sha256, at, permission, facts, table.rows, asked)
             )
-            confirm_by = _later(at, timedelta(hours=route.confirm_within_hours))
-        return Decision(
-            agency=agency,
-            verdict=Outcome.PERMIT,
-            code=DecisionCode.PERMITTED,
-            bundle_sha256=self.bundle.sha256,
-            decided_at=at,
-            agreement_id=compiled.agreement.id,
-            agreement_version=compiled.agreement.version,
-            agreement_sha256=compiled.sha256,
-            obligations=compiled.agreement.obligations,
-            waived=waived or (),
-            confirm_by=confirm_by,
-            confirmer_rank=route.confirmer_rank if route is not None and waived else "",
-            facts=facts,
-            rows=table.rows,
-            asked=asked,
-        )
+        return tuple(decisions)
 
 
 _NOTHING: Final = ClauseTable(())
 """What two parties without an agreement have between them."""
 
 
-def _why_denied(rows: tuple[Row, ...], unmet: int) -> DecisionCode:
+def _permission(
+    rows: tuple[Row, ...], asked: Asked, at: datetime, *, urgent: bool
+) -> Permission | None:
+    """Return what permits, if anything does (1)."""
+    unmet = ~asked.satisfied
+    # The rows are in the order of least disclosure, so the first is the choice (4).
+    for row in rows:
+        if not row.needs & unmet:
+            return row.permission
+        if urgent and not row.needs_when_urgent & unmet:
+            return _by_urgent_route(row, asked, at)
+    return None
+
+
+def _by_urgent_route(row: Row, asked: Asked, at: datetime) -> Permission:  # (6)
+    route = row.compiled.agreement.urgent
+    if route is None:  # without a route nothing is waived, and then the row was not chosen by it
+        return row.permission
+    return replace(
+        row.permission,
+        waived=tuple(
+            clause.id
+            for bit, clause in enumerate(row.compiled.clauses, row.first)
+            if not asked.satisfied >> bit & 1
+        ),
+        confirm_by=_later(at, timedelta(hours=route.confirm_within_hours)),
+        confirmer_rank=route.confirmer_rank,
+    )
+
+
+def _why_denied(rows: tuple[Row, ...], asked: Asked) -> DecisionCode:
     if not rows:
         return DecisionCode.NO_AGREEMENT
-    if all(row.in_force & unmet for row in rows):
+    if all(row.in_force & ~asked.satisfied for row in rows):
         return DecisionCode.AGREEMENT_EXPIRED
     return DecisionCode.CLAUSES_FAILED
 
@@ -357,14 +372,7 @@ def enforced(decision: Decision, known: frozenset[str]) -> Decision:
         return decision
     return replace(
         decision,
-        verdict=Outcome.DENY,
         code=DecisionCode.OBLIGATION_UNKNOWN,
-        agreement_id="",
-        agreement_version=0,
-        agreement_sha256=b"",
-        obligations=None,
+        permission=None,
         unknown_obligations=unknown,
-        waived=(),
-        confirm_by=None,
-        confirmer_rank="",
     )

@@ -10,6 +10,8 @@ compiled:
    own, so it satisfies nothing by mistake.
 3. Clauses that ask the very same (equal ``key``) are asked once.
 4. A missing fact makes every clause that reads it indeterminate, and satisfies none.
+5. The built-in clauses that are the same under every agreement (``core_clauses.FIXED``) are asked
+   once for all the agencies of a request, and what they said is spread to each table's numbers.
 
 What comes of it is what asking each clause by itself would say; the tests compare the two.
 """
@@ -17,12 +19,12 @@ What comes of it is what asking each clause by itself would say; the tests compa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from policy.agreements import Agreement
+from policy.agreements import Agreement, Obligations
 from policy.clauses import (
     INDETERMINATE,
     SATISFIED,
@@ -32,7 +34,7 @@ from policy.clauses import (
     Test,
     Verdict,
 )
-from policy.core_clauses import IN_FORCE_CLAUSES
+from policy.core_clauses import FIXED, IN_FORCE_CLAUSES
 from policy.facts import ATTRIBUTES, Facts, Kind
 
 NO_WORD: Final = "\x00"
@@ -61,6 +63,23 @@ class CompiledAgreement:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The agreement that permits and what it asks in return.
+
+    ``waived`` names what its urgent route waived; a permit that needed it must be confirmed until
+    ``confirm_by`` by somebody of ``confirmer_rank`` or above.
+    """
+
+    agreement_id: str
+    agreement_version: int
+    agreement_sha256: bytes
+    obligations: Obligations
+    waived: tuple[str, ...] = ()
+    confirm_by: datetime | None = None
+    confirmer_rank: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One agreement's place in the table: its clauses' bits begin at ``first``."""
@@ -73,10 +92,11 @@ class Row:
     """The same without what its urgent route waives."""
     in_force: int
     """The clauses that say whether it is in force."""
+    permission: Permission
+    """What a permit that needed no waiver rests on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What all the clauses of a table said of one request: two sets of clauses."""
 
     satisfied: int
@@ -89,27 +109,19 @@ class Asked:
         return INDETERMINATE if self.indeterminate >> bit & 1 else VIOLATED
 
 
-class ClauseTable:
-    """The clauses of the agreements between one agency and a force; safe to share.
+class _Clauses:
+    """Some clauses by number, turned round for asking."""
 
-    Attributes:
-        rows: the agreements in order of least disclosure.
-    """
+    __slots__ = ("_by_predicate", "_by_word", "_joint")
 
-    __slots__ = ("_by_predicate", "_by_word", "_joint", "rows")
-
-    def __init__(self, agreements: Sequence[CompiledAgreement]) -> None:
-        self.rows = tuple(_rows(agreements))
+    def __init__(self, clauses: Iterable[tuple[int, CompiledClause]]) -> None:
         single: dict[str, dict[Hashable, tuple[Predicate, int]]] = defaultdict(dict)
         joint: dict[Hashable, tuple[Test, int]] = {}
-        for row in self.rows:
-            for bit, clause in enumerate(row.compiled.clauses, row.first):  # (1)
-                found: dict[Hashable, Any] = (
-                    joint if clause.holds is None else single[clause.attribute]
-                )
-                ask = clause.test if clause.holds is None else clause.holds
-                _, bits = found.get(clause.key, (None, 0))
-                found[clause.key] = (ask, bits | 1 << bit)  # (3)
+        for bit, clause in clauses:  # (1)
+            found: dict[Hashable, Any] = joint if clause.holds is None else single[clause.attribute]
+            ask = clause.test if clause.holds is None else clause.holds
+            _, bits = found.get(clause.key, (None, 0))
+            found[clause.key] = (ask, bits | 1 << bit)  # (3)
         self._joint = tuple(joint.values())
         self._by_word = tuple(
             _words(name, tuple(asked.values())) for name, asked in single.items() if _is_word(name)
@@ -121,7 +133,7 @@ class ClauseTable:
         )
 
     def ask(self, facts: Facts, at: datetime) -> Asked:
-        """Ask every clause of every agreement; never raises."""
+        """Ask every clause; never raises."""
         values = facts.values
         satisfied = indeterminate = 0
         for name, everything, words, other in self._by_word:  # (2)
@@ -147,6 +159,42 @@ class ClauseTable:
         return Asked(satisfied, indeterminate)
 
 
+class ClauseTable:
+    """The clauses of the agreements between one agency and a force; safe to share.
+
+    Attributes:
+        rows: the agreements in order of least disclosure.
+    """
+
+    __slots__ = ("_everywhere", "_fixed", "_own", "rows")
+
+    def __init__(self, agreements: Sequence[CompiledAgreement]) -> None:
+        self.rows = tuple(_rows(agreements))
+        clauses = [
+            (bit, clause)
+            for row in self.rows
+            for bit, clause in enumerate(row.compiled.clauses, row.first)
+        ]
+        self._own = _Clauses(one for one in clauses if one[1] not in _FIXED_CLAUSES)
+        self._fixed = tuple(
+            _union((clause, 1 << bit) for bit, clause in clauses if clause == fixed)
+            for fixed in FIXED
+        )
+        self._everywhere = sum(self._fixed)
+
+    def ask(self, facts: Facts, at: datetime, fixed: Asked) -> Asked:
+        """Ask every clause of every agreement; ``fixed`` is what ``ask_fixed`` said of the same."""
+        satisfied, indeterminate = self._own.ask(facts, at)
+        if fixed.satisfied == _ALL_FIXED:  # (5) as in every request that can be permitted
+            return Asked(satisfied | self._everywhere, indeterminate)
+        for number, bits in enumerate(self._fixed):
+            if fixed.satisfied >> number & 1:
+                satisfied |= bits
+            elif fixed.indeterminate >> number & 1:
+                indeterminate |= bits
+        return Asked(satisfied, indeterminate)
+
+
 def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
     first = 0
     for compiled in sorted(agreements, key=lambda one: one.disclosure_order):
@@ -158,7 +206,11 @@ def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
             1 << bit for bit, clause in enumerate(compiled.clauses, first) if clause.id in waived
         )
         in_force = (1 << IN_FORCE_CLAUSES) - 1 << first
-        yield Row(compiled, first, needs, needs & ~can_wait, in_force)
+        agreement = compiled.agreement
+        permission = Permission(
+            agreement.id, agreement.version, compiled.sha256, agreement.obligations
+        )
+        yield Row(compiled, first, needs, needs & ~can_wait, in_force, permission)
         first += count
 
 
@@ -182,8 +234,18 @@ def _words(
     return name, _union(asked), {word: satisfied_by(word) for word in words}, satisfied_by(NO_WORD)
 
 
-def _union(asked: Any) -> int:
+def _union(asked: Iterable[tuple[Any, int]]) -> int:
     bits = 0
     for _, more in asked:
         bits |= more
     return bits
+
+
+_FIXED_CLAUSES: Final = frozenset(FIXED)
+_ALL_FIXED: Final = (1 << len(FIXED)) - 1
+_FIXED_ASKED: Final = _Clauses(enumerate(FIXED))
+
+
+def ask_fixed(facts: Facts, at: datetime) -> Asked:
+    """Ask the clauses that are the same under every agreement, once for a request (5)."""
+    return _FIXED_ASKED.ask(facts, at)
