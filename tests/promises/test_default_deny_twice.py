@@ -6,6 +6,7 @@ A real broker and the real custody adapter, over mTLS, each with a bundle of its
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ import pytest
 from agency_adapters.serve import Adapter
 from broker.models import SealedProbe, SearchView
 from policy.facts import facts_of_order
+from policy.standing import assume_nothing_on_record
 from policy.store import BundleStore
 from tests.adapters import Scans, entries, make_world
 from tests.brokers import PERMITTED, Rig, outcomes, rigged
@@ -38,11 +40,37 @@ CLAUSE = """
     operator: in
     value: [murder]
 """
+ANSWERED_FIRST = """
+answered_first:
+  - id: custody.pnd-first
+    citation: "The agency's own later view"
+    agencies: [pnd]
+    within_days: 7
+"""
+OWN_WORDS = """
+  - id: custody.many-words
+    citation: "The agency's own later view"
+    attribute: necessity_words
+    operator: ge
+    value: 500
+"""
 Edit = Callable[[str], str]
 
 
 def with_clause(text: str) -> str:
-    return text.replace("\nobligations:", f"{CLAUSE}\nobligations:")
+    return text.replace("\nclauses:\n", f"\nclauses:{CLAUSE}", 1)
+
+
+def with_quota_of_one(text: str) -> str:
+    return re.sub(r"most: \d+", "most: 1", text, count=1)
+
+
+def with_prior_answer(text: str) -> str:
+    return text + ANSWERED_FIRST
+
+
+def with_own_words(text: str) -> str:
+    return text.replace("\nclauses:\n", f"\nclauses:{OWN_WORDS}", 1)
 
 
 def expired(text: str) -> str:
@@ -144,10 +172,18 @@ async def test_where_both_permit_it_is_searched(
     ("edit", "signers", "code", "failed"),
     [
         (with_clause, None, "CLAUSES_FAILED", ("custody.murder-only",)),
+        (with_prior_answer, None, "CLAUSES_FAILED", ("custody.pnd-first",)),
+        (with_own_words, None, "CLAUSES_FAILED", ("custody.many-words",)),
         (expired, None, "AGREEMENT_EXPIRED", ("core.in-force",)),
         (str, ("southmere", "custody"), "NO_AGREEMENT", ()),
     ],
-    ids=["a clause more", "an expired agreement", "no agreement with this force"],
+    ids=[
+        "a clause more",
+        "a prior answer",
+        "a clause on the reasons",
+        "an expired agreement",
+        "no agreement with this force",
+    ],
 )
 async def test_what_only_the_agency_denies_is_denied_and_signed_by_it(
     scheme: World,
@@ -197,6 +233,37 @@ async def test_the_agencys_denial_outlives_a_new_try_and_a_newer_bundle_takes_ov
         assert both.scans.count == 1
 
 
+async def test_a_quota_is_kept_by_each_whatever_the_other_has(
+    scheme: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that goes on granting past the agency's quota gets signed refusals that name it."""
+    one_a_day = edited(scheme, tmp_path, with_quota_of_one)
+    async with two(scheme, tmp_path, monkeypatch, agencys=one_a_day) as both:
+        assert both.report(await both.search()).state is OutcomeState.CANDIDATES
+        for _ in range(3):
+            view = await both.search()
+            assert view.record.decisions[0].permitted
+            assert both.report(view).failed_clauses == ("custody.quota-officer-day",)
+        assert both.scans.count == 1
+    async with two(scheme, tmp_path / "other", monkeypatch, brokers=one_a_day) as both:
+        assert both.report(await both.search()).state is OutcomeState.CANDIDATES
+        view = await both.search()
+        one = outcomes(view)["custody"]
+        assert (one.decided_by, one.failed_clauses) == ("broker", ("custody.quota-officer-day",))
+        assert len(entries(both.adapter)) == 1
+
+
+async def test_an_agencys_kill_switch_needs_nobody_else(
+    scheme: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(scheme, tmp_path, monkeypatch) as both:
+        both.adapter.ledger.switched("purpose:crime_investigation", off=True)
+        view = await both.search()
+        assert view.record.decisions[0].permitted
+        assert both.report(view).failed_clauses == ("core.not-switched-off",)
+        assert both.scans.count == 0
+
+
 # --- the broker denies -----------------------------------------------------------------------
 
 
@@ -204,10 +271,18 @@ async def test_the_agencys_denial_outlives_a_new_try_and_a_newer_bundle_takes_ov
     ("edit", "signers", "code", "failed"),
     [
         (with_clause, None, "CLAUSES_FAILED", ("custody.murder-only",)),
+        (with_prior_answer, None, "CLAUSES_FAILED", ("custody.pnd-first",)),
+        (with_own_words, None, "CLAUSES_FAILED", ("custody.many-words",)),
         (expired, None, "AGREEMENT_EXPIRED", ("core.in-force",)),
         (str, ("southmere", "custody"), "NO_AGREEMENT", ()),
     ],
-    ids=["a clause more", "an expired agreement", "the force never signed"],
+    ids=[
+        "a clause more",
+        "a prior answer",
+        "a clause on the reasons",
+        "an expired agreement",
+        "the force never signed",
+    ],
 )
 async def test_what_only_the_broker_denies_never_reaches_the_agency(
     scheme: World,
@@ -264,10 +339,10 @@ async def test_what_is_unknown_or_missing_is_denied_by_name_and_asked_of_nobody(
         assert rig.peers["custody"].calls == 0
         denied = {name for name, one in outcomes(view).items() if one.state is OutcomeState.DENIED}
         assert {name for name, peer in rig.peers.items() if peer.calls} == set(PERMITTED) - denied
-        previewed, _ = rig.broker.preview.execute(
+        previewed = await rig.broker.preview.execute(
             Request(world, agencies=PERMITTED, **changes).order(), rig.identity(), world.directory
         )
-        assert {one.agency for one in previewed if not one.permitted} == denied
+        assert {one.agency for one in previewed.decisions if not one.permitted} == denied
 
 
 async def test_an_agency_nobody_knows_is_refused_before_anything_is_recorded(world: World) -> None:
@@ -276,7 +351,7 @@ async def test_an_agency_nobody_knows_is_refused_before_anything_is_recorded(wor
         for stranger in ("dvla", "southmere", "broker"):
             order = request.order().model_copy(update={"agencies": ("custody", stranger)})
             with pytest.raises(ProbegateError) as raised:
-                rig.broker.preview.execute(order, rig.identity(), world.directory)
+                await rig.broker.preview.execute(order, rig.identity(), world.directory)
             assert raised.value.reason is Reason.AGENCY_UNKNOWN
         params = _StrangeRequest(world, agencies=("custody", "dvla")).params()
         with pytest.raises(ProbegateError) as raised:
@@ -306,7 +381,8 @@ def test_a_bundle_that_its_agency_did_not_sign_is_refused_whole(
 def test_past_the_bundles_own_end_everything_is_denied(scheme: World, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     policy = BundleStore(scheme.bundle, tmp_path / "floor.json").load(scheme.directory, now)
-    facts = facts_of_order(Request(scheme).order(), sealed=True)
+    nothing = assume_nothing_on_record(["custody"])
+    facts = facts_of_order(Request(scheme).order(), sealed=True, standing=nothing)
     assert policy.decide(facts, "custody", now).permitted
     assert not policy.decide(facts, "custody", now + timedelta(days=31)).permitted
 

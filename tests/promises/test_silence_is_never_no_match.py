@@ -48,6 +48,9 @@ ENDS = {
     Behaviour.NOT_A_NUMBER: INVALID,
     Behaviour.STALE: INVALID,
     Behaviour.NO_CHECKPOINT: INVALID,
+    # What an agency says to other agencies changes nothing of what it says to the force.
+    Behaviour.NO_STATEMENT: (OutcomeState.CANDIDATES, ""),
+    Behaviour.FORGED_STATEMENT: (OutcomeState.CANDIDATES, ""),
 }
 
 
