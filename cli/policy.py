@@ -23,7 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.output import OneLineErrors
+from cli.output import OneLineErrors, print_json
+from cli.policy_analysis import coverage_command, diff_command, lint_json, lint_lines
 from policy import cases, explain, lint, schema
 from policy.agreements import AgreementFile, read_folder
 from policy.bundle import (
@@ -149,16 +150,23 @@ def _print(console: Console, lines: Iterable[str], style: str | None = None) -> 
 
 
 @app.command("lint")
-def lint_command(folder: Folder, at: At = None) -> None:
+def lint_command(
+    folder: Folder,
+    at: At = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - as above
+) -> None:
     """Load every agreement under DIR and say what wants a second look."""
     loaded = read_folder(folder)
-    today = _instant(at).date()
-    console = Console(highlight=False)
-    for file in loaded:
-        remarks = lint.findings(file, today)
-        _print(console, [f"{file.name}: {len(remarks)} to look at"])
-        _print(console, [f"  {remark.text}" for remark in remarks])
+    found = lint.findings_together(loaded, _instant(at).date())
+    if as_json:
+        print_json(lint_json(loaded, found))
+        return
+    _print(Console(highlight=False), lint_lines(loaded, found))
     typer.echo(f"{len(loaded)} agreements load.")
+
+
+app.command("diff")(diff_command)
+app.command("coverage")(coverage_command)
 
 
 @app.command("test")
