@@ -40,8 +40,9 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Measure the broker against a bare proxy and write benchmarks/results/
+bench: $(READY) ## Measure the broker and a decision beside others and write benchmarks/results/
 	$(BIN)/python -m benchmarks.broker --json benchmarks/results/broker.json
+	$(BIN)/python -m benchmarks.policy --json benchmarks/results/policy.json
 
 protos: $(READY) ## Generate the stubs from the protos
 	$(BIN)/python scripts/protos.py
