@@ -1,7 +1,7 @@
 """The agreements that are decided on and the requests that are asked, all from the examples.
 
-1. ``side_by_side``: several agreements between each of the six agencies and one force, no two with
-   the same figures, so that no engine can answer two of them with one comparison.
+1. ``side_by_side``: several agreements between each of the six agencies and one force. Numbers and
+   quotas differ from one to the next; words and dates are the same, as they would mostly be.
 2. ``spread_out``: one agreement for each pair of an agency and a force, more of both as the bundle
    grows; what is asked stays the same six agencies and one force.
 3. Requests are lawful ones of which most have one fact changed, and none is asked twice in a round.
