@@ -6,8 +6,9 @@ Could this officer search passports for this? ::
 
 A bundle, signed by both parties::
 
-    probegate policy bundle agreements --out draft.json --version 7 --signer demo/members/custody
-    probegate policy countersign draft.json --out bundle.json --signer demo/members/northshire
+    probegate policy sign agreements --out draft.json --version 7 --signer demo/members/custody
+    probegate policy sign draft.json --out bundle.json --signer demo/members/northshire
+    probegate policy activate bundle.json --config broker.toml
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,11 @@ from rich.table import Table
 
 from cli.output import OneLineErrors, print_json
 from cli.policy_analysis import coverage_command, diff_command, lint_json, lint_lines
+from cli.policy_bundles import activate, show, sign
+from cli.policy_recorded import simulate_command
 from policy import cases, explain, lint, schema
 from policy.agreements import AgreementFile, read_folder
 from policy.bundle import (
-    build_bundle,
-    countersign,
     load_bundle,
     open_bundle,
     unsigned_bundle_for_dry_run,
@@ -39,15 +40,11 @@ from policy.decision import CompiledPolicy, Decision, compile_bundle
 from policy.facts import Facts
 from policy.yaml_source import parse_yaml, read_file
 from trust import files
-from trust.ceremony import MemberFolder, Scheme
+from trust.ceremony import Scheme
 from trust.clock import utc_now
 from trust.directory import verify_directory
 from trust.directory_store import PinnedScheme
 from trust.errors import ProbegateError, Reason
-from trust.keys import FileSigner
-
-DEFAULT_DAYS = 90
-"""How long a new bundle is valid, days."""
 
 app = typer.Typer(
     name="policy",
@@ -61,11 +58,6 @@ At = Annotated[
     datetime | None,
     typer.Option("--at", help="The instant to decide at, UTC; now by default."),
 ]
-Signers = Annotated[
-    list[Path],
-    typer.Option("--signer", help="A member's folder, which holds keys/sign.pem; repeatable."),
-]
-Out = Annotated[Path, typer.Option("--out", help="The bundle file to write.")]
 
 
 @app.command("explain")
@@ -190,90 +182,16 @@ def test_command(folder: Folder) -> None:
         raise typer.Exit(1)
 
 
-@app.command("bundle")
-def bundle_command(
-    folder: Folder,
-    out: Out,
-    version: Annotated[int, typer.Option(min=1, help="Higher than any before.")],
-    signer: Signers,
-    set_id: Annotated[str, typer.Option(help="The name of this set of agreements.")] = "scheme",
-    not_before: Annotated[
-        datetime | None, typer.Option(help="From when it is valid, UTC; now by default.")
-    ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How many days it is valid.")] = DEFAULT_DAYS,
-) -> None:
-    """Make a bundle of every agreement under DIR and sign it."""
-    start = _instant(not_before).replace(microsecond=0)
-    raw = build_bundle(
-        folder,
-        *_signers(signer),
-        set_id=set_id,
-        version=version,
-        not_before=start,
-        not_after=start + timedelta(days=days),
-    )
-    files.write_atomic(out, raw)
-    _say_bundle(out, raw)
-
-
-@app.command("countersign")
-def countersign_command(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to sign.")],
-    out: Out,
-    signer: Signers,
-) -> None:
-    """Add signatures to a bundle; read its agreements with `explain` and `show` first."""
-    raw = countersign(read_file(bundle), *_signers(signer))
-    files.write_atomic(out, raw)
-    _say_bundle(out, raw)
-
-
-@app.command("show")
-def show_command(
-    bundle: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to read.")],
-) -> None:
-    """List a bundle's agreements; the signatures are not checked."""
-    opened = open_bundle(read_file(bundle))
-    manifest = opened.manifest
-    console = Console(highlight=False)
-    _print(
-        console,
-        [
-            f"{manifest.set_id} version {manifest.version}, signatures not checked",
-            f"valid {manifest.not_before.isoformat()} to {manifest.not_after.isoformat()}",
-            f"sha256 {opened.sha256.hex()}",
-        ],
-    )
-    table = Table("Agreement", "Version", "Agency", "Forces", "Until")
-    for file in opened.agreements:
-        agreement = file.agreement
-        forces = "all that sign" if agreement.forces == "all" else ", ".join(agreement.forces)
-        table.add_row(
-            agreement.id,
-            str(agreement.version),
-            agreement.agency,
-            forces,
-            agreement.in_force.to.isoformat(),
-        )
-    console.print(table)
+app.command("sign")(sign)
+app.command("show")(show)
+app.command("activate")(activate)
+app.command("simulate")(simulate_command)
 
 
 @app.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of an agreement."""
     typer.echo(schema.agreement_schema(), nl=False)
-
-
-def _say_bundle(out: Path, raw: bytes) -> None:
-    opened = open_bundle(raw)
-    typer.echo(
-        f"Wrote {out}: version {opened.manifest.version}, {len(opened.agreements)} agreements, "
-        f"{len(opened.envelope.signatures)} signatures."
-    )
-
-
-def _signers(folders: Iterable[Path]) -> list[FileSigner]:
-    return [MemberFolder(folder).signer() for folder in folders]
 
 
 def _instant(at: datetime | None) -> datetime:

@@ -14,7 +14,7 @@ again, too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -145,7 +145,8 @@ def _kind(record: RecordedDecision, again: Decision) -> Kind:
         return Kind.ALLOW_TO_DENY if record.permitted else Kind.DENY_TO_ALLOW
     if record.agreement_sha256 != again.agreement_sha256:
         return Kind.OTHER_AGREEMENT
-    if (record.code, frozenset(record.failed)) != (again.code.value, frozenset(again.failed)):
+    failed = again.failed or again.unknown_obligations
+    if (record.code, frozenset(record.failed)) != (again.code.value, frozenset(failed)):
         return Kind.OTHER_CLAUSES
     return Kind.SAME
 
@@ -167,23 +168,30 @@ def simulate(
 
 def rerun(
     records: Iterable[RecordedDecision],
-    policy: CompiledPolicy,
+    kept: Callable[[RecordedDecision], CompiledPolicy | None],
     *,
     known: frozenset[str] | None = None,
     keep: int = KEPT,
 ) -> Simulation:
-    """Return which decisions recorded under this very bundle come out otherwise (3).
+    """Return which decisions come out otherwise under the bundle they were made under (3).
 
-    Arguments as ``simulate``; whatever is not ``SAME`` is a fault, but for ``OTHER_BUNDLE``.
+    Args:
+        records: as ``redecide``.
+        kept: returns the bundle a decision was made under, or ``None`` where it was not kept.
+        known: as ``redecide``.
+        keep: as ``simulate``.
     """
-    return _tally(_rerun(records, policy, known), keep)
+    return _tally(_rerun(records, kept, known), keep)
 
 
 def _rerun(
-    records: Iterable[RecordedDecision], policy: CompiledPolicy, known: frozenset[str] | None
+    records: Iterable[RecordedDecision],
+    kept: Callable[[RecordedDecision], CompiledPolicy | None],
+    known: frozenset[str] | None,
 ) -> Iterator[Redecided]:
     for record in records:
-        if record.policy_sha256 != policy.bundle.sha256:
+        policy = kept(record)
+        if policy is None or record.policy_sha256 != policy.bundle.sha256:
             yield Redecided(record, None, Kind.OTHER_BUNDLE)
         else:
             yield from redecide((record,), policy, known=known)

@@ -297,10 +297,10 @@ def test_the_commands_make_countersign_show_and_explain_a_bundle(
     agencies = [word for agency in AGENCIES for word in ("--signer", members / agency)]
     start = f"{NOW - DAY:%Y-%m-%dT%H:%M:%S}"
     written = invoke(
-        "bundle", EXAMPLES, "--out", draft, "--version", "1", "--not-before", start, *agencies
+        "sign", EXAMPLES, "--out", draft, "--version", "1", "--not-before", start, *agencies
     )
     assert "6 agreements, 6 signatures" in written.replace("\n", " ")
-    invoke("countersign", draft, "--out", final, "--signer", members / "northshire")
+    invoke("sign", draft, "--out", final, "--signer", members / "northshire")
     assert "example-nhs" in invoke("show", final)
     at = f"{NOW:%Y-%m-%dT%H:%M:%S}"
     explained = invoke(
