@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from policy.agreements import Agreement, AgreementFile, parse_agreement
+from policy.clause_model import moment
 from policy.codes import REGISTRY
 from policy.decision import Bundle, CompiledPolicy, PartyAgreement, compile_bundle
 from policy.facts import ATTRIBUTES, Attribute, Facts, Kind, Operator
@@ -164,7 +165,9 @@ def clause_value(rng: Random, attribute: Attribute, operator: Operator) -> Any:
         ends.sort(key=attribute.vocabulary.scale.__getitem__)
     elif attribute.kind is Kind.NUMBER:
         ends.sort()
-    return ends  # an interval in time may be empty, and then permits nothing
+    elif rng.random() < 0.9:  # or else an interval in time that may be empty and permit nothing
+        ends.sort(key=lambda end: moment(end).start(AT))
+    return ends
 
 
 def _some(rng: Random, attribute: Attribute, most: int) -> list[Any]:
