@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from cli import switching
 from cli.output import OneLineErrors
 
 app = typer.Typer(
@@ -38,13 +38,6 @@ Config = Annotated[
 ]
 GalleryFolder = Annotated[Path, typer.Option("--gallery", help="The gallery's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-
-
-class Turn(StrEnum):
-    """Which way a kill switch is turned."""
-
-    OFF = "off"
-    ON = "on"
 
 
 @app.command()
@@ -235,21 +228,20 @@ def decide(
 
 @app.command()
 def switch(
-    turn: Annotated[Turn, typer.Argument(help="off denies at once; on permits again.")],
-    name: Annotated[
-        str, typer.Argument(help="agency:ID (this one), force:ID, purpose:CODE or matcher:NAME.")
-    ],
-    reference: Annotated[str, typer.Option(help="The agency's reference of the decision.")],
+    turn: switching.Turn,
+    name: switching.Name,
+    reference: switching.Reference,
     config: Config = None,
 ) -> None:
-    """Turn a kill switch; when this returns it is on the admin log and in force."""
+    """Turn a kill switch off or on again; it is on the log and in force when this returns."""
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
     from trust.config import load_settings
 
     operator = Operator.open(load_settings(AdapterSettings, config))
-    asyncio.run(operator.switch(name, off=turn is Turn.OFF, reference=reference))
-    typer.echo(f"{name} is {turn.value}")
+    off = turn is switching.OffOn.OFF
+    index = asyncio.run(operator.switch(name, off=off, reference=reference))
+    switching.say(name, off=off, index=index)
 
 
 @app.command()
@@ -257,13 +249,10 @@ def switches(
     config: Config = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """List the kill switches that are off."""
+    """List the kill switches that are off at this agency."""
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
     from trust.config import load_settings
 
-    off = sorted(Operator.open(load_settings(AdapterSettings, config)).switched_off)
-    if as_json:
-        typer.echo(json.dumps({"off": off}, indent=2))
-    else:
-        typer.echo("\n".join(off) or "every switch is on")
+    operator = Operator.open(load_settings(AdapterSettings, config))
+    switching.show(operator.switched_off, as_json=as_json)

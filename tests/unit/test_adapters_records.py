@@ -147,7 +147,10 @@ async def test_only_what_was_searched_for_is_counted_and_a_replay_is_not(here: S
         assert (await here.ask(papers.params())).report == first.report
     held = await here.honest(ordinary(here), obligations={"release_by_human": True})
     assert held.state is OutcomeState.HELD
-    for _ in range(TEN - 2):
+    assert await failed(here, ordinary(here)) == ()
+    assert await count_of(here, ordinary(here)) == 3
+    await here.restart()
+    for _ in range(TEN - 3):
         assert await failed(here, ordinary(here)) == ()
     assert await failed(here, ordinary(here)) == (QUOTA,)
 
@@ -309,6 +312,18 @@ async def test_a_confirmation_counts_before_its_deadline_and_with_a_denial(here:
     assert (await reported(here, papers)).state is OutcomeState.DENIED
     here.clock.ahead += timedelta(hours=2)
     assert await failed(here, ordinary(here)) == ()
+
+
+async def test_another_officers_confirmation_lifts_nothing_of_this_ones(here: Scene) -> None:
+    others = await here.papers(urgent(here, officer=ANOTHER))
+    for papers in (await here.papers(urgent(here)), others):
+        await reported(here, papers)
+    here.clock.ahead += timedelta(hours=2)
+    shown = await confirm(here.broker, others, here.clock())
+    papers = showing_confirmed(here.broker, await here.papers(ordinary(here)), shown)
+    assert (await reported(here, papers)).failed_clauses == (UNCONFIRMED,)
+    assert await failed(here, ordinary(here)) == (UNCONFIRMED,)
+    assert await failed(here, ordinary(here, officer=ANOTHER)) == ()
 
 
 def _ranked(rank: str) -> Any:
@@ -537,11 +552,12 @@ def test_the_command_line_turns_switches_while_the_adapter_is_down(
         done = CliRunner().invoke(app, [*arguments, "--config", str(config)])
         return done.exit_code, done.stdout.strip()
 
-    assert run("switches") == (0, "every switch is on")
-    turned = run("switch", "off", "purpose:prosecution", "--reference", "R")
-    assert turned == (0, "purpose:prosecution is off")
-    assert run("switches") == (0, "purpose:prosecution")
-    assert json.loads(run("switches", "--json")[1]) == {"off": ["purpose:prosecution"]}
+    assert run("switches") == (0, "Nothing is switched off.")
+    status, said = run("switch", "off", "purpose:prosecution", "--reference", "R")
+    assert status == 0
+    assert said.startswith("purpose:prosecution is off")
+    assert run("switches") == (0, "off: purpose:prosecution")
+    assert json.loads(run("switches", "--json")[1]) == {"switched_off": ["purpose:prosecution"]}
     assert run("switch", "off", "agency:nobody", "--reference", "R")[0] == 1
     assert run("switch", "on", "purpose:prosecution", "--reference", "R")[0] == 0
-    assert json.loads(run("switches", "--json")[1]) == {"off": []}
+    assert json.loads(run("switches", "--json")[1]) == {"switched_off": []}
