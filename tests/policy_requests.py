@@ -66,6 +66,10 @@ class Near:
                 at = rng.choice(self.instants)
             else:
                 stated[name] = rng.choice(self.edges[name])
+        standing = stated["standing"]
+        if standing is not None and standing.switched_off and rng.random() < 0.3:
+            # A switch may apply to what is not given: two rare things that matter together.
+            stated[rng.choice(("purpose", "probe_model"))] = None
         return stated, at
 
 
