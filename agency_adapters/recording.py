@@ -80,7 +80,7 @@ class Recorder:
         def also(connection: Connection, index: int) -> None:  # (1)
             keep_answer(connection, stored(index), finding.found)
             admission.persist(connection)
-            self.records.write(connection, ruling, report.state)
+            self.records.write(connection, ruling)
 
         leaf = _leaf(REPORT_ENTRY, report.reported_at, admitted, admission.checkpoint)
         leaf |= {
@@ -95,7 +95,7 @@ class Recorder:
         except Exception:
             ruling.release()
             raise
-        self.records.written(ruling, report.state)
+        self.records.written(ruling)
         telemetry.log("answered", search_id=report.search_id, state=report.state.value)
         return stored(appended.index)
 

@@ -26,10 +26,6 @@ from audit.evidence import Evidence
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Reservation, Subjects, UrgentUse
 from policy.standing import Standing
-from trust.messages import OutcomeState
-
-COUNTED = frozenset({OutcomeState.CANDIDATES, OutcomeState.NO_CANDIDATE, OutcomeState.HELD})
-"""How a request ends that was searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +47,11 @@ class Ruling:
     confirmed: tuple[str, ...] = ()
     urgent: UrgentUse | None = None
     reservation: Reservation | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the search counts (4)."""
+        return self.reservation is not None and self.reservation.open
 
     def release(self) -> None:
         """Count the search no more (4)."""
@@ -135,23 +136,19 @@ class Records:
             confirmer_rank=permission.confirmer_rank,
         )
 
-    def write(self, connection: Connection, ruling: Ruling, state: OutcomeState) -> None:
+    def write(self, connection: Connection, ruling: Ruling) -> None:
         """Write what is kept, in the transaction of the request's log entry (3) (5) (6)."""
-        counted = ruling.reservation is not None and state in COUNTED
-        agencies = (self.agency,) if counted else ()
+        agencies = (self.agency,) if ruling.counted else ()
         self.ledger.write_use(connection, ruling.subjects, agencies, ruling.at)
         if ruling.urgent is not None:
             self.ledger.urgent.write(connection, ruling.urgent)
         for ref in ruling.confirmed:
             self.ledger.urgent.write_confirmed(connection, ref, ruling.at)
 
-    def written(self, ruling: Ruling, state: OutcomeState) -> None:
+    def written(self, ruling: Ruling) -> None:
         """Take in what was written, once it is durable (3) (4) (6)."""
         if ruling.reservation is not None:
-            if state in COUNTED:
-                ruling.reservation.keep()
-            else:
-                ruling.reservation.release()
+            ruling.reservation.keep()
         if ruling.urgent is not None:
             self.ledger.urgent.recorded((ruling.urgent,))
         for ref in ruling.confirmed:
