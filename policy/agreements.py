@@ -175,11 +175,13 @@ class AnsweredFirst(FrozenModel):
 class UrgentRoute(FrozenModel):
     """What an urgent request need not show at once, and who must confirm it in writing, by when.
 
+    It is open to requests of its ``purposes`` alone. Any other urgent request is asked everything.
     A permission that needed the route lapses into a bar if it is not confirmed in time: later
     searches of the officer are denied until it is.
     """
 
     citation: Line
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1, max_length=MAX_CODES)]
     waives: Annotated[tuple[ClauseId, ...], Field(min_length=1, max_length=MAX_CODES)]
     confirm_within_hours: Annotated[int, Field(strict=True, ge=1, le=168)]
     confirmer_rank: Rank
@@ -301,9 +303,15 @@ class Agreement(FrozenModel):
     @field_validator("urgent")
     @classmethod
     def _waives_own(cls, route: UrgentRoute | None, info: ValidationInfo) -> UrgentRoute | None:
-        for waived in route.waives if route else ():
+        if route is None:
+            return None
+        for waived in route.waives:
             if waived not in _ids_so_far(info):
                 raise ValueError(f"it waives {waived}, which is no clause of this agreement")
+        gateways = {gateway.purpose for gateway in info.data.get("gateways", ())}
+        for purpose in route.purposes:
+            if purpose not in gateways:
+                raise ValueError(f"it is for {purpose}, which has no gateway here")
         return route
 
 

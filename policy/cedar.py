@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from policy.agreements import Agreement, AnsweredFirst, Quota
+from policy.agreements import Agreement, AnsweredFirst, Quota, UrgentRoute
 from policy.cedar_terms import AT, DAY, guarded, holds, known, micros, set_of, text
 from policy.clause_model import DECIDED_AT, Clause
 from policy.facts import ATTRIBUTES, CODED, Facts, Kind
@@ -35,7 +35,6 @@ ACTION: Final = 'Action::"search"'
 _GIVEN: Final = "given"
 _READ: Final = re.compile(r"context has (\w+)")
 """Finds all that may be missing and is read (3)."""
-_URGENT: Final = guarded("urgent", "context.urgent")
 _SCHEMA: Final = """\
 entity Force;
 entity Agency;
@@ -115,6 +114,13 @@ def permits(decision: str, errors: Sequence[str]) -> bool:
     return decision == "Allow" and not errors
 
 
+def _urgent(route: UrgentRoute | None) -> str:
+    """Return the condition that an urgent route is open."""
+    purposes = ", ".join(text(purpose) for purpose in route.purposes) if route else ""
+    open_to = guarded("purpose", f"[{purposes}].contains(context.purpose)")
+    return f"({guarded('urgent', 'context.urgent')}) && ({open_to})"
+
+
 def to_cedar(
     agreement: Agreement, forces: Iterable[str], not_before: datetime, not_after: datetime
 ) -> CedarAgreement:
@@ -138,7 +144,7 @@ def to_cedar(
         )
     ]
     for clause_id, condition in clauses:
-        asked = f"({_URGENT}) || ({condition})" if clause_id in waived else condition
+        asked = f"({_urgent(route)}) || ({condition})" if clause_id in waived else condition
         policies.append(
             _policy(clause_id, "forbid (principal, action, resource)", f"unless {{ {asked} }}")
         )

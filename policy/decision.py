@@ -8,8 +8,9 @@ Rules:
 4. Among agreements that permit, the one that discloses least is chosen: hit/no-hit first, then
    fewest candidates, fewest fields, and the id.
 5. An obligation that the enforcer does not know makes the permit a denial.
-6. A request that states urgency need not satisfy what an agreement's urgent route waives; a permit
-   that needed the route says what was waived, and by when and by whom it must be confirmed.
+6. A request that states urgency need not satisfy what an agreement's urgent route waives, if the
+   route is open to its purpose; a permit that needed the route says what was waived, and by when
+   and by whom it must be confirmed.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class Decision:
         return tuple(found)
 
     def _needed(self, row: Row) -> int:
-        return row.needs_when_urgent if self.facts.urgent is True else row.needs
+        return row.needs_when_urgent if urgent_for(self.facts) in row.urgent_for else row.needs
 
 
 class CompiledPolicy:
@@ -253,13 +254,13 @@ class CompiledPolicy:
         """
         at = _in_utc(at)
         fixed = ask_fixed(facts, at)
-        force, urgent = facts.force or "", facts.urgent is True
+        force, urgent = facts.force or "", urgent_for(facts)
         index, bundle_sha256 = self._index, self.bundle.sha256
         decisions = []
         for agency in agencies:
             table = index.get((agency, force), _NOTHING)
             asked = table.ask(facts, at, fixed)  # (2)
-            permission = _permission(table.rows, asked, at, urgent=urgent)
+            permission = _permission(table.rows, asked, at, urgent)
             code = DecisionCode.PERMITTED if permission else _why_denied(table.rows, asked)
             decisions.append(
                 Decision(agency, code, bundle_sha256, at, permission, facts, table.rows, asked)
@@ -271,16 +272,21 @@ _NOTHING: Final = ClauseTable(())
 """What two parties without an agreement have between them."""
 
 
+def urgent_for(facts: Facts) -> str | None:
+    """Return the purpose that a request says is urgent, if it says so."""
+    return facts.purpose if facts.urgent is True else None
+
+
 def _permission(
-    rows: tuple[Row, ...], asked: Asked, at: datetime, *, urgent: bool
+    rows: tuple[Row, ...], asked: Asked, at: datetime, urgent: str | None
 ) -> Permission | None:
-    """Return what permits, if anything does (1)."""
+    """Return what permits, if anything does (1); ``urgent`` is the purpose that is urgent."""
     unmet = ~asked.satisfied
     # The rows are in the order of least disclosure, so the first is the choice (4).
     for row in rows:
         if not row.needs & unmet:
             return row.permission
-        if urgent and not row.needs_when_urgent & unmet:
+        if urgent in row.urgent_for and not row.needs_when_urgent & unmet:
             return _by_urgent_route(row, asked, at)
     return None
 

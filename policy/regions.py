@@ -197,7 +197,9 @@ class Space:
         if route is None:
             return (outright,)
         needed = [clause for clause in clauses if clause.id not in route.waives]
-        return (outright, Part(compiled, urgent=True, box=meet(self.box(needed), self._urgent)))
+        # It is open to some purposes only, and they are among the gateways' boxes already.
+        opened = meet(self._urgent, self._stating(("purpose",), frozenset(route.purposes)))
+        return (outright, Part(compiled, urgent=True, box=meet(self.box(needed), opened)))
 
     def chosen(
         self, agreements: Iterable[CompiledAgreement], force: str

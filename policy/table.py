@@ -90,6 +90,8 @@ class Row:
     """Every clause of the agreement."""
     needs_when_urgent: int
     """The same without what its urgent route waives."""
+    urgent_for: frozenset[str]
+    """The purposes its urgent route is open to."""
     in_force: int
     """The clauses that say whether it is in force."""
     permission: Permission
@@ -201,6 +203,7 @@ def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
         count = len(compiled.clauses)
         route = compiled.agreement.urgent
         waived = frozenset(route.waives) if route else frozenset()
+        urgent_for = frozenset(route.purposes) if route else frozenset()
         needs = (1 << count) - 1 << first
         can_wait = sum(
             1 << bit for bit, clause in enumerate(compiled.clauses, first) if clause.id in waived
@@ -210,7 +213,7 @@ def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
         permission = Permission(
             agreement.id, agreement.version, compiled.sha256, agreement.obligations
         )
-        yield Row(compiled, first, needs, needs & ~can_wait, in_force, permission)
+        yield Row(compiled, first, needs, needs & ~can_wait, urgent_for, in_force, permission)
         first += count
 
 

@@ -81,6 +81,10 @@ def agreement_mapping(
         waived = rng.sample([one["id"] for one in own], rng.randint(1, min(3, len(own))))
         mapping["urgent"] = {
             "citation": "c",
+            "purposes": rng.sample(
+                gateways := [one["purpose"] for one in mapping["gateways"]],
+                rng.randint(1, len(gateways)),
+            ),
             "waives": waived,
             "confirm_within_hours": rng.randint(1, 168),
             "confirmer_rank": rng.choice(sorted(REGISTRY["rank"].scale)),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cli.output import EXIT_ALL_DENIED
 from deploy.local.demo import FORCE, OFFICER, ROBBERY, SUPERINTENDENT
 from deploy.local.place import AGENCIES, BROKER, FORCES, Place
 from deploy.local.processes import Processes
@@ -72,19 +73,28 @@ def test_passports_want_the_polices_own_galleries_asked_first_at_broker_and_agen
 
 # --- the urgent route -------------------------------------------------------------------------
 
+LIFE = {
+    "purpose": "protect_life",
+    "schedule8": "vital_interests",
+    "seriousness": "threat_to_life",
+}
+
 
 def test_an_urgent_search_is_made_shown_as_such_and_confirmed(
     client: ForceClient, place: Place
 ) -> None:
-    urgent = facts_options(place, ("passport",), case="NS/2026/URGENT/1")
+    urgent = facts_options(place, ("passport",), case="NS/2026/URGENT/1", **LIFE)
     probe = place.probes / "suspect-good.npy"
     said = done(probegate("search", "--probe", probe, *urgent, "--urgent"))
     assert "to be confirmed in writing by" in " ".join(said.split())
+    robbery_only = facts_options(place, ("passport",), case="NS/2026/URGENT/1")
+    refused = probegate("search", "--probe", probe, *robbery_only, "--urgent")
+    assert "passport.police-galleries-answered" in done(refused, EXIT_ALL_DENIED)
     made = json.loads(
         done(
             probegate(
                 *("search", "--probe", probe, "--urgent", "--json"),
-                *facts_options(place, ("passport",), case="NS/2026/URGENT/2"),
+                *facts_options(place, ("passport",), case="NS/2026/URGENT/2", **LIFE),
             )
         )
     )

@@ -59,6 +59,7 @@ def urgent_route(agreement: dict[str, Any]) -> None:
     )
     agreement["urgent"] = {
         "citation": "-",
+        "purposes": ["crime_investigation"],
         "waives": [SENIORITY],
         "confirm_within_hours": 1,
         "confirmer_rank": "superintendent",

@@ -55,7 +55,7 @@ async def eventful(world: World, rig: Rig, clock: TurnedClock) -> int:
     for why in (
         {},
         {"purpose": "civil_penalty"},
-        {"urgent": True, "case_reference": "URGENT/1"},
+        {"urgent": True, "purpose": "protect_life", "case_reference": "URGENT/1"},
         {"case_reference": "OTHER/1"},
         {"necessity": "Short."},
         {"tried_first": ()},

@@ -21,7 +21,7 @@ import pytest
 from policy import explain
 from policy.agreements import read_folder
 from policy.cedar import PERMIT_ID, CedarAgreement, permits, to_cedar
-from policy.decision import Decision, PartyAgreement
+from policy.decision import Decision, PartyAgreement, urgent_for
 from policy.facts import ATTRIBUTES, Facts
 from policy.table import Row
 from tests.policy_generator import Scene, scene, scene_of
@@ -74,7 +74,8 @@ def _answer(result: cedarpy.AuthzResult) -> Answer:
 
 def own_answer(decision: Decision, row: Row) -> Answer:
     """Return what our decision says of one of the agreements; what is waived has not failed."""
-    needed = row.needs_when_urgent if decision.facts.urgent is True else row.needs
+    hurried = urgent_for(decision.facts) in row.urgent_for
+    needed = row.needs_when_urgent if hurried else row.needs
     unmet = needed & ~decision.asked.satisfied
     clauses = enumerate(row.compiled.clauses, row.first)
     failed = frozenset(clause.id for bit, clause in clauses if unmet >> bit & 1)

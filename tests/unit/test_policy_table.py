@@ -43,7 +43,8 @@ def asked_one_by_one(policy: CompiledPolicy, decision: Decision) -> bool:
     permitted = False
     for row in decision.rows:
         route = row.compiled.agreement.urgent
-        waived = set(route.waives) if route and facts.urgent is True else set()
+        hurried = route and facts.urgent is True and facts.purpose in route.purposes
+        waived = set(route.waives) if route and hurried else set()
         holds = True
         for bit, clause in enumerate(row.compiled.clauses, row.first):
             verdict = clause.test(facts, at)
