@@ -183,7 +183,11 @@ class _Row:
     ) -> None:
         self._space, self._agreements = space, agreements
         self._agency, self._force = agency, force
-        self._chosen, _ = space.chosen(agreements, force)
+        chosen, complete = space.chosen(agreements, force)
+        if not complete:  # then rather an agreement too many than a permission too few
+            mine = space.of_force(force)
+            chosen = [(part, [meet(part.box, mine)]) for part, _ in chosen]
+        self._chosen = chosen
 
     def cell(self, purpose: str) -> CoverageCell:  # (1)
         """Return the cell of one purpose."""
