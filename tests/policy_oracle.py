@@ -13,7 +13,8 @@ def clause_by_clause(policy: CompiledPolicy, decision: Decision) -> tuple[bool, 
     failed: set[str] = set()
     for compiled in policy.agreements(decision.agency, facts.force or ""):
         route = compiled.agreement.urgent
-        waived = route.waives if route is not None and facts.urgent is True else ()
+        hurried = route and facts.urgent is True and facts.purpose in route.purposes
+        waived = route.waives if route and hurried else ()
         unmet = {
             clause.id
             for clause in compiled.clauses
