@@ -206,7 +206,7 @@ class MatchCommand:
             earlier = await self._answered_anew(admitted, params, papers.admission)
         return MatchAnswer(  # (17)
             report=earlier.report,
-            statement=self.recorder.statement(earlier.report),
+            statement=self.recorder.statement(earlier.report, admitted.order),
             acknowledged=papers.admission.acknowledged,
             agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=earlier.leaf_index,

@@ -4,11 +4,11 @@ An earlier search counts for an agency that must have answered first only if
 
 1. its order's entry is in the tree of the dossier's verified checkpoint;
 2. that entry is a ``search.order`` of this order's force, and of another order than this one;
-3. its commitments open, with the values shown, to this order's case and this order's probe;
-4. a statement says that this agency answered that very search and order, signed by a key that the
-   directory lists as this agency's, now;
-5. the statement is not dated beyond the clock skew. One that is dated within it, by a clock ahead
-   of ours, counts as made now.
+3. a statement is signed by a key that the directory lists as this agency's, now;
+4. it says that this agency answered that very search and order, and that they were of this order's
+   probe, case and force, so that no answer can be shown for another matter;
+5. it is not dated beyond the clock skew. One that is dated within it, by a clock ahead of ours,
+   counts as made now.
 
 A confirmation counts only if
 
@@ -33,11 +33,11 @@ from typing import Any, Final
 
 from audit.checkpoints import Checkpoint
 from audit.evidence import ConfirmedSearch, EarlierSearch, LoggedEntry
-from audit.leaves import JsonValue, canonical, parse_leaf, verify_commitment
+from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from policy.codes import REGISTRY
 from policy.ledger import UrgentUse
-from trust import dsse, strict_json
+from trust import dsse
 from trust.directory import Directory, KeyUse, Role
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person, SearchOrder
@@ -88,7 +88,7 @@ def answered(
     latest: dict[str, datetime] = {}
     for search in shown if owners else ():
         with suppress(ProbegateError):
-            facts = _same_matter(search, against)
+            facts = _earlier_order(search, against)
             for envelope in search.statements:
                 with suppress(ProbegateError):
                     agency, at = _statement(envelope, facts, owners, against)
@@ -107,19 +107,13 @@ def confirmed(
     return tuple(found)
 
 
-def _same_matter(search: EarlierSearch, against: Against) -> Mapping[str, Any]:
-    """Apply rules (1) to (3) and return the entry's facts."""
+def _earlier_order(search: EarlierSearch, against: Against) -> Mapping[str, Any]:
+    """Apply rules (1) and (2) and return the entry's facts."""
     facts = _in_the_log(search.order, ORDER_ENTRY, against)  # (1) (2)
     if facts.get("force") != against.order.force:  # (2)
         raise _no_evidence("force")
     if facts.get("order_sha256") == against.order_sha256:  # (2)
         raise _no_evidence("order_sha256")
-    if _opened(search, "case_reference") != against.order.justification.case_reference:  # (3)
-        raise _no_evidence("case_reference")
-    probe = _opened(search, "probe")
-    commitment = against.order.probe.commitment.hex()
-    if not isinstance(probe, Mapping) or probe.get("commitment") != commitment:  # (3)
-        raise _no_evidence("probe")
     return facts
 
 
@@ -129,15 +123,16 @@ def _statement(
     owners: Mapping[str, str],
     against: Against,
 ) -> tuple[str, datetime]:
-    """Apply rules (4) and (5): the first signature's key says whose it is, and all must be its."""
+    """Apply rules (3) to (5): the first signature's key says whose it is, and all must be its."""
     agency = owners.get(envelope.signatures[0].keyid) if envelope.signatures else None
     if agency is None:
         raise _no_evidence("signatures")
     resolve = against.directory.resolver(agency, KeyUse.SIGN, against.now)
-    dsse.verify(envelope, PayloadType.ANSWER_STATEMENT, resolve)  # (4)
+    dsse.verify(envelope, PayloadType.ANSWER_STATEMENT, resolve)  # (3)
     said = decode_statement(envelope.payload)
-    about = (said.agency, said.search_id, said.order_sha256.hex())
-    if about != (agency, facts.get("search_id"), facts.get("order_sha256")):  # (4)
+    about = (said.agency, said.search_id, said.order_sha256.hex(), said.matter_sha256)
+    matter = against.order.matter_sha256
+    if about != (agency, facts.get("search_id"), facts.get("order_sha256"), matter):  # (4)
         raise _no_evidence("statement")
     if said.answered_at > against.now + against.skew:  # (5)
         raise _no_evidence("answered_at")
@@ -185,21 +180,6 @@ def _in_the_log(entry: LoggedEntry, kind: str, against: Against) -> Mapping[str,
     if facts.get("v") != 1 or facts.get("type") != kind:
         raise _no_evidence("type")
     return facts
-
-
-def _opened(search: EarlierSearch, field: str) -> JsonValue:
-    """Return a committed value that opens, from its RFC 8785 bytes (3)."""
-    shown = [one for one in search.opened if one.field == field]
-    if len(shown) != 1:
-        raise _no_evidence(field)
-    try:
-        value: JsonValue = strict_json.parse(shown[0].value)
-    except ValueError:
-        raise _no_evidence(field) from None
-    if canonical(value) != shown[0].value:
-        raise _no_evidence(field)
-    verify_commitment(search.order.leaf, field, shown[0].salt, value)
-    return value
 
 
 def _no_evidence(field: str) -> ProbegateError:

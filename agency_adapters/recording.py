@@ -5,7 +5,7 @@
 2. A caller that gives up meanwhile changes nothing: an entry on its way is seen to its end, and
    what it changes in memory with it.
 3. The statement beside a report says that this agency searched and answered, nothing of what it
-   found; it follows from the report alone, so the same report has the same statement.
+   found; it follows from report and order alone, so the same report has the same statement.
 4. An urgent search that is past its deadline without confirmation is on the log once.
 """
 
@@ -32,7 +32,7 @@ from policy.ledger import Ledger, UrgentUse
 from trust import dsse, telemetry
 from trust.errors import Reason
 from trust.keys import Signer
-from trust.messages import AnswerStatement
+from trust.messages import AnswerStatement, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import decode_report, encode_report, encode_statement
 
@@ -120,8 +120,8 @@ class Recorder:
         await self.log.append(NewEntry(leaf=leaf, also=also))
         telemetry.log("refused", reason=reason.name)
 
-    def statement(self, report: dsse.Envelope) -> dsse.Envelope | None:
-        """Return the signed statement that goes with a report of ours, or None (3)."""
+    def statement(self, report: dsse.Envelope, order: SearchOrder) -> dsse.Envelope | None:
+        """Return the signed statement that goes with our report on an order, or None (3)."""
         said = decode_report(report.payload)
         if not said.state.searched:
             return None
@@ -130,6 +130,7 @@ class Recorder:
             agency=said.agency,
             order_sha256=said.order_sha256,
             answered_at=said.reported_at,
+            matter_sha256=order.matter_sha256,
         )
         return dsse.sign(PayloadType.ANSWER_STATEMENT, encode_statement(statement), self.signer)
 

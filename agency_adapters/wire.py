@@ -18,7 +18,6 @@ from probegate.agency.v1 import (
 
 from agency_adapters.models import Capabilities, Dossier, MatchAnswer, MatchParams
 from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
-from audit.leaves import PrivateValue
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -83,7 +82,6 @@ def _evidence(request: match_service_pb2.MatchRequest) -> Evidence:
         earlier=tuple(
             EarlierSearch(
                 order=_logged_entry(one.order),
-                opened=tuple(PrivateValue(o.field, o.value, o.salt) for o in one.opened),
                 statements=tuple(map(envelope_from_wire, one.statements)),
             )
             for one in request.earlier_searches

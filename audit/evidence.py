@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from audit.leaves import PrivateValue
 from trust.dsse import Envelope
 
 
@@ -27,12 +26,11 @@ class EarlierSearch:
 
     Attributes:
         order: the entry that recorded its order.
-        opened: the entry's committed ``case_reference`` and ``probe``, opened.
-        statements: an ``AnswerStatement`` signed by each agency that answered.
+        statements: an ``AnswerStatement`` signed by each agency that answered, which says of which
+            probe and case it is.
     """
 
     order: LoggedEntry
-    opened: tuple[PrivateValue, ...]
     statements: tuple[Envelope, ...]
 
 

@@ -1,12 +1,12 @@
 """What the broker can show of its own log: who answered before, and what was confirmed.
 
-1. That an agency answered is never the requester's word: it is a search on the broker's log with
-   the same force, case and probe, and that agency's own signed statement about it.
-2. An agency that must be shown this gets the entry with its proof, the two values that tie it to
-   the search at hand, and the statements; nothing of what was found, and no other value.
+1. That an agency answered is never the requester's word: it is a search on the broker's log, and
+   that agency's own signed statement that it was of the same force, case and probe.
+2. An agency that must be shown this gets the entry with its proof, and the statements; nothing of
+   what was found.
 3. An agency where the officer used an urgent route gets the confirmations, each signed by the force
    and on the log, so that it needs nobody's word either.
-4. What was erased, or cannot be shown, is not shown: the agency then denies and names the clause.
+4. What does not verify is not shown: the agency then denies and names the clause.
 """
 
 from __future__ import annotations
@@ -26,17 +26,29 @@ from trust import dsse
 from trust.directory import Directory, KeyUse
 from trust.dsse import Envelope
 from trust.errors import ProbegateError
+from trust.messages import SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import decode_statement
 
-SHOWN_FIELDS: Final = ("case_reference", "probe")
-"""The committed values of an earlier order that are opened to an agency (2)."""
 CONFIRMATION_MEMORY: Final = timedelta(days=31)
 """How long after its deadline a confirmed urgent search is shown, days."""
 MAX_EARLIER_SHOWN: Final = 8
 """Most earlier searches shown to one agency."""
 MAX_CONFIRMED_SHOWN: Final = 32
 """Most confirmations shown to one agency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search at hand: as the ledger knows it, and the digest of its probe and case."""
+
+    subjects: Subjects
+    matter_sha256: bytes
+
+    @classmethod
+    def of(cls, ledger: Ledger, ref: str, order: SearchOrder) -> Asked:
+        """Return what an order asks about."""
+        return cls(ledger.subjects(ref, order), order.matter_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,9 @@ class History:
         log: LogWriter,
         directory: Callable[[], Directory],
         policy: Callable[[], CompiledPolicy],
+        skew: timedelta,
     ) -> None:
+        self._skew = skew
         self._store = store
         self._ledger = ledger
         self._log = log
@@ -68,38 +82,43 @@ class History:
         self._policy = policy
 
     async def answered(
-        self, policy: CompiledPolicy, subjects: Subjects, agencies: Sequence[str], at: datetime
+        self, policy: CompiledPolicy, asked: Asked, agencies: Sequence[str], at: datetime
     ) -> dict[str, ProvedAnswer]:
         """Return the newest proved answer of each agency that must have answered first (1).
 
         Args:
             policy: the agreements, which say who must have answered.
-            subjects: the search at hand.
+            asked: the search at hand.
             agencies: the agencies it would ask.
             at: the instant of the decision.
 
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
-        wanted, reach = policy.must_have_answered(agencies, subjects.force)
+        wanted, reach = policy.must_have_answered(agencies, asked.subjects.force)
         found: dict[str, ProvedAnswer] = {}
         if not wanted:
             return found
-        for earlier in await self._ledger.earlier_answers(subjects, at - reach):
+        for earlier in await self._ledger.earlier_answers(asked.subjects, at - reach):
             if not (wanted & set(earlier.agencies)) - found.keys():
                 continue
-            search = await self._store.get(subjects.force, earlier.ref)
+            search = await self._store.get(asked.subjects.force, earlier.ref)
             for answer in search.answers if search else ():
                 agency = answer.outcome.agency
                 if search is None or agency not in wanted or agency in found:
                     continue
-                proved = self._proved(search, agency, answer.statement, at)
+                proved = self._proved(search, agency, answer.statement, asked, at)
                 if proved is not None:
                     found[agency] = proved
         return found
 
     def _proved(
-        self, search: SearchRecord, agency: str, statement: Envelope | None, now: datetime
+        self,
+        search: SearchRecord,
+        agency: str,
+        statement: Envelope | None,
+        asked: Asked,
+        now: datetime,
     ) -> ProvedAnswer | None:
         """Check an agency's statement as the agency that is shown it will."""
         if statement is None:
@@ -110,19 +129,22 @@ class History:
             said = decode_statement(statement.payload)
         except ProbegateError:
             return None
-        about = (said.agency, said.search_id, said.order_sha256)
-        if about != (agency, search.search_id, search.order_sha256) or said.answered_at > now:
+        about = (said.agency, said.search_id, said.order_sha256, said.matter_sha256)
+        if about != (agency, search.search_id, search.order_sha256, asked.matter_sha256):
             return None
-        return ProvedAnswer(agency, said.answered_at, statement, search)
+        if said.answered_at > now + self._skew:
+            return None
+        # By a clock a little ahead of ours: it counts as made now.
+        return ProvedAnswer(agency, min(said.answered_at, now), statement, search)
 
     async def evidence(
-        self, agency: str, subjects: Subjects, checkpoint_size: int, now: datetime
+        self, agency: str, asked: Asked, checkpoint_size: int, now: datetime
     ) -> Evidence:
         """Return what one agency is shown with a search (2) (3).
 
         Args:
             agency: who is asked.
-            subjects: the search at hand.
+            asked: the search at hand.
             checkpoint_size: the size of the log that the dossier's proof leads to.
             now: the instant of asking.
 
@@ -130,26 +152,24 @@ class History:
             ProbegateError: ``STATE_UNAVAILABLE``, or what reading the log raises.
         """
         return Evidence(
-            earlier=await self._earlier(agency, subjects, checkpoint_size, now),
-            confirmed=await self._confirmed(agency, subjects, checkpoint_size, now),
+            earlier=await self._earlier(agency, asked, checkpoint_size, now),
+            confirmed=await self._confirmed(agency, asked.subjects, checkpoint_size, now),
         )
 
     async def _earlier(
-        self, agency: str, subjects: Subjects, size: int, now: datetime
+        self, agency: str, asked: Asked, size: int, now: datetime
     ) -> tuple[EarlierSearch, ...]:
         by_search: dict[str, list[ProvedAnswer]] = {}
-        found = await self.answered(self._policy(), subjects, (agency,), now)
+        found = await self.answered(self._policy(), asked, (agency,), now)
         for proved in found.values():
             by_search.setdefault(proved.search.search_id, []).append(proved)
-        shown = []
-        for answers in list(by_search.values())[:MAX_EARLIER_SHOWN]:
-            search = answers[0].search
-            opened = await self._store.opened(search.order_index, SHOWN_FIELDS)
-            if len(opened) == len(SHOWN_FIELDS):  # (4)
-                entry = self._entry(search.order_index, size)
-                statements = tuple(answer.statement for answer in answers)
-                shown.append(EarlierSearch(entry, opened, statements))
-        return tuple(shown)
+        return tuple(
+            EarlierSearch(
+                self._entry(answers[0].search.order_index, size),
+                tuple(answer.statement for answer in answers),
+            )
+            for answers in list(by_search.values())[:MAX_EARLIER_SHOWN]
+        )
 
     async def _confirmed(
         self, agency: str, subjects: Subjects, size: int, now: datetime

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from broker.decisions import decide, facts_of
-from broker.history import History
+from broker.history import Asked, History
 from broker.models import Ruling
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Reservation
@@ -49,15 +49,15 @@ class Decider:
         self, ref: str, order: SearchOrder, at: datetime, *, with_clauses: bool
     ) -> Ruling:
         policy = self._policy()  # (1)
-        subjects = self._ledger.subjects(ref, order)
-        proved = await self._history.answered(policy, subjects, order.agencies, at)
+        asked = Asked.of(self._ledger, ref, order)
+        proved = await self._history.answered(policy, asked, order.agencies, at)
         answered = {agency: answer.at for agency, answer in proved.items()}
-        standing = await self._ledger.standing(subjects, order.agencies, at, answered)
+        standing = await self._ledger.standing(asked.subjects, order.agencies, at, answered)
         facts = facts_of(order, standing)  # (2): nothing is waited for from here on
         return Ruling(
             decisions=decide(order, facts, policy, at, with_clauses=with_clauses),
             policy_sha256=policy.bundle.sha256,
-            subjects=subjects,
+            subjects=asked.subjects,
             standing=standing,
             warnings=facts.warnings,
         )

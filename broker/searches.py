@@ -29,7 +29,7 @@ from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
 from broker.decisions import grant_for
 from broker.dispatch import AgencyClient, Dispatch, outcome_metrics
-from broker.history import History
+from broker.history import Asked, History
 from broker.models import (
     AdmittedOrder,
     AgencyAnswer,
@@ -41,7 +41,7 @@ from broker.models import (
 from broker.reports import Expectation
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
-from policy.ledger import Ledger, Subjects, UrgentUse
+from policy.ledger import Ledger, UrgentUse
 from policy.standing import switches_of
 from trust import dsse, telemetry
 from trust.clock import Clock
@@ -196,7 +196,7 @@ class Searches:
             checkpoint=appended.checkpoint.note,
             checkpoint_size=appended.checkpoint.checkpoint.size,
         )
-        return self._go(record, admitted, recorded, ruling.policy_sha256, ruling.subjects)
+        return self._go(record, admitted, recorded, ruling.policy_sha256)
 
     def _recording(
         self,
@@ -244,9 +244,7 @@ class Searches:
             checkpoint=checkpoint.note,
             checkpoint_size=size,
         )
-        subjects = self._ledger.subjects(unfinished.record.search_id, unfinished.order)
-        policy_sha256 = bytes.fromhex(stated["policy_sha256"])
-        self._go(unfinished.record, admitted, recorded, policy_sha256, subjects)
+        self._go(unfinished.record, admitted, recorded, bytes.fromhex(stated["policy_sha256"]))
 
     def _go(
         self,
@@ -254,7 +252,6 @@ class Searches:
         admitted: AdmittedOrder,
         recorded: Recorded,
         policy_sha256: bytes,
-        subjects: Subjects,
     ) -> RunningSearch:
         grant = grant_for(
             record.search_id,
@@ -270,24 +267,18 @@ class Searches:
         for decision in record.decisions:
             if not decision.permitted:
                 search.settle(_denied(decision))
-        task = asyncio.get_running_loop().create_task(
-            self._run(search, admitted, recorded, subjects)
-        )
+        task = asyncio.get_running_loop().create_task(self._run(search, admitted, recorded))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return search
 
     async def _run(
-        self,
-        search: RunningSearch,
-        admitted: AdmittedOrder,
-        recorded: Recorded,
-        subjects: Subjects,
+        self, search: RunningSearch, admitted: AdmittedOrder, recorded: Recorded
     ) -> None:
         try:
             with telemetry.span("search", search_id=search.record.search_id):
                 if search.grant is not None:
-                    await self._ask_all(search, search.grant, admitted, recorded, subjects)
+                    await self._ask_all(search, search.grant, admitted, recorded)
                 record = await self._end(search)
         except Exception as error:  # (5) # noqa: BLE001 - whatever it is, the search is not ended
             failure = (
@@ -311,7 +302,6 @@ class Searches:
         grant: SearchGrant,
         admitted: AdmittedOrder,
         recorded: Recorded,
-        subjects: Subjects,
     ) -> None:
         if self._clock() >= grant.expires_at:  # (6)
             for permit in grant.permits:
@@ -330,6 +320,7 @@ class Searches:
         timeout_s = min(self._settings.agency_timeout_s, admitted.order.limits.timeout_ms / 1000)
         grant_sha256 = leaves.sha256(payload)
         probes = {probe.agency: probe for probe in admitted.probes}
+        asked = Asked.of(self._ledger, grant.search_id, admitted.order)
         for permit in grant.permits:  # (2)
             client = self._agencies.get(permit.agency)
             if client is None:
@@ -354,7 +345,7 @@ class Searches:
                 timeout_s=timeout_s,
             )
             search.asking[permit.agency] = asyncio.create_task(
-                self._ask(search, client, dispatch, subjects)
+                self._ask(search, client, dispatch, asked)
             )
         if search.cancelled:  # before this task first ran
             search.cancel()
@@ -371,11 +362,11 @@ class Searches:
         )
 
     async def _ask(
-        self, search: RunningSearch, client: AgencyClient, dispatch: Dispatch, subjects: Subjects
+        self, search: RunningSearch, client: AgencyClient, dispatch: Dispatch, asked: Asked
     ) -> None:
         try:
             evidence = await self._history.evidence(
-                client.agency, subjects, dispatch.checkpoint_size, self._clock()
+                client.agency, asked, dispatch.checkpoint_size, self._clock()
             )
         except ProbegateError as error:
             telemetry.log("evidence not read", reason=error.reason.name)

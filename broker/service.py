@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -111,6 +111,7 @@ class Broker:
             log=logs.search,
             directory=lambda: directories.current,
             policy=lambda: policies.current,
+            skew=timedelta(seconds=settings.clock_skew_s),
         )
         decider = Decider(policy=lambda: policies.current, ledger=ledger, history=history)
         agencies: dict[str, AgencyClient] = {}

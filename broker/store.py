@@ -14,9 +14,6 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from audit.leaves import PrivateValue
-from audit.organisation import SEARCH
-from audit.values import read_values
 from broker import wire
 from broker.models import (
     AdmittedOrder,
@@ -173,15 +170,6 @@ class SearchStore:
             select(searches.c.order_envelope).where(searches.c.search_id == search_id)
         )
         return decode_order(envelope_from_bytes(rows[0].order_envelope).payload) if rows else None
-
-    async def opened(self, index: int, fields: Sequence[str]) -> tuple[PrivateValue, ...]:
-        """Return what an entry of the search log committed to in these fields, unless erased."""
-
-        def read(connection: Connection) -> tuple[PrivateValue, ...]:
-            found = read_values(connection, SEARCH, index)
-            return tuple(found[field] for field in fields if field in found)
-
-        return await self._run(read)
 
     async def get(self, force: str, search_id: str) -> SearchRecord | None:
         """Return one of a force's searches, or none: another force's does not exist for it."""

@@ -326,10 +326,6 @@ def _logged_entry(entry: LoggedEntry) -> match_service_pb2.LoggedEntry:
 def _earlier_search(earlier: EarlierSearch) -> match_service_pb2.EarlierSearch:
     return match_service_pb2.EarlierSearch(
         order=_logged_entry(earlier.order),
-        opened=[
-            match_service_pb2.OpenedValue(field=one.field, value=one.value, salt=one.salt)
-            for one in earlier.opened
-        ],
         statements=[envelope_to_wire(statement) for statement in earlier.statements],
     )
 

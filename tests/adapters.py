@@ -67,9 +67,6 @@ def encoded(params: MatchParams) -> bytes:
         earlier_searches=[
             pb.EarlierSearch(
                 order=_logged(one.order),
-                opened=[
-                    pb.OpenedValue(field=o.field, value=o.value, salt=o.salt) for o in one.opened
-                ],
                 statements=[envelope_to_wire(envelope) for envelope in one.statements],
             )
             for one in params.evidence.earlier

@@ -28,7 +28,7 @@ from trust.keys import Signer
 from trust.mtls import server_credentials
 from trust.payload_types import PayloadType
 from trust.rpc import to_status
-from trust.wire import envelope_to_wire
+from trust.wire import decode_order, envelope_to_wire
 
 
 class Behaviour(StrEnum):
@@ -110,11 +110,11 @@ class SimulatedAgency:
             acknowledged=agency_pb.Acknowledged(newest_size=self.newest_size),
             agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
             agency_leaf_index=self.calls,
-            statement=self.statement(report, behaviour),
+            statement=self.statement(report, dossier, behaviour),
         ).SerializeToString()
 
     def statement(
-        self, report: search_pb2.MatchReport, behaviour: Behaviour
+        self, report: search_pb2.MatchReport, dossier: agency_pb.Dossier, behaviour: Behaviour
     ) -> envelope_pb2.Envelope | None:
         """Sign that this agency searched, where it did."""
         searched = {
@@ -128,6 +128,7 @@ class SimulatedAgency:
             agency=self.agency,
             order_sha256=report.order_sha256,
             answered_at=report.reported_at,
+            matter_sha256=decode_order(dossier.order.payload).matter_sha256,
         )
         forged = behaviour is Behaviour.FORGED_STATEMENT
         signer = self.other_signer if forged else self.signer

@@ -1,4 +1,6 @@
-"""The commitment that ties a sealed probe to its order without telling what the probe is.
+"""What ties things to a probe without telling what the probe is: a commitment, and a matter.
+
+The commitment ties a sealed probe to its order:
 
     commitment = SHA-256("probegate/probe-commitment/v1" 0x00 || salt[32] || template)
 
@@ -30,3 +32,24 @@ def probe_commitment(salt: bytes, template: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         raise ProbegateError(Reason.BAD_COMMITMENT, f"a salt has {SALT_BYTES} bytes", field="salt")
     return sha256(DOMAIN + salt + template).digest()
+
+
+MATTER_DOMAIN: Final = b"probegate/matter/v1\0"
+
+
+def matter_digest(force: str, case_reference: str, commitment: bytes) -> bytes:
+    """Return the 32-byte digest of one probe in one case of one force.
+
+    An agency signs it with its word that it answered, so that nobody can show that word for another
+    case or probe. The commitment is unguessable to whoever does not have the order, and so is this.
+
+        SHA-256("probegate/matter/v1" 0x00 || each part behind its length, four bytes, big-endian)
+
+    Args:
+        force: the force's member id.
+        case_reference: as the order states it.
+        commitment: the probe's, 32 bytes; one template of one force has one.
+    """
+    parts = (force.encode(), case_reference.encode(), commitment)
+    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return sha256(MATTER_DOMAIN + framed).digest()

@@ -17,6 +17,8 @@ from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from trust.commitment import matter_digest
+
 SHA256_BYTES: Final = 32
 MAX_AGENCIES: Final = 64
 """Most agencies one order may name: 45 custody galleries, six national ones, and room."""
@@ -192,6 +194,11 @@ class SearchOrder(Model):
             raise ValueError("expires_at")
         return self
 
+    @property
+    def matter_sha256(self) -> bytes:
+        """Which probe, in which case of which force, as a digest."""
+        return matter_digest(self.force, self.justification.case_reference, self.probe.commitment)
+
 
 class ProbePayload(Model):
     """What is sealed to an agency; never printed."""
@@ -314,6 +321,8 @@ class AnswerStatement(Model):
     agency: MemberId
     order_sha256: Digest
     answered_at: AwareDatetime
+    matter_sha256: Digest
+    """``SearchOrder.matter_sha256`` of the order that was answered."""
 
 
 class UrgentConfirmation(Model):

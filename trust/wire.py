@@ -542,6 +542,7 @@ def encode_statement(statement: AnswerStatement) -> bytes:
         agency=statement.agency,
         order_sha256=statement.order_sha256,
         answered_at=timestamp(statement.answered_at),
+        matter_sha256=statement.matter_sha256,
     ).SerializeToString(deterministic=True)
 
 
@@ -559,6 +560,7 @@ def decode_statement(payload: bytes) -> AnswerStatement:
             agency=message.agency,
             order_sha256=message.order_sha256,
             answered_at=moment(message.answered_at),
+            matter_sha256=message.matter_sha256,
         ),
     )
 

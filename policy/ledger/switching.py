@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,12 +16,13 @@ from sqlalchemy import Connection
 
 from policy.codes import REGISTRY
 from policy.ledger.book import Ledger
-from policy.standing import SwitchKind
+from policy.standing import SWITCH_PATTERN, SwitchKind
 from trust.directory import Directory, Role
 from trust.errors import ProbegateError, Reason
 
 SWITCHED_OFF: Final = "switch.off"
 SWITCHED_ON: Final = "switch.on"
+_SWITCH: Final = re.compile(SWITCH_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def checked_switch(name: str, directory: Directory) -> str:
         ProbegateError: ``USAGE``.
     """
     kind, _, what = name.partition(":")
-    if kind not in set(SwitchKind) or not what:
+    if _SWITCH.fullmatch(name) is None:
         raise ProbegateError(Reason.USAGE, "a switch is agency:, force:, purpose: or matcher:NAME")
     known = {
         SwitchKind.AGENCY: {member.id for member in directory.members(Role.AGENCY)},

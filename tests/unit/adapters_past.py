@@ -8,16 +8,13 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
-from audit.leaves import PrivateValue
-from audit.organisation import SEARCH
-from audit.values import read_values
 from audit.writer import NewEntry
 from tests.unit.adapters_kit import BrokerSide, Papers
 from trust import dsse
 from trust.keys import Signer
 from trust.messages import AnswerStatement, Person, UrgentConfirmation
 from trust.payload_types import PayloadType
-from trust.wire import encode_confirmation, encode_statement
+from trust.wire import decode_order, encode_confirmation, encode_statement
 
 QUOTA = "test.officer-day"
 PND_FIRST = "test.pnd-first"
@@ -92,13 +89,6 @@ def logged(broker: BrokerSide, index: int, size: int) -> LoggedEntry:
     return LoggedEntry(log.leaf(index), index, log.inclusion(index, size))
 
 
-def opened(broker: BrokerSide, index: int) -> tuple[PrivateValue, ...]:
-    """Return what an order's entry commits to."""
-    with broker.engine.connect() as connection:
-        values = read_values(connection, SEARCH, index)
-    return values["case_reference"], values["probe"]
-
-
 def told(
     broker: BrokerSide,
     past: Papers,
@@ -115,6 +105,7 @@ def told(
         "agency": agency,
         "order_sha256": past.order_sha256,
         "answered_at": at or datetime.now(UTC),
+        "matter_sha256": decode_order(past.dossier.order.payload).matter_sha256,
     }
     statement = AnswerStatement(**(values | changes))
     signer = signer or broker.world.folder(agency).signer()
@@ -126,7 +117,7 @@ def earlier(
 ) -> EarlierSearch:
     """Return an earlier search as it is shown with a later one."""
     index = past.dossier.leaf_index
-    return EarlierSearch(logged(broker, index, now.size), opened(broker, index), statements)
+    return EarlierSearch(logged(broker, index, now.size), statements)
 
 
 def showing(papers: Papers, *searches: EarlierSearch) -> Papers:

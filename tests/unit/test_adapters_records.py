@@ -37,7 +37,7 @@ from trust.directory import KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.messages import HIT_ONLY, MatchReport, OutcomeState
 from trust.payload_types import PayloadType
-from trust.wire import decode_report, decode_statement, envelope_from_wire
+from trust.wire import decode_order, decode_report, decode_statement, envelope_from_wire
 
 TEN = 10
 URGENT = {"urgent": True}
@@ -430,6 +430,7 @@ async def test_an_answer_comes_with_a_statement_that_reveals_nothing_found(here:
         assert said.model_dump() == {
             "search_id": papers.search_id,
             "agency": "custody",
+            "matter_sha256": decode_order(papers.dossier.order.payload).matter_sha256,
             "order_sha256": papers.order_sha256,
             "answered_at": report.reported_at,
         }

@@ -49,6 +49,7 @@ ROLES: Mapping[str, set[Role]] = {
     "probegate.broker.v1.SearchService/ListSearches": FORCE,
     "probegate.broker.v1.SearchService/CancelSearch": FORCE,
     "probegate.broker.v1.SearchService/PreviewSearch": FORCE,
+    "probegate.broker.v1.SearchService/ConfirmUrgent": FORCE,
     "probegate.broker.v1.PolicyService/Explain": FORCE,
     "probegate.broker.v1.ReviewService/SubmitReview": FORCE,
     "probegate.broker.v1.ReviewService/GetReviewStatus": FORCE,

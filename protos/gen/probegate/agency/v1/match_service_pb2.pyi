@@ -288,51 +288,16 @@ class LoggedEntry(_message.Message):
 Global___LoggedEntry: _TypeAlias = LoggedEntry  # noqa: Y015
 
 @_typing.final
-class OpenedValue(_message.Message):
-    """A value that an entry commits to, opened."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FIELD_FIELD_NUMBER: _builtins.int
-    VALUE_FIELD_NUMBER: _builtins.int
-    SALT_FIELD_NUMBER: _builtins.int
-    field: _builtins.str
-    """The committed field."""
-    value: _builtins.bytes
-    """Its value, RFC 8785 JSON."""
-    salt: _builtins.bytes
-    """The salt of its commitment, 32 bytes."""
-    def __init__(
-        self,
-        *,
-        field: _builtins.str = ...,
-        value: _builtins.bytes = ...,
-        salt: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "salt", b"salt", "value", b"value"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OpenedValue: _TypeAlias = OpenedValue  # noqa: Y015
-
-@_typing.final
 class EarlierSearch(_message.Message):
     """An earlier search of the same force, and which agencies say they answered it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_FIELD_NUMBER: _builtins.int
-    OPENED_FIELD_NUMBER: _builtins.int
     STATEMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def order(self) -> Global___LoggedEntry:
         """The entry that recorded its order."""
-
-    @_builtins.property
-    def opened(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenedValue]:
-        """The entry's case reference and probe, opened to show that they are the same."""
 
     @_builtins.property
     def statements(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Envelope]:
@@ -342,12 +307,11 @@ class EarlierSearch(_message.Message):
         self,
         *,
         order: Global___LoggedEntry | None = ...,
-        opened: _abc.Iterable[Global___OpenedValue] | None = ...,
         statements: _abc.Iterable[_envelope_pb2.Envelope] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened", "order", b"order", "statements", b"statements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "statements", b"statements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

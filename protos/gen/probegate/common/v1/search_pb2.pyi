@@ -792,12 +792,15 @@ class AnswerStatement(_message.Message):
     AGENCY_FIELD_NUMBER: _builtins.int
     ORDER_SHA256_FIELD_NUMBER: _builtins.int
     ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    MATTER_SHA256_FIELD_NUMBER: _builtins.int
     search_id: _builtins.str
     """The broker's id of the search."""
     agency: _builtins.str
     """The directory id of the agency."""
     order_sha256: _builtins.bytes
     """SHA-256 of the order's payload bytes."""
+    matter_sha256: _builtins.bytes
+    """SHA-256 over a domain string, the force, the case reference and the probe's commitment."""
     @_builtins.property
     def answered_at(self) -> _timestamp_pb2.Timestamp:
         """When the agency answered."""
@@ -809,10 +812,11 @@ class AnswerStatement(_message.Message):
         agency: _builtins.str = ...,
         order_sha256: _builtins.bytes = ...,
         answered_at: _timestamp_pb2.Timestamp | None = ...,
+        matter_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "answered_at", b"answered_at", "order_sha256", b"order_sha256", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "answered_at", b"answered_at", "matter_sha256", b"matter_sha256", "order_sha256", b"order_sha256", "search_id", b"search_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
