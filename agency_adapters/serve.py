@@ -157,7 +157,10 @@ class Adapter:
 
     async def refresh_bundle(self) -> None:
         """Look once for a new bundle."""
-        policy = self.policies.changed(self.directories.current, self.clock())
+        # On a thread: verifying and compiling a country's agreements takes seconds.
+        policy = await asyncio.to_thread(
+            self.policies.changed, self.directories.current, self.clock()
+        )
         if policy is not None:
             await self._record_bundle(policy)
             self.policies.take_up(policy)

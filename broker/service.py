@@ -219,7 +219,8 @@ class Broker:
             await self.logs.record_directory(directory, now)
             self.directories.take_up(directory)
             self.meet_agencies(directory)
-        policy = self.policies.changed(self.directories.current, now)
+        # On a thread: verifying and compiling a country's agreements takes seconds.
+        policy = await asyncio.to_thread(self.policies.changed, self.directories.current, now)
         if policy is not None:
             await record_bundle(self.logs, policy, now)
             self.policies.take_up(policy)

@@ -16,20 +16,24 @@ Rules:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
-from policy.agreements import AgreementFile, Obligations
+from policy.agreements import AgreementFile, AnsweredFirst, Obligations
 from policy.clauses import SATISFIED, Verdict, compile_clause
 from policy.core_clauses import core_clauses
 from policy.facts import Facts
 from policy.standing_clauses import standing_clauses
 from policy.table import Asked, ClauseTable, CompiledAgreement, Permission, Row, ask_fixed
+
+TABLE_AGREEMENTS: Final = 96
+"""Most agreements of several agencies in one table; one agency's always share one."""
 
 
 class Outcome(StrEnum):
@@ -192,6 +196,19 @@ class Decision:
         return row.needs_when_urgent if urgent_for(self.facts) in row.urgent_for else row.needs
 
 
+@dataclass(frozen=True, eq=False)
+class Between:
+    """What there is between one agency and one force; neighbouring agencies share a table."""
+
+    table: ClauseTable
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def answered_first(self) -> tuple[AnsweredFirst, ...]:
+        """Every rule on who must have answered first."""
+        return tuple(r for row in self.rows for r in row.compiled.agreement.answered_first)
+
+
 class CompiledPolicy:
     """Agreements indexed by agency and force; safe to share between threads.
 
@@ -201,7 +218,7 @@ class CompiledPolicy:
 
     __slots__ = ("_index", "bundle")
 
-    def __init__(self, bundle: Bundle, index: Mapping[tuple[str, str], ClauseTable]) -> None:
+    def __init__(self, bundle: Bundle, index: Mapping[tuple[str, str], Between]) -> None:
         self.bundle = bundle
         self._index = index
 
@@ -224,8 +241,7 @@ class CompiledPolicy:
         rules = [
             rule
             for agency in agencies
-            for compiled in self.agreements(agency, force)
-            for rule in compiled.agreement.answered_first
+            for rule in self._index.get((agency, force), _NOTHING).answered_first
         ]
         wanted = frozenset(agency for rule in rules for agency in rule.agencies)
         return wanted, timedelta(days=max((rule.within_days for rule in rules), default=0))
@@ -256,19 +272,23 @@ class CompiledPolicy:
         fixed = ask_fixed(facts, at)
         force, urgent = facts.force or "", urgent_for(facts)
         index, bundle_sha256 = self._index, self.bundle.sha256
+        heard: dict[ClauseTable, Asked] = {}
         decisions = []
         for agency in agencies:
-            table = index.get((agency, force), _NOTHING)
-            asked = table.ask(facts, at, fixed)  # (2)
-            permission = _permission(table.rows, asked, at, urgent)
-            code = DecisionCode.PERMITTED if permission else _why_denied(table.rows, asked)
+            between = index.get((agency, force), _NOTHING)
+            table, rows = between.table, between.rows
+            asked = heard.get(table)
+            if asked is None:
+                asked = heard[table] = table.ask(facts, at, fixed)  # (2)
+            permission = _permission(rows, asked, at, urgent)
+            code = DecisionCode.PERMITTED if permission else _why_denied(rows, asked)
             decisions.append(
-                Decision(agency, code, bundle_sha256, at, permission, facts, table.rows, asked)
+                Decision(agency, code, bundle_sha256, at, permission, facts, rows, asked)
             )
         return tuple(decisions)
 
 
-_NOTHING: Final = ClauseTable(())
+_NOTHING: Final = Between(ClauseTable(()), ())
 """What two parties without an agreement have between them."""
 
 
@@ -333,7 +353,7 @@ def _in_utc(at: datetime) -> datetime:
 
 def compile_bundle(bundle: Bundle) -> CompiledPolicy:
     """Compile a verified bundle; done once, before any decision."""
-    between: dict[tuple[str, str], list[CompiledAgreement]] = defaultdict(list)
+    by_force: dict[str, list[CompiledAgreement]] = defaultdict(list)
     for party in bundle.agreements:
         agreement = party.file.agreement
         compiled = CompiledAgreement(
@@ -346,16 +366,35 @@ def compile_bundle(bundle: Bundle) -> CompiledPolicy:
             ),
         )
         for force in party.forces:
-            between[agreement.agency, force].append(compiled)
-    # Forces with the same agreements share one table.
+            by_force[force].append(compiled)
+    # Forces with the same agreements share their tables.
     tables: dict[tuple[CompiledAgreement, ...], ClauseTable] = {}
-    index: dict[tuple[str, str], ClauseTable] = {}
-    for parties, found in between.items():
-        same = tuple(found)
-        if same not in tables:
-            tables[same] = ClauseTable(same)
-        index[parties] = tables[same]
+    index: dict[tuple[str, str], Between] = {}
+    for force, found in by_force.items():
+        for block in _blocks(found):
+            if block not in tables:
+                tables[block] = ClauseTable(block)
+            table = tables[block]
+            for agency, rows in groupby(table.rows, lambda row: row.compiled.agreement.agency):
+                index[agency, force] = Between(table, tuple(rows))
     return CompiledPolicy(bundle, MappingProxyType(index))
+
+
+def _blocks(agreements: Iterable[CompiledAgreement]) -> Iterator[tuple[CompiledAgreement, ...]]:
+    """Yield a force's agreements, those of an agency together, by the table they belong in.
+
+    One table for all would be the quickest for a few agencies, and slow for hundreds.
+    """
+    block: list[CompiledAgreement] = []
+    in_order = sorted(agreements, key=lambda one: (one.agreement.agency, one.agreement.id))
+    for _, mine in groupby(in_order, lambda one: one.agreement.agency):
+        together = list(mine)
+        if block and len(block) + len(together) > TABLE_AGREEMENTS:
+            yield tuple(block)
+            block = []
+        block += together
+    if block:
+        yield tuple(block)
 
 
 def unknown_obligations(obligations: Obligations, known: frozenset[str]) -> tuple[str, ...]:

@@ -254,28 +254,38 @@ class Facts(BaseModel):
     @cached_property
     def values(self) -> Mapping[str, Any]:
         """Every attribute's value by name; missing ones are ``None``."""
-        return {name: getattr(self, name) for name in _CARRIED} | _NOT_CARRIED
+        stated = self.__dict__  # on the path of every search; an attribute each would take twice
+        values = {name: stated[name] for name in _STATED} | _NOT_CARRIED
+        for name in _DERIVED:
+            values[name] = getattr(self, name)
+        return values
 
     @cached_property
     def unknown_words(self) -> tuple[str, ...]:
         """The coded attributes that hold a word outside their vocabulary."""
-        return tuple(a.name for a in CODED if _outside(a.vocabulary, self.values[a.name]))
+        values = self.values
+        return tuple(
+            [
+                name
+                for name, known in _KNOWN_WORDS
+                if (value := values[name]) is not None
+                and not (value <= known if type(value) is frozenset else value in known)
+            ]
+        )
 
     @cached_property
     def missing_words(self) -> tuple[str, ...]:
         """The coded attributes that are not given."""
-        return tuple(a.name for a in CODED if self.values[a.name] is None)
+        values = self.values
+        return tuple([name for name, _ in _KNOWN_WORDS if values[name] is None])
 
 
-_CARRIED: Final = tuple(a.name for a in ATTRIBUTES.values() if a.carried)
+_STATED: Final = tuple(name for name in ATTRIBUTES if name in Facts.model_fields)
+_DERIVED: Final = tuple(a.name for a in ATTRIBUTES.values() if a.carried and a.name not in _STATED)
 _NOT_CARRIED: Final = {a.name: None for a in ATTRIBUTES.values() if not a.carried}
-
-
-def _outside(vocabulary: Vocabulary | None, value: str | frozenset[str] | None) -> bool:
-    if vocabulary is None or value is None:
-        return False
-    words = value if isinstance(value, frozenset) else (value,)
-    return any(word not in vocabulary.codes for word in words)
+_KNOWN_WORDS: Final = tuple(
+    (a.name, frozenset(a.vocabulary.codes)) for a in CODED if a.vocabulary is not None
+)
 
 
 def facts_of_order(order: SearchOrder, *, sealed: bool, standing: Standing | None = None) -> Facts:

@@ -32,7 +32,7 @@ def distinct_words(text: str | None) -> int | None:
     """Return how many different words a text has; None for a text that is not given."""
     if text is None:
         return None
-    return len({word.casefold() for word in _WORD.findall(unicodedata.normalize("NFKC", text))})
+    return len({word.casefold() for word in _WORD.findall(_plain(text))})
 
 
 def normal_form(text: str) -> str:
@@ -41,14 +41,19 @@ def normal_form(text: str) -> str:
     Words in lower case, one space apart, without figures, punctuation or capitalised words; a word
     that begins a sentence is kept, for its capital says nothing.
     """
-    plain = unicodedata.normalize("NFKC", text)
-    kept = []
+    plain = _plain(text)
+    kept: list[str] = []
+    end_of_last = 0
     for found in _WORD.finditer(plain):
-        word, before = found.group(), plain[: found.start()]
-        begins = not before.strip() or _SENTENCE_END.search(before[-8:]) is not None
-        if begins or word[0].islower():
+        word, between = found.group(), plain[end_of_last : found.start()]
+        end_of_last = found.end()
+        if word[0].islower() or not kept or _SENTENCE_END.search(between):
             kept.append(word.casefold())
     return " ".join(kept)
+
+
+def _plain(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def warnings(

@@ -162,10 +162,10 @@ class _Clauses:
 
 
 class ClauseTable:
-    """The clauses of the agreements between one agency and a force; safe to share.
+    """The clauses of the agreements between some agencies and a force; safe to share.
 
     Attributes:
-        rows: the agreements in order of least disclosure.
+        rows: the agreements, agency by agency, in order of least disclosure.
     """
 
     __slots__ = ("_everywhere", "_fixed", "_own", "rows")
@@ -199,7 +199,9 @@ class ClauseTable:
 
 def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
     first = 0
-    for compiled in sorted(agreements, key=lambda one: one.disclosure_order):
+    for compiled in sorted(
+        agreements, key=lambda one: (one.agreement.agency, one.disclosure_order)
+    ):
         count = len(compiled.clauses)
         route = compiled.agreement.urgent
         waived = frozenset(route.waives) if route else frozenset()
