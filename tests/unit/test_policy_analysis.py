@@ -322,7 +322,7 @@ def test_what_trying_finds_a_comparison_has_found(
     for agency, force in sorted(pair[0].parties | pair[1].parties):
         reported = reasons_of(found, agency, force)
         obliged = any((one.agency, one.force) == (agency, force) for one in found.duties)
-        for facts in islice(requests_near(rng, pair, agency, force), scaled(90, 5000)):
+        for facts in islice(requests_near(rng, pair, agency, force), scaled(90, 1000)):
             before, after = (version.decide(facts, agency, AT) for version in pair)
             if before.permitted != after.permitted:
                 change = Change.PERMITTED if after.permitted else Change.DENIED
