@@ -60,7 +60,8 @@ footer { margin-top: 2.5rem; color: #4a5158; font-size: .875rem; }
   h2 { break-after: avoid; }
   thead { display: table-header-group; }
   tr { break-inside: avoid; }
-  section.forces { break-before: page; }
+  section.forces, .wide + .wide { break-before: page; }
+  section.forces h2 { margin-top: 0; }
   .wide { overflow: visible; }
   p, dl.legend { max-width: none; }
   td, th, .key { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
