@@ -25,12 +25,19 @@ Modules, from the words to the wire:
 
 - ``codes`` (and ``codes.yaml``): every word a request or an agreement may use.
 - ``facts``: what a decision may read: the attribute table, ``Facts``, ``facts_of_order``.
+- ``standing``, ``reasons``: what comes from the decider's own records, and from officers' words.
 - ``clause_model``, ``agreements``: an agreement as frozen models, loaded strictly.
 - ``yaml_source``: strict YAML, with errors that name file, line and field.
-- ``clauses``, ``core_clauses``: clauses compiled to total, three-valued closures.
+- ``clauses``, ``core_clauses``, ``standing_clauses``: clauses compiled to total, three-valued
+  closures; ``table``: all of them asked at once.
 - ``decision``: ``compile_bundle``, ``CompiledPolicy.decide``, ``Decision``, ``enforced``.
-- ``bundle``, ``store``: signing, verifying and remembering bundles.
-- ``explain``, ``lint``, ``cases``, ``schema``: what people read.
-- ``settings``: limits on what is read.
+- ``bundle``, ``store``: signing, verifying, remembering and keeping bundles.
+- ``ledger``: the decider's own records in a database, and its kill switches.
+- ``explain``, ``cases``, ``schema``: what people read.
+- ``representatives``, ``cells``, ``boxes``, ``regions``, ``witnesses``: what agreements permit, as
+  products of sets; on them ``lint``, ``diff`` and ``coverage``. ``simulate``: recorded decisions
+  made again.
+- ``cedar``, ``cedar_terms``: agreements as Cedar, for a second opinion in the tests.
+- ``settings``: limits on what is read and held.
 - ``examples``: conservative example agreements with case tables; not legal advice.
 """

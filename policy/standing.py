@@ -46,7 +46,7 @@ MAX_SWITCHES: Final = 1_000
 
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 CounterName = Annotated[str, StringConstraints(pattern=r"^(force|officer|case)\.(day|month)$")]
-SWITCH_PATTERN: Final = r"^(agency|force|matcher|purpose):[a-z0-9][a-z0-9_.-]{0,63}$"
+SWITCH_PATTERN: Final = r"^(agency|force|matcher|purpose):[a-z0-9][a-z0-9_./-]{0,63}$"
 Switch = Annotated[str, StringConstraints(pattern=SWITCH_PATTERN)]
 
 

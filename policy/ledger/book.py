@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
@@ -29,6 +29,12 @@ MOST_REUSES: Final = 100
 MOST_EARLIER: Final = 64
 """Most earlier searches with one probe and case that are looked at."""
 _Read = TypeVar("_Read")
+# SQLite and PostgreSQL say this alike, and SQLAlchemy's core says it only for one of them.
+_REMEMBER_REASONS: Final = text(
+    "INSERT INTO ledger_reasons (text_key, case_key, last_us) "
+    "VALUES (:text_key, :case_key, :last_us) "
+    "ON CONFLICT (text_key, case_key) DO UPDATE SET last_us = excluded.last_us"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +192,12 @@ class Ledger:
                 "answered": "",
             },
         )
-        for text in dict.fromkeys(subjects.texts):
-            known = and_(reason_uses.c.text_key == text, reason_uses.c.case_key == subjects.case)
-            seen = connection.execute(
-                update(reason_uses).where(known).values(last_us=to_us(at))
-            ).rowcount
-            if not seen:
-                row = {"text_key": text, "case_key": subjects.case, "last_us": to_us(at)}
-                connection.execute(insert(reason_uses), row)
+        if subjects.texts:
+            rows = [
+                {"text_key": key, "case_key": subjects.case, "last_us": to_us(at)}
+                for key in dict.fromkeys(subjects.texts)
+            ]
+            connection.execute(_REMEMBER_REASONS, rows)
 
     def write_answered(
         self, connection: Connection, ref: str, agencies: Iterable[str], at: datetime
@@ -227,11 +231,11 @@ def _reuses(connection: Connection, subjects: Subjects, at: datetime) -> int:
     """Return in how many other cases either text was used; the larger of the two."""
     most = 0
     since = to_us(at - REASONS_MEMORY)
-    for text in subjects.texts:
+    for key in subjects.texts:
         query = (
             select(reason_uses.c.case_key)
             .where(
-                reason_uses.c.text_key == text,
+                reason_uses.c.text_key == key,
                 reason_uses.c.case_key != subjects.case,
                 reason_uses.c.last_us >= since,
             )

@@ -24,7 +24,7 @@ import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
 from probegate.broker.v1 import search_service_pb2 as broker_pb
 
-from broker.decisions import decide
+from broker.decisions import decide, facts_of
 from deploy.local.demo import AUTHORISER, FORCE, OFFICER, ROBBERY
 from deploy.local.place import AGENCIES, BROKER, FORCES, Place
 from deploy.local.processes import Processes
@@ -33,6 +33,7 @@ from force_client import wire as force_wire
 from force_client.orders import PreparedSearch, SignedOrder
 from policy.bundle import load_bundle
 from policy.decision import compile_bundle
+from policy.standing import assume_nothing_on_record
 from tests.forces import (
     Ended,
     facts_options,
@@ -122,7 +123,7 @@ def test_a_file_that_is_no_array_is_no_probe(
 def rejected(client: ForceClient, place: Place, probe: Probe) -> set[str]:
     """Send a probe that only an agency can judge; return the reasons of its outcomes."""
     _, facts = probe_of(place)
-    draft = robbery(client, facts, agencies=("custody", "passport"))
+    draft = robbery(client, facts, agencies=("custody", "pnd"))
     view = client.search(draft, probe, **tokens(client))
     assert view.verified
     return {f"{one.state.value} {one.reason}" for one in view.outcomes}
@@ -374,8 +375,9 @@ def test_an_expired_agreement_denies_at_every_agency(client: ForceClient, place:
     now = datetime.now(UTC)
     bundle = load_bundle(place.bundle.read_bytes(), client.directory, now)
     order = prepared(client, place).order.order
+    facts = facts_of(order, assume_nothing_on_record(order.agencies))
     for at, permitted in ((now, True), (now + timedelta(days=5 * 365), False)):
-        decisions = decide(order, compile_bundle(bundle), at)
+        decisions = decide(order, facts, compile_bundle(bundle), at)
         assert len(decisions) == len(AGENCIES)
         assert any(one.permitted for one in decisions) is permitted
 

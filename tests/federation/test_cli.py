@@ -91,6 +91,8 @@ def test_a_search_gives_one_verified_document(searched: dict[str, Any]) -> None:
         "state",
         "complete",
         "missing",
+        "warnings",
+        "confirm_by",
         "outcomes",
         "lanes",
         "candidates",

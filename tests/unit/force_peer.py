@@ -27,10 +27,12 @@ from force_client.models import AgencyDecision, ReceivedAnswer, ReceivedSearch, 
 from force_client.orders import SignedOrder
 from force_client.settings import ForceSettings
 from tests.unit.force_scene import BROKER, FORCE, Scene, make_scene
+from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.mtls import server_credentials
 from trust.rpc import to_status
 from trust.wire import (
+    decode_confirmation,
     decode_order,
     envelope_from_wire,
     envelope_to_wire,
@@ -58,6 +60,7 @@ class Peer(
     Attributes:
         failures: what the next calls fail with, one each: a reason, or a bare gRPC status.
         requests: every CreateSearch request, as bytes.
+        confirmations: every confirmation of an urgent search.
         answering: makes the ended search.
         searches: what was answered, by search id.
         cut_watch: how many watch streams end after their first event.
@@ -67,6 +70,7 @@ class Peer(
         self.scene = scene
         self.failures: list[Reason | grpc.StatusCode] = []
         self.requests: list[bytes] = []
+        self.confirmations: list[Envelope] = []
         self.answering: Answering = honestly
         self.searches: dict[str, ReceivedSearch] = {}
         self.cut_watch = 0
@@ -132,6 +136,13 @@ class Peer(
         ended = replace(self.searches[request.search_id], state=SearchState.CANCELLED)
         return search_service_pb2.CancelSearchResponse(search=_search(ended))
 
+    async def ConfirmUrgent(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.confirmations.append(envelope_from_wire(request.confirmation))
+        await self._maybe_fail(context)
+        said = decode_confirmation(request.confirmation.payload)
+        search = replace(self.searches[said.search_id], confirmed_at=said.confirmed_at)
+        return search_service_pb2.ConfirmUrgentResponse(search=_search(search))
+
     async def PreviewSearch(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._maybe_fail(context)
         return search_service_pb2.PreviewSearchResponse(decisions=_thought(request))
@@ -191,6 +202,9 @@ def _decision(decision: AgencyDecision) -> Any:
         code=decision.code,
         failed_clauses=decision.failed_clauses,
         agreement=decision.agreement,
+        waived=decision.waived,
+        confirm_by=timestamp(decision.confirm_by) if decision.confirm_by else None,
+        confirmer_rank=decision.confirmer_rank,
     )
 
 
@@ -212,6 +226,8 @@ def _search(search: ReceivedSearch) -> Any:
         receipt=search.receipt,
         receipt_leaf=search.receipt_leaf,
         created_at=timestamp(search.created_at),
+        warnings=search.warnings,
+        confirmed_at=timestamp(search.confirmed_at) if search.confirmed_at else None,
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
 from tests.unit.force_peer import RunningPeer
 from tests.unit.force_scene import AGENCIES, FORCE, Scene, draft, probe, silent
-from trust.messages import OutcomeState
+from trust import dsse
+from trust.directory import KeyUse
+from trust.messages import OutcomeState, Person
+from trust.payload_types import PayloadType
 from trust.tokens import verify_token
+from trust.wire import decode_confirmation
 
 
 @pytest.fixture(scope="module")
@@ -292,3 +297,34 @@ def test_settings_come_from_a_file_with_paths_beside_it(running: RunningPeer) ->
     with pytest.raises(ProbegateError) as caught:
         ForceSettings.load(bad)
     assert caught.value.reason is Reason.CONFIG_INVALID
+
+
+async def test_a_confirmation_is_signed_once_and_sent_again_as_it_was(
+    client: AsyncForceClient, running: RunningPeer
+) -> None:
+    def urgently(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+        search = scene.ended(order, search_id=search_id)
+        first, *rest = search.decisions
+        by = order.order.created_at + timedelta(hours=24)
+        urgent = replace(first, waived=("a.b",), confirm_by=by, confirmer_rank="superintendent")
+        return replace(search, decisions=(urgent, *rest), warnings=("necessity.short",))
+
+    running.peer.answering = urgently
+    view = await client.create(client.prepare(draft(), probe()), **TOKENS)
+    assert view.confirm_by == view.decisions[0].confirm_by
+    assert view.warnings == ("necessity.short",)
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE]
+    confirmer = Person(id="ns-9@northshire", rank="superintendent")
+    confirmed = await client.confirm_urgent(
+        view.search_id, confirmer, confirmer_token="t", reasons="A life was at risk."
+    )
+    assert confirmed.confirm_by is None
+    first, again = running.peer.confirmations
+    assert first == again
+    resolve = client.directory.resolver(FORCE, KeyUse.SIGN, running.scene.now)
+    dsse.verify(first, PayloadType.URGENT_CONFIRMATION, resolve)
+    said = decode_confirmation(first.payload)
+    assert (said.confirmer, said.order_sha256) == (confirmer, view.order_sha256)
+    with pytest.raises(ProbegateError) as raised:
+        await client.confirm_urgent(view.search_id, confirmer, confirmer_token="t", reasons="")
+    assert raised.value.reason is Reason.CONFIRMATION_INVALID
