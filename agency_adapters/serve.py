@@ -237,6 +237,7 @@ class Adapter:
     async def close(self) -> None:
         """Let the logs flush, then close the database and the gallery."""
         await self.logs.close()
+        self.ledger.close()
         self.state.engine.dispose()
         self.shelf.gallery.close()
 

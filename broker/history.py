@@ -18,7 +18,7 @@ from typing import Final
 
 from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
 from audit.writer import LogWriter
-from broker.models import SearchRecord
+from broker.models import Asked, SearchRecord
 from broker.store import SearchStore
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Subjects
@@ -36,19 +36,6 @@ MAX_EARLIER_SHOWN: Final = 8
 """Most earlier searches shown to one agency."""
 MAX_CONFIRMED_SHOWN: Final = 32
 """Most confirmations shown to one agency."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A search at hand: as the ledger knows it, and the digest of its probe and case."""
-
-    subjects: Subjects
-    matter_sha256: bytes
-
-    @classmethod
-    def of(cls, ledger: Ledger, ref: str, order: SearchOrder) -> Asked:
-        """Return what an order asks about."""
-        return cls(ledger.subjects(ref, order), order.matter_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +67,10 @@ class History:
         self._log = log
         self._directory = directory
         self._policy = policy
+
+    def asked(self, ref: str, order: SearchOrder) -> Asked:
+        """Return what an order asks about; ``ref`` is the search's own id."""
+        return Asked(self._ledger.subjects(ref, order), order.matter_sha256)
 
     async def answered(
         self, policy: CompiledPolicy, asked: Asked, agencies: Sequence[str], at: datetime

@@ -97,12 +97,20 @@ class AgencyDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What an order asks about: as the ledger knows it, and the digest of its probe and case."""
+
+    subjects: Subjects
+    matter_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """What was decided on an order, and everything it was decided on besides the order itself."""
 
     decisions: tuple[AgencyDecision, ...]
     policy_sha256: bytes
-    subjects: Subjects
+    asked: Asked
     standing: Standing
     warnings: tuple[str, ...]
 

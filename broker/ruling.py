@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from broker.decisions import decide, facts_of
-from broker.history import Asked, History
+from broker.history import History
 from broker.models import Ruling
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Reservation
@@ -35,7 +35,7 @@ class Decider:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
         ruling = await self._ruling(ref, order, at, with_clauses=False)
-        return ruling, self._ledger.reserve(ruling.subjects, ruling.permitted, at)  # (2)
+        return ruling, self._ledger.reserve(ruling.asked.subjects, ruling.permitted, at)  # (2)
 
     async def preview(self, order: SearchOrder, at: datetime) -> Ruling:
         """Decide an order, every clause with it, without counting anything.
@@ -49,7 +49,7 @@ class Decider:
         self, ref: str, order: SearchOrder, at: datetime, *, with_clauses: bool
     ) -> Ruling:
         policy = self._policy()  # (1)
-        asked = Asked.of(self._ledger, ref, order)
+        asked = self._history.asked(ref, order)
         proved = await self._history.answered(policy, asked, order.agencies, at)
         answered = {agency: answer.at for agency, answer in proved.items()}
         standing = await self._ledger.standing(asked.subjects, order.agencies, at, answered)
@@ -57,7 +57,7 @@ class Decider:
         return Ruling(
             decisions=decide(order, facts, policy, at, with_clauses=with_clauses),
             policy_sha256=policy.bundle.sha256,
-            subjects=asked.subjects,
+            asked=asked,
             standing=standing,
             warnings=facts.warnings,
         )

@@ -29,11 +29,12 @@ from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
 from broker.decisions import grant_for
 from broker.dispatch import AgencyClient, Dispatch, outcome_metrics
-from broker.history import Asked, History
+from broker.history import History
 from broker.models import (
     AdmittedOrder,
     AgencyAnswer,
     AgencyDecision,
+    Asked,
     Ruling,
     SearchRecord,
     SearchState,
@@ -196,7 +197,7 @@ class Searches:
             checkpoint=appended.checkpoint.note,
             checkpoint_size=appended.checkpoint.checkpoint.size,
         )
-        return self._go(record, admitted, recorded, ruling.policy_sha256)
+        return self._go(record, admitted, recorded, ruling.policy_sha256, ruling.asked)
 
     def _recording(
         self,
@@ -211,7 +212,7 @@ class Searches:
         def write(connection: Connection, index: int) -> None:
             row(connection, index)
             self._ledger.write_use(
-                connection, ruling.subjects, ruling.permitted, admitted.admitted_at
+                connection, ruling.asked.subjects, ruling.permitted, admitted.admitted_at
             )
             for use in urgent:
                 self._ledger.urgent.write(connection, use)
@@ -244,7 +245,9 @@ class Searches:
             checkpoint=checkpoint.note,
             checkpoint_size=size,
         )
-        self._go(unfinished.record, admitted, recorded, bytes.fromhex(stated["policy_sha256"]))
+        asked = self._history.asked(unfinished.record.search_id, unfinished.order)
+        policy_sha256 = bytes.fromhex(stated["policy_sha256"])
+        self._go(unfinished.record, admitted, recorded, policy_sha256, asked)
 
     def _go(
         self,
@@ -252,6 +255,7 @@ class Searches:
         admitted: AdmittedOrder,
         recorded: Recorded,
         policy_sha256: bytes,
+        asked: Asked,
     ) -> RunningSearch:
         grant = grant_for(
             record.search_id,
@@ -267,18 +271,18 @@ class Searches:
         for decision in record.decisions:
             if not decision.permitted:
                 search.settle(_denied(decision))
-        task = asyncio.get_running_loop().create_task(self._run(search, admitted, recorded))
+        task = asyncio.get_running_loop().create_task(self._run(search, admitted, recorded, asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return search
 
     async def _run(
-        self, search: RunningSearch, admitted: AdmittedOrder, recorded: Recorded
+        self, search: RunningSearch, admitted: AdmittedOrder, recorded: Recorded, asked: Asked
     ) -> None:
         try:
             with telemetry.span("search", search_id=search.record.search_id):
                 if search.grant is not None:
-                    await self._ask_all(search, search.grant, admitted, recorded)
+                    await self._ask_all(search, search.grant, admitted, recorded, asked)
                 record = await self._end(search)
         except Exception as error:  # (5) # noqa: BLE001 - whatever it is, the search is not ended
             failure = (
@@ -302,6 +306,7 @@ class Searches:
         grant: SearchGrant,
         admitted: AdmittedOrder,
         recorded: Recorded,
+        asked: Asked,
     ) -> None:
         if self._clock() >= grant.expires_at:  # (6)
             for permit in grant.permits:
@@ -320,7 +325,6 @@ class Searches:
         timeout_s = min(self._settings.agency_timeout_s, admitted.order.limits.timeout_ms / 1000)
         grant_sha256 = leaves.sha256(payload)
         probes = {probe.agency: probe for probe in admitted.probes}
-        asked = Asked.of(self._ledger, grant.search_id, admitted.order)
         for permit in grant.permits:  # (2)
             client = self._agencies.get(permit.agency)
             if client is None:
@@ -489,8 +493,8 @@ def _urgent_uses(search_id: str, ruling: Ruling) -> tuple[UrgentUse, ...]:
         UrgentUse(
             ref=search_id,
             agency=decision.agency,
-            force=ruling.subjects.force,
-            officer=ruling.subjects.officer,
+            force=ruling.asked.subjects.force,
+            officer=ruling.asked.subjects.officer,
             deadline=decision.confirm_by,
             confirmer_rank=decision.confirmer_rank,
         )

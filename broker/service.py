@@ -280,6 +280,7 @@ class Broker:
         for link in self.links.values():
             await link.close()
         await self.logs.close()
+        self.ledger.close()
         self.engine.dispose()
 
 

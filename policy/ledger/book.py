@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from policy.ledger.statements import Statements
 from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
-from policy.ledger.tables import keys, metadata, reason_uses, switches, uses
+from policy.ledger.tables import keys, metadata, switches, uses
 from policy.ledger.tallies import Reservation, Tallies
 from policy.ledger.times import from_us, to_us
 from policy.ledger.urgent import UrgentRegister, UrgentUse, read_uses, uses_since
@@ -24,17 +25,9 @@ from trust.messages import SearchOrder
 
 REASONS_MEMORY: Final = timedelta(days=90)
 """How long the reasons of a search count against the same words in another case."""
-MOST_REUSES: Final = 100
-"""Where counting the reuses of a text stops."""
 MOST_EARLIER: Final = 64
 """Most earlier searches with one probe and case that are looked at."""
 _Read = TypeVar("_Read")
-# SQLite and PostgreSQL say this alike, and SQLAlchemy's core says it only for one of them.
-_REMEMBER_REASONS: Final = text(
-    "INSERT INTO ledger_reasons (text_key, case_key, last_us) "
-    "VALUES (:text_key, :case_key, :last_us) "
-    "ON CONFLICT (text_key, case_key) DO UPDATE SET last_us = excluded.last_us"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +41,15 @@ class EarlierAnswer:
 
 @dataclass(slots=True)
 class Ledger:
-    """The ledger in one database. Made by ``open``; used from one event loop."""
+    """The ledger in one database. Made by ``open``; used from one event loop; closed at the end."""
 
     engine: Engine
     urgent: UrgentRegister
     _key: SubjectKey
     _switches: frozenset[str]
+    _said: Statements
     _tallies: Tallies = field(default_factory=Tallies)
+    _reader: Connection | None = None
 
     @classmethod
     def open(cls, engine: Engine) -> Ledger:
@@ -72,7 +67,13 @@ class Ledger:
                 off = frozenset(connection.scalars(select(switches.c.name)))
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
-        return cls(engine, urgent, SubjectKey(key), off)
+        return cls(engine, urgent, SubjectKey(key), off, Statements.of(engine))
+
+    def close(self) -> None:
+        """Let go of the database; a later read opens it again."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def subjects(self, ref: str, order: SearchOrder) -> Subjects:
         """Return what a search is about; ``ref`` is its own id here."""
@@ -104,7 +105,7 @@ class Ledger:
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE`` (4).
         """
-        reused = await self._run(lambda connection: _reuses(connection, subjects, at))
+        reused = await self._run(lambda connection: self._reuses(connection, subjects, at))
         tallies = await self._tallies.ready(subjects, at, self._run)
         # Not validated: every value is our own, and this is on the path of each search.
         return Standing.model_construct(
@@ -161,17 +162,36 @@ class Ledger:
         return await self._run(lambda connection: read_uses(connection, query))
 
     async def _run(self, read: Callable[[Connection], _Read]) -> _Read:
-        def run() -> _Read:
-            with self.engine.connect() as connection:
-                return read(connection)
-
         try:
             if self.engine.dialect.name == "sqlite":
                 # A local read takes less time than a thread's turn; the log's writer has its own.
-                return run()
-            return await asyncio.to_thread(run)
+                return read(self._held())
+            return await asyncio.to_thread(self._apart, read)
         except SQLAlchemyError as error:
+            self.close()
             raise _unavailable(error) from error  # (4)
+
+    def _held(self) -> Connection:
+        """Return a connection that is kept for reading, each statement on its own."""
+        if self._reader is None:
+            held = self.engine.connect()
+            self._reader = held.execution_options(isolation_level="AUTOCOMMIT")
+        return self._reader
+
+    def _apart(self, read: Callable[[Connection], _Read]) -> _Read:
+        with self.engine.connect() as connection:
+            return read(connection)
+
+    def _reuses(self, connection: Connection, subjects: Subjects, at: datetime) -> int:
+        """Return in how many other cases either text was used; the larger of the two."""
+        since = to_us(at - REASONS_MEMORY)
+        counts = [
+            connection.exec_driver_sql(
+                self._said.count_reuses, (key, subjects.case, since)
+            ).scalar()
+            for key in subjects.texts
+        ]
+        return max((count or 0 for count in counts), default=0)
 
     # ------------------------------------------------------------ with a log entry (1)
 
@@ -179,35 +199,27 @@ class Ledger:
         self, connection: Connection, subjects: Subjects, agencies: Iterable[str], at: datetime
     ) -> None:
         """Record a search and the agencies it was permitted at."""
-        connection.execute(
-            insert(uses),
-            {
-                "ref": subjects.ref,
-                "force": subjects.force,
-                "officer": subjects.officer,
-                "case_key": subjects.case,
-                "matter": subjects.matter,
-                "at_us": to_us(at),
-                "agencies": ",".join(agencies),
-                "answered": "",
-            },
+        connection.exec_driver_sql(
+            self._said.insert_use,
+            (
+                subjects.ref,
+                subjects.force,
+                subjects.officer,
+                subjects.case,
+                subjects.matter,
+                to_us(at),
+                ",".join(agencies),
+                "",
+            ),
         )
-        if subjects.texts:
-            rows = [
-                {"text_key": key, "case_key": subjects.case, "last_us": to_us(at)}
-                for key in dict.fromkeys(subjects.texts)
-            ]
-            connection.execute(_REMEMBER_REASONS, rows)
+        for key in dict.fromkeys(subjects.texts):
+            connection.exec_driver_sql(self._said.remember_reasons, (key, subjects.case, to_us(at)))
 
     def write_answered(
         self, connection: Connection, ref: str, agencies: Iterable[str], at: datetime
     ) -> None:
         """Record which agencies answered a search."""
-        connection.execute(
-            update(uses)
-            .where(uses.c.ref == ref)
-            .values(answered=",".join(agencies), answered_us=to_us(at))
-        )
+        connection.exec_driver_sql(self._said.update_answered, (",".join(agencies), to_us(at), ref))
 
     def write_switch(
         self, connection: Connection, name: str, *, off: bool, leaf_index: int
@@ -225,24 +237,6 @@ class Ledger:
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off, as ``kind:name``."""
         return self._switches
-
-
-def _reuses(connection: Connection, subjects: Subjects, at: datetime) -> int:
-    """Return in how many other cases either text was used; the larger of the two."""
-    most = 0
-    since = to_us(at - REASONS_MEMORY)
-    for key in subjects.texts:
-        query = (
-            select(reason_uses.c.case_key)
-            .where(
-                reason_uses.c.text_key == key,
-                reason_uses.c.case_key != subjects.case,
-                reason_uses.c.last_us >= since,
-            )
-            .limit(MOST_REUSES)
-        )
-        most = max(most, len(connection.execute(query).all()))
-    return most
 
 
 def _the_key(engine: Engine) -> bytes:

@@ -14,8 +14,9 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -62,8 +63,7 @@ class Reservation:
                 tally.by_agency.subtract(self.agencies)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Which counter, of whom, in which window."""
 
     per: Per
@@ -116,12 +116,20 @@ class Tallies:
 
 
 def _places(subjects: Subjects, at: datetime) -> dict[str, _Place]:
-    windows = {window: window_of(window, at) for window in Window}
+    day = at.astimezone(UTC).date()
     return {
-        counter(per, window): _Place(per, subjects.of(per), *windows[window])
-        for per in Per
-        for window in Window
+        name: _Place(per, subjects.of(per), start, end)
+        for name, per, start, end in _windows(day.year, day.month, day.day)
     }
+
+
+@lru_cache(maxsize=64)
+def _windows(year: int, month: int, day: int) -> tuple[tuple[str, Per, int, int], ...]:
+    """Return every counter with the window it counts over on a day."""
+    at = datetime(year, month, day, tzinfo=UTC)
+    return tuple(
+        (counter(per, window), per, *window_of(window, at)) for per in Per for window in Window
+    )
 
 
 def _count(connection: Connection, place: _Place) -> Counter[str]:
