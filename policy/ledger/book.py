@@ -25,6 +25,8 @@ from trust.messages import SearchOrder
 
 REASONS_MEMORY: Final = timedelta(days=90)
 """How long the reasons of a search count against the same words in another case."""
+MOST_REUSES: Final = 100
+"""Where counting the reuses of a text stops."""
 MOST_EARLIER: Final = 64
 """Most earlier searches with one probe and case that are looked at."""
 _Read = TypeVar("_Read")
