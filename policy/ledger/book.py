@@ -187,13 +187,12 @@ class Ledger:
     def _reuses(self, connection: Connection, subjects: Subjects, at: datetime) -> int:
         """Return in how many other cases either text was used; the larger of the two."""
         since = to_us(at - REASONS_MEMORY)
-        counts = [
-            connection.exec_driver_sql(
-                self._said.count_reuses, (key, subjects.case, since)
-            ).scalar()
+        about = (subjects.case, since, MOST_REUSES)
+        counted = [
+            connection.exec_driver_sql(self._said.count_reuses, (key, *about)).scalar_one()
             for key in subjects.texts
         ]
-        return max((count or 0 for count in counts), default=0)
+        return max(counted, default=0)
 
     # ------------------------------------------------------------ with a log entry (1)
 
