@@ -84,7 +84,9 @@ class CedarAgreement:
     def context(self, facts: Facts, at: datetime) -> dict[str, Any]:
         """Return what is known of a request as JSON values; what is missing is left out (4)."""
         context: dict[str, Any] = {DECIDED_AT: micros(at)}
-        known = {n: v for n, v in facts.values.items() if v is not None and n in self.reads}
+        values = facts.values
+        asked = self.reads & ATTRIBUTES.keys()
+        known = {name: value for name in asked if (value := values[name]) is not None}
         for name, value in known.items():
             context[name] = _GIVEN if ATTRIBUTES[name].personal else _encoded(value)
         if facts.standing is not None:

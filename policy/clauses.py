@@ -55,6 +55,8 @@ class CompiledClause:
     show: Show
     key: Hashable
     holds: Predicate | None = None
+    count: tuple[str, str, int] | None = None
+    """For a quota: the agency, the counter, and below which count it is satisfied."""
 
 
 def tested(attribute: str, holds: Predicate) -> Test:

@@ -185,11 +185,15 @@ class Decision:
         if self.permitted:
             return ()
         found: dict[str, None] = {}
+        urgent, satisfied = urgent_for(self.facts), self.asked.satisfied
         for row in self.rows:
-            unmet = self._needed(row) & ~self.asked.satisfied
-            for bit, clause in enumerate(row.compiled.clauses, row.first):
-                if unmet >> bit & 1:
-                    found[clause.id] = None
+            clauses = row.compiled.clauses
+            needed = row.needs_when_urgent if urgent in row.urgent_for else row.needs
+            unmet = (needed & ~satisfied) >> row.first
+            while unmet:  # from one clause in the way to the next
+                nearest = unmet & -unmet
+                found[clauses[nearest.bit_length() - 1].id] = None
+                unmet ^= nearest
         return tuple(found)
 
     def _needed(self, row: Row) -> int:

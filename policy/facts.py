@@ -62,6 +62,8 @@ class Operator(StrEnum):
     PRESENT = "present"
 
 
+MAX_PROBE_QUALITY: Final = 100
+"""Highest unified quality score (ISO/IEC 29794-1)."""
 _ORDERING: Final = frozenset({Operator.GE, Operator.LE, Operator.BETWEEN})
 _OPERATORS: Final[Mapping[Kind, frozenset[Operator]]] = MappingProxyType(
     {
@@ -199,7 +201,7 @@ class Facts(BaseModel):
     authoriser_rank: MaybeCode = None
     tried_first: MaybeCodes = None
     probe_source: MaybeCode = None
-    probe_quality: Annotated[int, Field(ge=0, le=100)] | None = None
+    probe_quality: Annotated[int, Field(ge=0, le=MAX_PROBE_QUALITY)] | None = None
     probe_edits: MaybeCodes = None
     probe_model: MaybeLabel = None
     probe_captured_at: AwareDatetime | None = None
@@ -255,10 +257,7 @@ class Facts(BaseModel):
     def values(self) -> Mapping[str, Any]:
         """Every attribute's value by name; missing ones are ``None``."""
         stated = self.__dict__  # on the path of every search; an attribute each would take twice
-        values = {name: stated[name] for name in _STATED} | _NOT_CARRIED
-        for name in _DERIVED:
-            values[name] = getattr(self, name)
-        return values
+        return _Values(self, {name: stated[name] for name in _STATED} | _NOT_CARRIED)
 
     @cached_property
     def unknown_words(self) -> tuple[str, ...]:
@@ -280,8 +279,26 @@ class Facts(BaseModel):
         return tuple([name for name, _ in _KNOWN_WORDS if values[name] is None])
 
 
+class _Values(dict[str, Any]):
+    """A request's facts by name; what is derived is worked out when a clause asks for it."""
+
+    __slots__ = ("_facts",)
+
+    def __init__(self, facts: Facts, stated: Mapping[str, Any]) -> None:
+        super().__init__(stated)
+        self._facts = facts
+
+    def __missing__(self, name: str) -> Any:
+        if name not in _DERIVED:
+            raise KeyError(name)
+        value = self[name] = getattr(self._facts, name)
+        return value
+
+
 _STATED: Final = tuple(name for name in ATTRIBUTES if name in Facts.model_fields)
-_DERIVED: Final = tuple(a.name for a in ATTRIBUTES.values() if a.carried and a.name not in _STATED)
+_DERIVED: Final = frozenset(
+    a.name for a in ATTRIBUTES.values() if a.carried and a.name not in _STATED
+)
 _NOT_CARRIED: Final = {a.name: None for a in ATTRIBUTES.values() if not a.carried}
 _KNOWN_WORDS: Final = tuple(
     (a.name, frozenset(a.vocabulary.codes)) for a in CODED if a.vocabulary is not None

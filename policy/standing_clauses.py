@@ -59,19 +59,21 @@ def _quota(agency: str, quota: Quota) -> CompiledClause:  # (1)
         test=test,
         show=show,
         key=(EARLIER_SEARCHES, agency, name, most),
+        count=(agency, name, most),
     )
 
 
 def _answered_first(rule: AnsweredFirst) -> CompiledClause:  # (2)
     agencies, reach = rule.agencies, timedelta(days=rule.within_days)
+    earliest = datetime.min.replace(tzinfo=UTC) + reach
 
     def proved(facts: Facts) -> list[datetime | None]:
         answered = facts.standing.answered if facts.standing else {}
         return [answered.get(agency) for agency in agencies]
 
     def test(facts: Facts, at: datetime) -> Verdict:
-        # A day before the first instant there is, no answer is too old.
-        since = at - reach if at - datetime.min.replace(tzinfo=UTC) > reach else None
+        # Where the calendar begins within reach, no answer is too old.
+        since = at - reach if at >= earliest else None
         times = proved(facts)
         given = [time for time in times if time is not None]
         if any(time > at or (since is not None and time < since) for time in given):

@@ -5,10 +5,11 @@ agreements read few attributes with few values. So the table is turned round onc
 compiled:
 
 1. Clauses are numbered; a set of clauses is an integer with a bit for each.
-2. Where an attribute holds one word, each word of its vocabulary has the set of clauses that it
+2. Where an attribute holds one word (or a quality, 0 to 100), each has the set of clauses that it
    satisfies, worked out beforehand by asking every clause. A word outside the vocabulary has its
    own, so it satisfies nothing by mistake.
-3. Clauses that ask the very same (equal ``key``) are asked once.
+3. Clauses that ask the very same (equal ``key``) are asked once; quotas on one counter have one
+   look-up for all, since they differ only in how much they leave.
 4. A missing fact makes every clause that reads it indeterminate, and satisfies none.
 5. The built-in clauses that are the same under every agreement (``core_clauses.FIXED``) are asked
    once for all the agencies of a request, and what they said is spread to each table's numbers.
@@ -18,8 +19,9 @@ What comes of it is what asking each clause by itself would say; the tests compa
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -35,10 +37,12 @@ from policy.clauses import (
     Verdict,
 )
 from policy.core_clauses import FIXED, IN_FORCE_CLAUSES
-from policy.facts import ATTRIBUTES, Facts, Kind
+from policy.facts import ATTRIBUTES, MAX_PROBE_QUALITY, Facts, Kind
 
 NO_WORD: Final = "\x00"
 """Stands for every word outside a vocabulary; no vocabulary has it."""
+_QUALITY: Final = "probe_quality"
+"""A number with few values, each of which can have its set of clauses as a word has."""
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Given to predicates over words and yes/no values, which do not look at it."""
 
@@ -114,17 +118,25 @@ class Asked(NamedTuple):
 class _Clauses:
     """Some clauses by number, turned round for asking."""
 
-    __slots__ = ("_by_predicate", "_by_word", "_joint")
+    __slots__ = ("_by_count", "_by_predicate", "_by_word", "_joint")
 
     def __init__(self, clauses: Iterable[tuple[int, CompiledClause]]) -> None:
         single: dict[str, dict[Hashable, tuple[Predicate, int]]] = defaultdict(dict)
         joint: dict[Hashable, tuple[Test, int]] = {}
+        quotas: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for bit, clause in clauses:  # (1)
+            if clause.count is not None:
+                agency, counter, most = clause.count
+                quotas[agency, counter][most] |= 1 << bit
+                continue
             found: dict[Hashable, Any] = joint if clause.holds is None else single[clause.attribute]
             ask = clause.test if clause.holds is None else clause.holds
             _, bits = found.get(clause.key, (None, 0))
             found[clause.key] = (ask, bits | 1 << bit)  # (3)
         self._joint = tuple(joint.values())
+        self._by_count = tuple(
+            (agency, counter, *_ladder(mosts)) for (agency, counter), mosts in quotas.items()
+        )
         self._by_word = tuple(
             _words(name, tuple(asked.values())) for name, asked in single.items() if _is_word(name)
         )
@@ -152,6 +164,19 @@ class _Clauses:
             for holds, bits in predicates:
                 if holds(value, at):
                     satisfied |= bits
+        more = self._ask_together(facts, at)
+        return Asked(satisfied | more.satisfied, indeterminate | more.indeterminate)
+
+    def _ask_together(self, facts: Facts, at: datetime) -> Asked:
+        """Ask the clauses that read more than one attribute's value."""
+        satisfied = indeterminate = 0
+        standing = facts.standing
+        for agency, counter, limits, rungs in self._by_count:  # (3)
+            count = None if standing is None else standing.earlier(agency, counter)
+            if count is None:
+                indeterminate |= rungs[0]  # (4)
+            else:
+                satisfied |= rungs[bisect_right(limits, count)]
         for test, bits in self._joint:
             verdict = test(facts, at)
             if verdict is SATISFIED:
@@ -219,10 +244,24 @@ def _rows(agreements: Sequence[CompiledAgreement]) -> Iterator[Row]:
         first += count
 
 
+def _ladder(mosts: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the limits of some quotas, and which of them are satisfied from each limit on.
+
+    The first rung, of a count below every limit, has them all; from the n-th limit on, n fail.
+    """
+    limits = tuple(sorted(mosts))
+    rungs = [0]
+    for limit in reversed(limits):
+        rungs.append(rungs[-1] | mosts[limit])
+    return limits, tuple(reversed(rungs))
+
+
 def _is_word(name: str) -> bool:
     attribute = ATTRIBUTES[name]
-    return attribute.kind is Kind.BOOLEAN or (
-        attribute.kind is Kind.CODE and attribute.vocabulary is not None
+    return (
+        attribute.kind is Kind.BOOLEAN
+        or name == _QUALITY
+        or (attribute.kind is Kind.CODE and attribute.vocabulary is not None)
     )
 
 
@@ -231,12 +270,17 @@ def _words(
 ) -> tuple[str, int, dict[Any, int], int]:
     """Return an attribute's bits, the bits each of its words satisfies, and those of any other."""
     vocabulary = ATTRIBUTES[name].vocabulary
-    words: Sequence[Any] = (False, True) if vocabulary is None else tuple(vocabulary.codes)
+    words: Sequence[Any] = (False, True)
+    if vocabulary is not None:
+        words = (*vocabulary.codes, NO_WORD)
+    elif name == _QUALITY:
+        words = range(MAX_PROBE_QUALITY + 1)
 
     def satisfied_by(word: Any) -> int:
         return _union([one for one in asked if one[0](word, _ANY_TIME)])
 
-    return name, _union(asked), {word: satisfied_by(word) for word in words}, satisfied_by(NO_WORD)
+    by_word = {word: satisfied_by(word) for word in words}
+    return name, _union(asked), by_word, by_word.pop(NO_WORD, 0)
 
 
 def _union(asked: Iterable[tuple[Any, int]]) -> int:

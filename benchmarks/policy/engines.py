@@ -8,7 +8,7 @@ and for Cedar and Rego each request's context as the values they take.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cedarpy
@@ -18,7 +18,7 @@ from benchmarks.policy.rego import ENTRY, to_rego
 from benchmarks.policy.world import AGENCIES, AT, FORCE
 from policy.cedar import PERMIT_ID, CedarAgreement, permits, to_cedar
 from policy.clauses import SATISFIED
-from policy.decision import Bundle, CompiledPolicy, compile_bundle
+from policy.decision import Bundle, CompiledPolicy, compile_bundle, urgent_for
 from policy.facts import Facts
 
 Answer = tuple[bool, frozenset[str]]
@@ -42,7 +42,7 @@ def engines(bundle: Bundle, *, rego: bool = True) -> list[Engine]:
         to_cedar(p.file.agreement, p.forces, bundle.not_before, bundle.not_after)
         for p in bundle.agreements
     ]
-    found = [_ours(policy), _naive(policy), _cedar(cedar)]
+    found = [_ours(policy), _ours_again(policy), _naive(policy), _cedar(cedar)]
     return [*found, _rego(bundle, cedar)] if rego else found
 
 
@@ -58,18 +58,28 @@ def _ours(policy: CompiledPolicy) -> Engine:
     )
 
 
+def _ours_again(policy: CompiledPolicy) -> Engine:
+    """The same on facts that were read before: the decisions alone."""
+
+    def prepare(facts: Facts) -> Facts:
+        policy.decide_each(facts, AGENCIES, AT)
+        return facts
+
+    return replace(_ours(policy), name="decisions alone", prepare=prepare)
+
+
 def _naive(policy: CompiledPolicy) -> Engine:
     """Ask each clause of each agreement by itself, with the same closures."""
     asked = [(agency, policy.agreements(agency, FORCE)) for agency in AGENCIES]
 
     def decide(facts: Facts) -> dict[str, list[list[str]]]:
-        urgent = facts.urgent is True
+        urgent = urgent_for(facts)
         found = {}
         for agency, agreements in asked:
             failed = []
             for compiled in agreements:
                 route = compiled.agreement.urgent
-                waived = route.waives if urgent and route is not None else ()
+                waived = route.waives if route is not None and urgent in route.purposes else ()
                 failed.append(
                     [
                         clause.id

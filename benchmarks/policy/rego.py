@@ -33,11 +33,13 @@ off_purpose if { input.purpose != null; not input.purpose in input.off.purpose }
 
 def to_rego(agreement: Agreement, not_before: datetime, not_after: datetime) -> str:
     """Return the module; the force is not checked, for only its own agreements are asked."""
-    waived = set(agreement.urgent.waives) if agreement.urgent else set()
+    route = agreement.urgent
+    waived = set(route.waives) if route else set()
+    hurried = f"input.urgent == true; input.purpose in {_set(route.purposes)}" if route else ""
     parts = [_HEAD]
     for number, (clause_id, bodies) in enumerate(_clauses(agreement, not_before, not_after)):
         parts.append(f"failed contains {json.dumps(clause_id)} if not c{number}\n")
-        ways = [*bodies, "input.urgent == true"] if clause_id in waived else bodies
+        ways = [*bodies, hurried] if clause_id in waived else bodies
         parts += [f"c{number} if {{ {body} }}\n" for body in ways]
     return "".join(parts)
 
