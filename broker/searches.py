@@ -42,6 +42,7 @@ from broker.models import (
 from broker.reports import Expectation
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
+from broker.urgency import urgent_uses
 from policy.ledger import Ledger, UrgentUse
 from policy.standing import switches_of
 from trust import dsse, telemetry
@@ -169,7 +170,7 @@ class Searches:
         """
         if len(self._running) >= self._settings.max_running_searches:
             raise ProbegateError(Reason.SERVER_BUSY)
-        urgent = _urgent_uses(search_id, ruling)
+        urgent = urgent_uses(search_id, ruling)
         appended = await self._log.append(  # (1)
             NewEntry(
                 leaf=leaves.order_leaf(search_id, admitted, ruling, directory_version),
@@ -435,23 +436,6 @@ class Searches:
 
         return write
 
-    async def flag_unconfirmed(self) -> int:
-        """Put urgent searches past their deadline on the log, each once; return how many.
-
-        Raises:
-            ProbegateError: the log's own failure.
-        """
-        now = self._clock()
-        late = self._ledger.urgent.overdue(now)
-        for use in late:
-
-            def also(connection: Connection, _index: int, use: UrgentUse = use) -> None:
-                self._ledger.urgent.write_flagged(connection, use)
-
-            await self._log.append(NewEntry(leaf=leaves.unconfirmed_leaf(use, now), also=also))
-            self._ledger.urgent.flagged(use)
-        return len(late)
-
     async def follow(self, search: RunningSearch) -> AsyncIterator[AgencyAnswer]:
         """Yield each outcome of a running search once, as it comes, until the search ends."""
         told: set[str] = set()
@@ -484,22 +468,6 @@ def _denied(decision: AgencyDecision) -> AgencyAnswer:
             failed_clauses=decision.failed_clauses,
             decided_by="broker",
         )
-    )
-
-
-def _urgent_uses(search_id: str, ruling: Ruling) -> tuple[UrgentUse, ...]:
-    """Return the permits of a ruling that must be confirmed in writing."""
-    return tuple(
-        UrgentUse(
-            ref=search_id,
-            agency=decision.agency,
-            force=ruling.asked.subjects.force,
-            officer=ruling.asked.subjects.officer,
-            deadline=decision.confirm_by,
-            confirmer_rank=decision.confirmer_rank,
-        )
-        for decision in ruling.decisions
-        if decision.confirm_by is not None
     )
 
 

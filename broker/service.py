@@ -44,6 +44,7 @@ from broker.servicer import (
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from broker.tables import open_engine
+from broker.urgency import flag_unconfirmed
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, SwitchClerk
 from policy.store import BundleStore
@@ -224,7 +225,7 @@ class Broker:
         if policy is not None:
             await record_bundle(self.logs, policy, now)
             self.policies.take_up(policy)
-        await self.searches.flag_unconfirmed()  # (5)
+        await flag_unconfirmed(self.ledger, self.logs.search, now)  # (5)
         for agency, link in self.links.items():
             if self.directories.current.find(agency) is not None:
                 link.refresh()

@@ -284,7 +284,8 @@ async def test_an_urgent_search_goes_out_is_flagged_unconfirmed_and_bars_its_off
         assert decision.confirm_by == view.record.created_at + timedelta(hours=24)
         (order,) = entries(rig, "search.order")
         assert order["decisions"][0]["waived"] == list(decision.waived)
-        assert await rig.broker.searches.flag_unconfirmed() == 0
+        await rig.broker.refresh()
+        assert entries(rig, "search.unconfirmed") == []
         assert (await rig.search(("custody",))).record.decisions[0].permitted
 
         clock.ahead = timedelta(hours=25)
