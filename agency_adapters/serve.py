@@ -262,6 +262,7 @@ async def run(settings: AdapterSettings) -> None:
         chores = [
             asyncio.create_task(adapter.keep_fresh()),
             asyncio.create_task(adapter.serve_desk()),
+            asyncio.create_task(adapter.ledger.keep_pruned(adapter.clock)),
         ]
         try:
             await until_stopped(server)

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -204,31 +204,56 @@ class Broker:
         meter.create_observable_gauge("probegate.log.size", [size])
 
     async def keep_fresh(self) -> None:
-        """Take up new directories, bundles and certificates as they appear (2) (3)."""
+        """Do the chores (2) (3) (5) for ever; one that fails does not keep the others waiting."""
         while True:
             await asyncio.sleep(self.settings.reload_interval_s)
-            try:
-                await self.refresh()
-            except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
-                telemetry.log("not taken up", reason=catalogued(error, "refresh").reason.name)
+            for step in self._steps():
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
+                    failure = catalogued(error, step.__name__)
+                    telemetry.log("not taken up", reason=failure.reason.name)
 
     async def refresh(self) -> None:
-        """Look once for a new directory, bundle or certificate."""
+        """Do the chores once."""
+        for step in self._steps():
+            await step()
+
+    def _steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return (
+            self.refresh_directory,
+            self.refresh_bundle,
+            self.refresh_links,
+            self.record_unconfirmed,
+        )
+
+    async def refresh_directory(self) -> None:
+        """Look once for a new directory."""
         now = self.clock()
         directory = self.directories.changed(now)
         if directory is not None:
             await self.logs.record_directory(directory, now)
             self.directories.take_up(directory)
             self.meet_agencies(directory)
+
+    async def refresh_bundle(self) -> None:
+        """Look once for a new bundle."""
+        now = self.clock()
         # On a thread: verifying and compiling a country's agreements takes seconds.
         policy = await asyncio.to_thread(self.policies.changed, self.directories.current, now)
         if policy is not None:
             await record_bundle(self.logs, policy, now)
             self.policies.take_up(policy)
-        await flag_unconfirmed(self.ledger, self.logs.search, now)  # (5)
+
+    async def refresh_links(self) -> None:
+        """Look once for a new certificate of ours, or another address of an agency's."""
         for agency, link in self.links.items():
             if self.directories.current.find(agency) is not None:
                 link.refresh()
+
+    async def record_unconfirmed(self) -> None:
+        """Look once for urgent searches that are late (5)."""
+        await flag_unconfirmed(self.ledger, self.logs.search, self.clock())
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every servicer to a server."""
@@ -273,7 +298,7 @@ class Broker:
         desk = Desk.open(self.engine).serve(
             self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
         )
-        return (self.keep_fresh(), desk)
+        return (self.keep_fresh(), desk, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

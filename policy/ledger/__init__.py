@@ -13,6 +13,8 @@ Rules:
 5. A kill switch is turned in memory as soon as its log entry is durable, and read from the table at
    the start.
 
+6. What no decision can ask for any more is taken out (``Ledger.prune``).
+
 Importing this needs SQLAlchemy, which a force's and an auditor's machine do without.
 """
 

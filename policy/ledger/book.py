@@ -10,16 +10,29 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Engine,
+    Table,
+    and_,
+    delete,
+    insert,
+    select,
+    tuple_,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from policy.ledger.statements import Statements
 from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
-from policy.ledger.tables import keys, metadata, switches, uses
+from policy.ledger.tables import keys, metadata, reason_uses, switches, urgent_searches, uses
 from policy.ledger.tallies import Reservation, Tallies
 from policy.ledger.times import from_us, to_us
 from policy.ledger.urgent import UrgentRegister, UrgentUse, read_uses, uses_since
 from policy.standing import Standing
+from trust import telemetry
+from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 
@@ -29,6 +42,12 @@ MOST_REUSES: Final = 100
 """Where counting the reuses of a text stops."""
 MOST_EARLIER: Final = 64
 """Most earlier searches with one probe and case that are looked at."""
+USES_MEMORY: Final = timedelta(days=400)
+"""How long a search stays on the ledger: longer than any quota or prior answer can look back."""
+PRUNE_INTERVAL_S: Final = 3_600.0
+"""How long between prunings, seconds."""
+PRUNED_AT_ONCE: Final = 5_000
+"""Most rows of a table that one pruning takes out, so that no writer waits long."""
 _Read = TypeVar("_Read")
 
 
@@ -230,6 +249,48 @@ class Ledger:
         if off:
             connection.execute(insert(switches), {"name": name, "leaf_index": leaf_index})
 
+    async def prune(self, now: datetime) -> int:
+        """Take out what no decision can ask for any more (6); return how many rows went.
+
+        Call it again while it returns ``PRUNED_AT_ONCE`` or more.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        old, stale = to_us(now - USES_MEMORY), to_us(now - REASONS_MEMORY)
+
+        def run() -> int:
+            with self.engine.begin() as connection:
+                return sum(
+                    connection.execute(statement).rowcount
+                    for statement in (
+                        _oldest(uses, uses.c.at_us < old),
+                        _oldest(reason_uses, reason_uses.c.last_us < stale),
+                        _oldest(
+                            urgent_searches,
+                            and_(
+                                urgent_searches.c.confirmed_us < old,
+                                urgent_searches.c.deadline_us < old,
+                            ),
+                        ),
+                    )
+                )
+
+        try:
+            return await asyncio.to_thread(run)
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    async def keep_pruned(self, clock: Clock) -> None:
+        """Prune for ever, an hour apart."""
+        while True:
+            await asyncio.sleep(PRUNE_INTERVAL_S)
+            try:
+                while await self.prune(clock()) >= PRUNED_AT_ONCE:
+                    pass
+            except ProbegateError as error:
+                telemetry.log("ledger not pruned", reason=error.reason.name)
+
     def switched(self, name: str, *, off: bool) -> None:
         """Turn a kill switch that is on the log: no decision from here on misses it (5)."""
         self._switches = self._switches | {name} if off else self._switches - {name}
@@ -238,6 +299,13 @@ class Ledger:
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off, as ``kind:name``."""
         return self._switches
+
+
+def _oldest(table: Table, where: ColumnElement[bool]) -> Delete:
+    """Return what deletes some rows of a table, not too many at once."""
+    key = tuple(table.primary_key.columns)
+    some = select(*key).where(where).limit(PRUNED_AT_ONCE)
+    return delete(table).where(tuple_(*key).in_(some))
 
 
 def _the_key(engine: Engine) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -229,6 +230,30 @@ async def test_switches_stay_off_over_a_restart(
     assert Ledger.open(engine).switched_off == {"force:northshire"}
     standing = await Ledger.open(engine).standing(subjects(ledger, world), AGENCIES, AT)
     assert standing.switched_off == frozenset({"force:northshire"})
+
+
+async def test_what_no_decision_can_ask_for_any_more_is_taken_out(
+    ledger: Ledger, world: World, engine: Engine
+) -> None:
+    about = subjects(ledger, world, "old", case_reference="OLD")
+    put(ledger, about, "custody", at=AT - timedelta(days=401))
+    put(ledger, subjects(ledger, world, "kept", case_reference="C/2"), "custody")
+    late = UrgentUse(
+        "late", "pnd", about.force, about.officer, AT - timedelta(days=500), "sergeant"
+    )
+    done = replace(late, ref="done")
+    with engine.begin() as connection:
+        for use in (late, done):
+            ledger.urgent.write(connection, use)
+        ledger.urgent.write_confirmed(connection, "done", AT - timedelta(days=450))
+    assert await ledger.prune(AT) == 4  # the search, its two texts, and what was confirmed
+    assert await ledger.prune(AT) == 0
+    with engine.connect() as connection:
+        left = connection.execute(text("SELECT ref FROM ledger_uses")).scalars().all()
+        assert left == ["kept"]
+        urgent = connection.execute(text("SELECT ref FROM ledger_urgent")).scalars().all()
+        assert urgent == ["late"], "what nobody confirmed is not forgotten"
+    assert (await counted(ledger, subjects(ledger, world, "now")))["officer.month"] == 1
 
 
 def test_the_ledger_names_nobody_and_no_case(ledger: Ledger, world: World) -> None:
