@@ -84,11 +84,15 @@ def explain_command(
     decisions = [policy.decide(asked, one, instant) for one in agencies]
     if as_json:
         shown = [explain.as_json(decision) for decision in decisions]
-        typer.echo(json.dumps({"signatures_checked": checked, "decisions": shown}, indent=2))
+        said = {"signatures_checked": checked, "records_read": False, "decisions": shown}
+        typer.echo(json.dumps(said, indent=2))
         return
     console = Console(highlight=False)
     if not checked:
         _print(console, ["Signatures were not checked: every party is taken to have signed.", ""])
+    _print(
+        console, ["No records were read: only what the facts' `standing` says is on record.", ""]
+    )
     for decision in decisions:
         _print_decision(console, decision)
 
