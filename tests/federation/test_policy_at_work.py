@@ -198,8 +198,7 @@ def test_a_new_version_is_compared_simulated_activated_and_decides_without_a_res
     activated = json.loads(done(probegate("policy", "activate", candidate, *config, "--json")))
     assert activated["version"] == version + 1
     assert isinstance(activated["admin_log_entry"], int)
-    for agency in AGENCIES:
-        done(probegate("policy", "activate", candidate, "--config", place.config(agency)))
+    done(probegate("policy", "activate", candidate, "--config", place.config("custody")))
     assert answer(client, place, "custody") == ("denied", ("custody.probe-quality",))
 
     # The old file, or another of the same version, is not put in the new one's place.
@@ -210,7 +209,7 @@ def test_a_new_version_is_compared_simulated_activated_and_decides_without_a_res
         assert "BUNDLE_" in refused.stderr
         assert place.bundle.read_bytes() == candidate.read_bytes()
 
-    for server in (BROKER, *AGENCIES):
+    for server in (BROKER, "custody"):  # the others find the same file and take it up by themselves
         done(probegate("policy", "activate", same, "--config", place.config(server)))
     assert answer(client, place, "custody")[0] == "candidates"
     rerun = json.loads(done(probegate("policy", "simulate", *config, "--json")))
