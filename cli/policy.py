@@ -71,6 +71,13 @@ def explain_command(
     agency: Annotated[
         list[str] | None, typer.Option(help="An agency to ask; all by default; repeatable.")
     ] = None,
+    signed_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORCE",
+            help="A force taken to have signed; by default the one that asks; repeatable.",
+        ),
+    ] = None,
     at: At = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - typer's way to declare a flag
 ) -> None:
@@ -78,7 +85,7 @@ def explain_command(
     instant = _instant(at)
     document = parse_yaml(read_file(facts), facts.name)
     stated = document.validated(Facts)
-    policy, checked = _policy(bundle, agreements, scheme, stated, instant)
+    policy, checked = _policy(bundle, agreements, scheme, signed_by, stated, instant)
     agencies = agency or sorted({file.file.agreement.agency for file in policy.bundle.agreements})
     asked = cases.dry_run_facts(document.data, agencies)
     decisions = [policy.decide(asked, one, instant) for one in agencies]
@@ -89,7 +96,8 @@ def explain_command(
         return
     console = Console(highlight=False)
     if not checked:
-        _print(console, ["Signatures were not checked: every party is taken to have signed.", ""])
+        who = f"the agencies and {', '.join(signed_by)}" if signed_by else "every party"
+        _print(console, [f"Signatures were not checked; taken to have signed: {who}.", ""])
     _print(
         console, ["No records were read: only what the facts' `standing` says is on record.", ""]
     )
@@ -101,6 +109,7 @@ def _policy(
     bundle: Path | None,
     agreements: Path | None,
     scheme: Path | None,
+    signed_by: Sequence[str] | None,
     asked: Facts,
     at: datetime,
 ) -> tuple[CompiledPolicy, bool]:
@@ -108,6 +117,8 @@ def _policy(
     if (bundle is None) == (agreements is None):
         raise ProbegateError(Reason.USAGE, "give one of --bundle and --agreements")
     if bundle is not None and scheme is not None:
+        if signed_by:
+            raise ProbegateError(Reason.USAGE, "--signed-by is for unchecked signatures only")
         opened = Scheme.open(scheme)
         directory = verify_directory(
             files.read(opened.directory_path),
@@ -120,7 +131,7 @@ def _policy(
         if bundle is not None
         else read_folder(agreements or Path())
     )
-    forces = [asked.force] if asked.force else []
+    forces = signed_by or ([asked.force] if asked.force else [])
     return compile_bundle(unsigned_bundle_for_dry_run(loaded, forces)), False
 
 

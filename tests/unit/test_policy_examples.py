@@ -276,11 +276,25 @@ def test_every_answer_lists_every_clause_with_required_and_actual(result: CaseRe
     assert_nothing_personal(result, "\n".join(explain.lines(result.decision)))
 
 
+@pytest.mark.parametrize("result", RESULTS, ids=name_of)
+def test_the_command_explains_a_written_request_as_the_table_decides_it(
+    result: CaseResult, tmp_path: Path
+) -> None:
+    options = options_of(result, tmp_path)
+    shown = RUN.invoke(app, ["explain", *options, "--json"])
+    assert shown.exit_code == 0, shown.output
+    answer = json.loads(shown.stdout)
+    assert answer["signatures_checked"] is False
+    assert answer["decisions"] == [json.loads(json.dumps(explain.as_json(result.decision)))]
+    assert_nothing_personal(result, shown.stdout)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         ("asylum", "case-quota-used"),
         ("custody", "curiosity"),
+        ("custody", "not-a-party"),
         ("dwp", "reasons-reused"),
         ("education", "everything-right"),
         ("nhs", "everything-right"),
@@ -290,24 +304,40 @@ def test_every_answer_lists_every_clause_with_required_and_actual(result: CaseRe
     ],
     ids="-".join,
 )
-def test_the_command_explains_a_written_request_as_the_table_decides_it(
+def test_the_command_explains_in_words_within_a_terminal(
     name: tuple[str, str], tmp_path: Path
 ) -> None:
     result = BY_NAME[name]
-    path = tmp_path / "request.json"
-    path.write_text(result.decision.facts.model_dump_json())
-    options = ["--agreements", str(EXAMPLES), "--facts", str(path), "--agency", name[0]]
-    at = f"{result.decision.decided_at:%Y-%m-%dT%H:%M:%S}"
-    shown = RUN.invoke(app, ["explain", *options, "--at", at, "--json"])
-    assert shown.exit_code == 0, shown.output
-    answer = json.loads(shown.stdout)
-    assert answer["signatures_checked"] is False
-    assert answer["decisions"] == [json.loads(json.dumps(explain.as_json(result.decision)))]
-    assert_nothing_personal(result, shown.stdout)
-    in_words = RUN.invoke(app, ["explain", *options, "--at", at])
-    assert in_words.exit_code == 0
+    in_words = RUN.invoke(app, ["explain", *options_of(result, tmp_path)])
+    assert in_words.exit_code == 0, in_words.output
     assert max(map(len, in_words.stdout.splitlines())) <= 80
     assert_nothing_personal(result, " ".join(in_words.stdout.split()))
+
+
+def options_of(result: CaseResult, folder: Path) -> list[str]:
+    """Return the options that ask ``explain`` what the case asks."""
+    path = folder / "request.json"
+    path.write_text(result.decision.facts.model_dump_json())
+    at = f"{result.decision.decided_at:%Y-%m-%dT%H:%M:%S}"
+    asked = ["--facts", str(path), "--agency", result.decision.agency, "--at", at]
+    return ["--agreements", str(EXAMPLES), *asked, "--signed-by", "example-force"]
+
+
+def test_who_signed_is_not_stated_where_signatures_are_checked(
+    request_file: Path, tmp_path: Path
+) -> None:
+    options = ["--bundle", "bundle.json", "--scheme", str(tmp_path), "--facts", str(request_file)]
+    result = RUN.invoke(app, ["explain", *options, "--signed-by", "northshire"])
+    assert result.exit_code != 0
+    assert "--signed-by" in result.output
+
+
+def test_a_force_that_is_said_not_to_have_signed_is_no_party(request_file: Path) -> None:
+    options = ["--agreements", str(EXAMPLES), "--facts", str(request_file), "--agency", "custody"]
+    result = RUN.invoke(app, ["explain", *options, "--signed-by", "another-force"])
+    assert result.exit_code == 0, result.output
+    assert "custody: DENY (NO_AGREEMENT)" in result.stdout
+    assert "another-force" in result.stdout
 
 
 @pytest.fixture
