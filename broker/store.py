@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
@@ -25,13 +25,12 @@ from broker.models import (
     SearchState,
 )
 from broker.tables import confirmations, searches
+from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
@@ -159,9 +158,7 @@ class SearchStore:
             return None
         (row,) = rows
         return KeptConfirmation(
-            envelope_from_bytes(row.envelope),
-            row.leaf_index,
-            _EPOCH + row.confirmed_us * _MICROSECOND,
+            envelope_from_bytes(row.envelope), row.leaf_index, from_us(row.confirmed_us)
         )
 
     async def order(self, search_id: str) -> SearchOrder | None:
@@ -229,11 +226,6 @@ class SearchStore:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
 
 
-def to_us(moment: datetime) -> int:
-    """Return an instant as microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
 def _record(row: Any) -> SearchRecord:
     answers, result = wire.decode_ended(row.ended) if row.ended else ((), None)
     decisions, warnings = wire.decode_decisions(row.decisions)
@@ -243,7 +235,7 @@ def _record(row: Any) -> SearchRecord:
         force=row.force,
         order_sha256=row.order_sha256,
         state=SearchState(row.state),
-        created_at=_EPOCH + row.created_us * _MICROSECOND,
+        created_at=from_us(row.created_us),
         decisions=decisions,
         agencies=len(decisions),
         answers=answers,

@@ -15,10 +15,10 @@ from typing import Final
 
 from policy.clause_model import DECIDED_AT, Clause, Moment, Scalar, items_of, moment
 from policy.facts import Attribute, Kind, Operator
+from trust.clock import to_us
 
 AT: Final = f"context.{DECIDED_AT}"
 """The instant of the decision."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 DAY: Final = timedelta(days=1) // _MICROSECOND
 """Microseconds of a day."""
@@ -126,7 +126,7 @@ def micros(when: date) -> int:
     """Return an instant, or the first instant of a day in UTC, as microseconds since 1970 (3)."""
     if not isinstance(when, datetime):
         when = datetime(when.year, when.month, when.day, tzinfo=UTC)
-    return (when - _EPOCH) // _MICROSECOND
+    return to_us(when)
 
 
 def set_of(items: Iterable[Scalar]) -> str:

@@ -18,7 +18,8 @@ from audit.writer import LogWriter
 from broker.models import AgencyAnswer, SearchRecord, SearchState, SearchView
 from broker.searches import Searches
 from broker.settings import BrokerSettings
-from broker.store import Position, SearchStore, to_us
+from broker.store import Position, SearchStore
+from trust.clock import to_us
 from trust.errors import ProbegateError, Reason
 
 _LAST_US: Final = 2**63 - 1

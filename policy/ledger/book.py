@@ -28,11 +28,10 @@ from policy.ledger.statements import Statements
 from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
 from policy.ledger.tables import keys, metadata, reason_uses, switches, urgent_searches, uses
 from policy.ledger.tallies import Reservation, Tallies
-from policy.ledger.times import from_us, to_us
 from policy.ledger.urgent import UrgentRegister, UrgentUse, read_uses, uses_since
 from policy.standing import Standing
 from trust import telemetry
-from trust.clock import Clock
+from trust.clock import Clock, from_us, to_us
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 

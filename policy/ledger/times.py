@@ -1,4 +1,4 @@
-"""Instants as the ledger keeps them, and the calendar windows that quotas count over."""
+"""The calendar windows that quotas count over, in instants as the ledger keeps them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from policy.standing import Window
+from trust.clock import to_us
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _LONGER_THAN_A_MONTH: Final = timedelta(days=32)
-
-
-def to_us(moment: datetime) -> int:
-    """Return an instant as microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_us(microseconds: int) -> datetime:
-    """Return the instant that is so many microseconds after 1970."""
-    return _EPOCH + microseconds * _MICROSECOND
 
 
 def window_of(window: Window, at: datetime) -> tuple[int, int]:

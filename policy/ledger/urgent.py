@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
 from policy.ledger.tables import urgent_searches
-from policy.ledger.times import from_us, to_us
+from trust.clock import from_us, to_us
 
 
 @dataclass(frozen=True, slots=True)

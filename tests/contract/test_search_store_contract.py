@@ -24,11 +24,12 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.store import Position, SearchStore, to_us
+from broker.store import Position, SearchStore
 from broker.tables import searches
 from tests.scale import scaled
 from tests.world import Request, World, copied_examples
 from trust import dsse
+from trust.clock import to_us
 from trust.errors import ProbegateError, Reason
 from trust.messages import Obligations, Outcome, OutcomeState
 from trust.payload_types import PayloadType
