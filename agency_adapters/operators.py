@@ -13,8 +13,9 @@ from agency_adapters.registry import kind_named
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
-from audit.desk import Desk, admin_leaf
+from audit.desk import Desk
 from audit.leaves import JsonValue
+from audit.organisation import admin_leaf
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
 from policy.standing import SwitchKind
 from trust.clock import Clock, utc_now

@@ -25,7 +25,7 @@ from agency_adapters.models import Finding, StoredMatch
 from agency_adapters.ruling import Records, Ruling
 from agency_adapters.state import keep_answer
 from audit.checkpoints import Checkpoint
-from audit.leaves import JsonValue
+from audit.leaves import JsonValue, stamp
 from audit.witness import Admission
 from audit.writer import LogWriter, NewEntry
 from policy.ledger import Ledger, UrgentUse
@@ -150,11 +150,11 @@ async def _record_unconfirmed(
     leaf: dict[str, JsonValue] = {
         "v": 1,
         "type": UNCONFIRMED_ENTRY,
-        "at": _stamp(now),
+        "at": stamp(now),
         "search_id": "",  # the ledger knows a search by its order
         "order_sha256": use.ref,
         "agency": use.agency,
-        "deadline": _stamp(use.deadline),
+        "deadline": stamp(use.deadline),
     }
     await log.append(NewEntry(leaf=leaf, also=also))
     ledger.urgent.flagged(use)
@@ -176,7 +176,7 @@ def _said_of(ruling: Ruling) -> dict[str, JsonValue]:
     outcome = ruling.outcome
     if isinstance(outcome, Permission) and outcome.confirm_by is not None:
         said["waived"] = list(outcome.waived)
-        said["confirm_by"] = _stamp(outcome.confirm_by)
+        said["confirm_by"] = stamp(outcome.confirm_by)
     if ruling.confirmed:
         said["confirmed"] = sorted(ruling.confirmed)
     return said
@@ -189,7 +189,7 @@ def _leaf(
     return {
         "v": 1,
         "type": kind,
-        "at": _stamp(at),
+        "at": stamp(at),
         "search_id": admitted.grant.search_id if admitted else "",
         "order_sha256": admitted.order_sha256.hex() if admitted else "",
         "grant_sha256": admitted.grant_sha256.hex() if admitted else "",
@@ -203,7 +203,3 @@ def _leaf(
             else None
         ),
     }
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds")

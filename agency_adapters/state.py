@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.models import FoundRecord, StoredMatch
 from agency_adapters.tables import candidates, matches, owner_decisions
-from audit.tables import is_disk_full
+from audit.tables import storage_failure
 from trust.errors import ProbegateError, Reason
 from trust.wire import envelope_from_bytes, envelope_to_bytes
 
@@ -93,8 +93,7 @@ class AdapterState:
             with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            reason = Reason.DISK_FULL if is_disk_full(error) else Reason.STATE_UNAVAILABLE
-            raise ProbegateError(reason, type(error).__name__) from error
+            raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
 
 
 def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[FoundRecord]) -> None:

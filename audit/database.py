@@ -14,9 +14,9 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from audit.tables import is_disk_full
+from audit.tables import storage_failure
 from trust import files
-from trust.errors import ProbegateError, Reason
+from trust.errors import Reason
 
 LOCK_TIMEOUT_S: Final = 30
 """How long one writer waits for another of the same SQLite file, seconds."""
@@ -41,8 +41,7 @@ def open_database(state_dir: Path, file_name: str, migrations: Path, url: str = 
             event.listen(engine, "connect", _durable)
         _upgrade(engine, migrations)
     except (SQLAlchemyError, OSError) as error:
-        reason = Reason.DISK_FULL if is_disk_full(error) else Reason.STATE_UNAVAILABLE
-        raise ProbegateError(reason, type(error).__name__) from error
+        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
     return engine
 
 

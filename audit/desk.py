@@ -40,7 +40,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.leaves import JsonValue
 from audit.organisation import open_logs
-from audit.tables import is_disk_full
+from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
 from trust import telemetry
 from trust.ceremony import MemberFolder
@@ -211,10 +211,4 @@ def _storage() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = Reason.DISK_FULL if is_disk_full(error) else Reason.STATE_UNAVAILABLE
-        raise ProbegateError(reason, type(error).__name__) from error
-
-
-def admin_leaf(kind: str, at: datetime, **facts: JsonValue) -> dict[str, JsonValue]:
-    """Return an admin entry's facts."""
-    return {"v": 1, "type": kind, "at": at.isoformat(timespec="microseconds"), **facts}
+        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error

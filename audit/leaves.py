@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Final
@@ -89,6 +90,11 @@ def _thawed(value: JsonValue) -> rfc8785._impl._Value:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_thawed(one) for one in value]
     return value
+
+
+def stamp(moment: datetime) -> str:
+    """Return how an entry says an instant: ISO 8601, microseconds kept."""
+    return moment.isoformat(timespec="microseconds")
 
 
 def commitment(field: str, salt: bytes, value: bytes) -> str:

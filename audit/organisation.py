@@ -15,7 +15,7 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import Engine
 
-from audit.leaves import JsonValue
+from audit.leaves import JsonValue, stamp
 from audit.notes import note_signer
 from audit.settings import LogSettings
 from audit.writer import LogWriter, NewEntry
@@ -42,8 +42,7 @@ class Logs:
 
     async def record(self, kind: str, at: datetime, **facts: JsonValue) -> None:
         """Put an administrative event on the record; durable when this returns."""
-        leaf = {"v": 1, "type": kind, "at": at.isoformat(timespec="microseconds"), **facts}
-        await self.admin.append(NewEntry(leaf=leaf))
+        await self.admin.append(NewEntry(leaf=admin_leaf(kind, at, **facts)))
 
     async def record_directory(self, directory: Directory, at: datetime) -> None:
         """Put a directory on the record, before it is taken up."""
@@ -67,6 +66,11 @@ class Logs:
         """Flush, publish and let go of both."""
         await self.search.close()
         await self.admin.close()
+
+
+def admin_leaf(kind: str, at: datetime, **facts: JsonValue) -> dict[str, JsonValue]:
+    """Return what an entry of the admin log says."""
+    return {"v": 1, "type": kind, "at": stamp(at), **facts}
 
 
 def open_logs(

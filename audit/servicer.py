@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from audit import wire
+from audit.organisation import admin_leaf
 from audit.writer import LogWriter, NewEntry
 from trust.directory import Role
 from trust.errors import ProbegateError, Reason
@@ -76,16 +77,15 @@ class AuditServicer(Servicer, wire.AuditServicerBase):
         end = min(size, request.start + min(request.page_size or MAX_PAGE, MAX_PAGE))
         await self._logs["admin"].append(
             NewEntry(
-                leaf={
-                    "v": 1,
-                    "type": "log.read",
-                    "reader": call.peer.member.id,
-                    "log": wire.LOG_NAMES[request.log],
-                    "start": request.start,
-                    "end": max(end, request.start),
-                    "purpose": purpose,
-                    "at": datetime.now(UTC).isoformat(timespec="microseconds"),
-                }
+                leaf=admin_leaf(
+                    "log.read",
+                    datetime.now(UTC),
+                    reader=call.peer.member.id,
+                    log=wire.LOG_NAMES[request.log],
+                    start=request.start,
+                    end=max(end, request.start),
+                    purpose=purpose,
+                )
             )
         )
         entries = [log.leaf(index) for index in range(request.start, end)]

@@ -281,7 +281,9 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(first, dict) and first.get("C") == _DISK_FULL_SQLSTATE
 
 
-def storage_failure(error: BaseException) -> ProbegateError:
-    """Return DISK_FULL or LOG_UNAVAILABLE for a failure of the storage."""
-    reason = Reason.DISK_FULL if is_disk_full(error) else Reason.LOG_UNAVAILABLE
+def storage_failure(
+    error: BaseException, otherwise: Reason = Reason.LOG_UNAVAILABLE
+) -> ProbegateError:
+    """Return DISK_FULL, or ``otherwise``, for a failure of the storage."""
+    reason = Reason.DISK_FULL if is_disk_full(error) else otherwise
     return ProbegateError(reason, detail=type(error).__name__)

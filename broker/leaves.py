@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from audit.leaves import JsonValue
+from audit.leaves import JsonValue, stamp
 from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Ruling
 from policy.ledger import UrgentUse
 from policy.standing import Standing
@@ -184,8 +184,3 @@ def result_leaf(
 def sha256(data: bytes) -> bytes:
     """Return the SHA-256 of exact bytes."""
     return hashlib.sha256(data).digest()
-
-
-def stamp(moment: datetime) -> str:
-    """Render an instant as ISO 8601 with microseconds."""
-    return moment.isoformat(timespec="microseconds")

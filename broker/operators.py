@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audit.desk import Desk, admin_leaf
+from audit.desk import Desk
+from audit.organisation import admin_leaf
 from broker.settings import BrokerSettings
 from broker.tables import open_engine
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
