@@ -88,9 +88,7 @@ class Operator:
                 ``LOG_UNAVAILABLE``.
         """
         settings = self.settings
-        directory = DirectoryStore(
-            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
-        ).load(self.clock())
+        directory = DirectoryStore.of(settings).load(self.clock())
         if name not in self.switched_off:
             self._require_ours(checked_switch(name, directory))
         kind = SWITCHED_OFF if off else SWITCHED_ON

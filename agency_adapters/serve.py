@@ -77,9 +77,7 @@ class Adapter:
         now = clock()
         kind = kind_named(settings.kind)
         folder = MemberFolder(settings.member_folder)
-        directories = DirectoryStore(
-            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
-        )
+        directories = DirectoryStore.of(settings)
         directory = directories.load(now)
         directory.member(settings.id, Role.AGENCY)
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")

@@ -44,7 +44,7 @@ from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
 from trust import telemetry
 from trust.ceremony import MemberFolder
-from trust.directory_store import DirectoryStore
+from trust.directory_store import DirectoryPlaces, DirectoryStore
 from trust.errors import ProbegateError, Reason
 
 SERVER_PATIENCE_S: Final = 15.0
@@ -79,19 +79,13 @@ class Clerk(Protocol):
         """Act once the entry is durable."""
 
 
-class MemberSettings(Protocol):
+class MemberSettings(DirectoryPlaces, Protocol):
     """What of a server's settings says where its keys, its directory and its logs are."""
 
     @property
     def id(self) -> str: ...  # noqa: D102
     @property
     def member_folder(self) -> Path: ...  # noqa: D102
-    @property
-    def directory(self) -> Path: ...  # noqa: D102
-    @property
-    def scheme_key(self) -> Path: ...  # noqa: D102
-    @property
-    def state_dir(self) -> Path: ...  # noqa: D102
     @property
     def logs_dir(self) -> Path: ...  # noqa: D102
 
@@ -166,9 +160,7 @@ class Desk:
     async def _clear_here(
         self, settings: MemberSettings, clerk: Clerk | None, now: datetime
     ) -> None:
-        directory = DirectoryStore(
-            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
-        ).load(now)
+        directory = DirectoryStore.of(settings).load(now)
         logs = open_logs(
             self.engine,
             member_id=settings.id,

@@ -39,9 +39,7 @@ class Operator:
             ProbegateError: ``USAGE`` for what cannot be switched; ``LOG_UNAVAILABLE``.
         """
         settings, now = self.settings, self.clock()
-        directory = DirectoryStore(
-            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
-        ).load(now)
+        directory = DirectoryStore.of(settings).load(now)
         kind = SWITCHED_OFF if off else SWITCHED_ON
         switch = checked_switch(name, directory)
         leaf = admin_leaf(kind, now, switch=switch, reference=reference)

@@ -89,9 +89,7 @@ class Broker:
         """
         now = clock()
         folder = MemberFolder(settings.member_folder)
-        directories = DirectoryStore(
-            settings.directory, settings.scheme_key, settings.state_dir / "directory.json"
-        )
+        directories = DirectoryStore.of(settings)
         directory = directories.load(now)
         engine = open_engine(settings.state_dir, settings.database_url)
         logs = open_logs(

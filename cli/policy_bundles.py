@@ -205,9 +205,8 @@ def _checked(raw: bytes, settings: Any, now: datetime) -> Any:
     from policy.store import check_bundle
     from trust.directory_store import DirectoryStore
 
-    state = settings.state_dir
-    store = DirectoryStore(settings.directory, settings.scheme_key, state / "directory.json")
-    return check_bundle(raw, store.load(now), now, state / "bundle.json")
+    directory = DirectoryStore.of(settings).load(now)
+    return check_bundle(raw, directory, now, settings.state_dir / "bundle.json")
 
 
 def _running(logs: Path) -> bool:

@@ -93,8 +93,7 @@ def simulate_command(
 def _directory(settings: Any) -> Directory:
     from trust.directory_store import DirectoryStore
 
-    state = settings.state_dir / "directory.json"
-    return DirectoryStore(settings.directory, settings.scheme_key, state).load(utc_now())
+    return DirectoryStore.of(settings).load(utc_now())
 
 
 def _candidate(

@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,6 +26,9 @@ from trust.algorithms import PUBLIC_KEY_BYTES, Algorithm, key_id
 from trust.directory import Directory, KeyId, Title, verify_directory
 from trust.errors import ProbegateError, Reason
 from trust.floor import Floor, FloorFile
+
+STATE_FILE: Final = "directory.json"
+"""Where a server keeps the highest version it has seen, in its state folder."""
 
 
 class _File(BaseModel):
@@ -79,6 +82,17 @@ class PinnedScheme(_File):
             ) from None
 
 
+class DirectoryPlaces(Protocol):
+    """What of a server's settings says where its directory lies, and what it has seen of it."""
+
+    @property
+    def directory(self) -> Path: ...  # noqa: D102
+    @property
+    def scheme_key(self) -> Path: ...  # noqa: D102
+    @property
+    def state_dir(self) -> Path: ...  # noqa: D102
+
+
 class DirectoryStore:
     """Loads the directory from its file and never goes back to an older one.
 
@@ -95,6 +109,11 @@ class DirectoryStore:
         self._current: Directory | None = None
         self._in_use_sha256 = b""  # of the file, as those below
         self._verified_sha256 = b""
+
+    @classmethod
+    def of(cls, places: DirectoryPlaces) -> Self:
+        """Return the store of a server with these settings."""
+        return cls(places.directory, places.scheme_key, places.state_dir / STATE_FILE)
 
     def load(self, now: datetime) -> Directory:
         """Read, verify and take up the directory.
