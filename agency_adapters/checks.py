@@ -40,11 +40,11 @@ from hmac import compare_digest
 from typing import Any, Final
 
 from agency_adapters.agency import AgencyKind, OwnerDecision
-from agency_adapters.evidence import ORDER_ENTRY
 from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.templates import Probe, decode_probe_template
 from agency_adapters.models import Dossier, StoredMatch
 from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.evidence import ORDER_ENTRY
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey

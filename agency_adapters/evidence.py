@@ -29,23 +29,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from audit.checkpoints import Checkpoint
-from audit.evidence import ConfirmedSearch, EarlierSearch, LoggedEntry
+from audit.evidence import (
+    CONFIRMED_ENTRY,
+    ORDER_ENTRY,
+    ConfirmedSearch,
+    EarlierSearch,
+    LoggedEntry,
+    answered_at,
+    no_evidence,
+)
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from policy.codes import REGISTRY
 from policy.ledger import UrgentUse
 from trust import dsse
 from trust.directory import Directory, KeyUse, Role
-from trust.errors import ProbegateError, Reason
+from trust.errors import ProbegateError
 from trust.messages import Person, SearchOrder
 from trust.payload_types import PayloadType
-from trust.wire import decode_confirmation, decode_statement
-
-ORDER_ENTRY: Final = "search.order"
-CONFIRMED_ENTRY: Final = "search.confirmed"
+from trust.wire import decode_confirmation
 
 Awaiting = Callable[[str], Sequence[UrgentUse]]
 """Returns our urgent searches under an order's digest (hexadecimal) that await confirmation."""
@@ -111,9 +116,9 @@ def _earlier_order(search: EarlierSearch, against: Against) -> Mapping[str, Any]
     """Apply rules (1) and (2) and return the entry's facts."""
     facts = _in_the_log(search.order, ORDER_ENTRY, against)  # (1) (2)
     if facts.get("force") != against.order.force:  # (2)
-        raise _no_evidence("force")
+        raise no_evidence("force")
     if facts.get("order_sha256") == against.order_sha256:  # (2)
-        raise _no_evidence("order_sha256")
+        raise no_evidence("order_sha256")
     return facts
 
 
@@ -126,17 +131,17 @@ def _statement(
     """Apply rules (3) to (5): the first signature's key says whose it is, and all must be its."""
     agency = owners.get(envelope.signatures[0].keyid) if envelope.signatures else None
     if agency is None:
-        raise _no_evidence("signatures")
-    resolve = against.directory.resolver(agency, KeyUse.SIGN, against.now)
-    dsse.verify(envelope, PayloadType.ANSWER_STATEMENT, resolve)  # (3)
-    said = decode_statement(envelope.payload)
-    about = (said.agency, said.search_id, said.order_sha256.hex(), said.matter_sha256)
-    matter = against.order.matter_sha256
-    if about != (agency, facts.get("search_id"), facts.get("order_sha256"), matter):  # (4)
-        raise _no_evidence("statement")
-    if said.answered_at > against.now + against.skew:  # (5)
-        raise _no_evidence("answered_at")
-    return agency, min(said.answered_at, against.now)  # (5)
+        raise no_evidence("signatures")
+    return agency, answered_at(  # (3) (4) (5)
+        envelope,
+        agency=agency,
+        search_id=facts.get("search_id"),
+        order_sha256=facts.get("order_sha256"),
+        matter_sha256=against.order.matter_sha256,
+        directory=against.directory,
+        now=against.now,
+        skew=against.skew,
+    )
 
 
 def _confirmation(
@@ -146,22 +151,22 @@ def _confirmation(
     facts = _in_the_log(one.entry, CONFIRMED_ENTRY, against)  # (6)
     payload, force = one.confirmation.payload, against.order.force
     if facts.get("confirmation_sha256") != hashlib.sha256(payload).hexdigest():  # (6)
-        raise _no_evidence("confirmation_sha256")
+        raise no_evidence("confirmation_sha256")
     ref = facts.get("order_sha256")
     uses = [use for use in awaiting(ref) if use.force == force] if isinstance(ref, str) else []
     if not isinstance(ref, str) or not uses:  # (7)
-        raise _no_evidence("order_sha256")
+        raise no_evidence("order_sha256")
     resolve = against.directory.resolver(force, KeyUse.SIGN, against.now)
     dsse.verify(one.confirmation, PayloadType.URGENT_CONFIRMATION, resolve)  # (8)
     said = decode_confirmation(payload)
     about = (said.force, said.search_id, said.order_sha256.hex())
     if about != (force, facts.get("search_id"), ref):  # (8)
-        raise _no_evidence("confirmation")
+        raise no_evidence("confirmation")
     if said.confirmed_at > against.now + against.skew:  # (8)
-        raise _no_evidence("confirmed_at")
+        raise no_evidence("confirmed_at")
     confirmer = known_as(force, said.confirmer.id)
     if not all(_may_confirm(said.confirmer, confirmer, use) for use in uses):  # (9)
-        raise _no_evidence("confirmer")
+        raise no_evidence("confirmer")
     return ref
 
 
@@ -178,9 +183,5 @@ def _in_the_log(entry: LoggedEntry, kind: str, against: Against) -> Mapping[str,
     verify_inclusion(entry.index, tree.size, leaf_hash(entry.leaf), entry.inclusion, tree.root)
     facts: Mapping[str, Any] = parse_leaf(entry.leaf)
     if facts.get("v") != 1 or facts.get("type") != kind:
-        raise _no_evidence("type")
+        raise no_evidence("type")
     return facts
-
-
-def _no_evidence(field: str) -> ProbegateError:
-    return ProbegateError(Reason.LOG_PROOF_INVALID, "no evidence", field=field)

@@ -28,7 +28,7 @@ from audit.checkpoints import Checkpoint
 from audit.leaves import JsonValue, stamp
 from audit.witness import Admission
 from audit.writer import LogWriter, NewEntry
-from policy.ledger import Ledger, UrgentUse
+from policy.ledger import UNCONFIRMED_ENTRY, Ledger, UrgentUse
 from trust import dsse, telemetry
 from trust.errors import Reason
 from trust.keys import Signer
@@ -38,7 +38,6 @@ from trust.wire import decode_report, encode_report, encode_statement
 
 REPORT_ENTRY: Final = "match.report"
 REFUSAL_ENTRY: Final = "match.refused"
-UNCONFIRMED_ENTRY: Final = "search.unconfirmed"
 _Done = TypeVar("_Done")
 
 

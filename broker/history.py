@@ -16,19 +16,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
+from audit.evidence import (
+    ConfirmedSearch,
+    EarlierSearch,
+    Evidence,
+    LoggedEntry,
+    answered_at,
+)
 from audit.writer import LogWriter
 from broker.models import Asked, SearchRecord
 from broker.store import SearchStore
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Subjects
-from trust import dsse
-from trust.directory import Directory, KeyUse
+from trust.directory import Directory
 from trust.dsse import Envelope
 from trust.errors import ProbegateError
 from trust.messages import SearchOrder
-from trust.payload_types import PayloadType
-from trust.wire import decode_statement
 
 CONFIRMATION_MEMORY: Final = timedelta(days=31)
 """How long after its deadline a confirmed urgent search is shown, days."""
@@ -114,19 +117,20 @@ class History:
         """Check an agency's statement as the agency that is shown it will."""
         if statement is None:
             return None
-        resolve = self._directory().resolver(agency, KeyUse.SIGN, now)
         try:
-            dsse.verify(statement, PayloadType.ANSWER_STATEMENT, resolve)
-            said = decode_statement(statement.payload)
+            at = answered_at(
+                statement,
+                agency=agency,
+                search_id=search.search_id,
+                order_sha256=search.order_sha256.hex(),
+                matter_sha256=asked.matter_sha256,
+                directory=self._directory(),
+                now=now,
+                skew=self._skew,
+            )
         except ProbegateError:
             return None
-        about = (said.agency, said.search_id, said.order_sha256, said.matter_sha256)
-        if about != (agency, search.search_id, search.order_sha256, asked.matter_sha256):
-            return None
-        if said.answered_at > now + self._skew:
-            return None
-        # By a clock a little ahead of ours: it counts as made now.
-        return ProvedAnswer(agency, min(said.answered_at, now), statement, search)
+        return ProvedAnswer(agency, at, statement, search)
 
     async def evidence(
         self, agency: str, asked: Asked, checkpoint_size: int, now: datetime

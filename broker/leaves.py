@@ -13,16 +13,14 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.leaves import JsonValue, stamp
 from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Ruling
-from policy.ledger import UrgentUse
+from policy.ledger import UNCONFIRMED_ENTRY, UrgentUse
 from policy.standing import Standing
 from trust.messages import UrgentConfirmation
 
-ORDER_ENTRY = "search.order"
 RESULT_ENTRY = "search.result"
-CONFIRMED_ENTRY = "search.confirmed"
-UNCONFIRMED_ENTRY = "search.unconfirmed"
 
 
 def order_leaf(

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from sqlalchemy import Engine
 
+from audit.evidence import ORDER_ENTRY
 from audit.leaves import PrivateValue, verify_commitment
 from audit.organisation import SEARCH
 from audit.reader import LogReader
 from audit.values import read_values
-from broker.leaves import ORDER_ENTRY
 from policy.facts import Facts
 from policy.simulate import RecordedDecision
 

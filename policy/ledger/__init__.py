@@ -24,11 +24,12 @@ from policy.ledger.book import EarlierAnswer, Ledger
 from policy.ledger.subjects import Subjects
 from policy.ledger.switching import SWITCHED_OFF, SWITCHED_ON, SwitchClerk, checked_switch
 from policy.ledger.tallies import Reservation
-from policy.ledger.urgent import UrgentUse
+from policy.ledger.urgent import UNCONFIRMED_ENTRY, UrgentUse
 
 __all__ = [
     "SWITCHED_OFF",
     "SWITCHED_ON",
+    "UNCONFIRMED_ENTRY",
     "EarlierAnswer",
     "Ledger",
     "Reservation",

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
 from policy.ledger.tables import urgent_searches
 from trust.clock import from_us, to_us
+
+UNCONFIRMED_ENTRY: Final = "search.unconfirmed"
+"""The type of the entry that records a missing confirmation, at broker and agency."""
 
 
 @dataclass(frozen=True, slots=True)
