@@ -43,7 +43,6 @@ from audit.evidence import (
 )
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
-from policy.codes import REGISTRY
 from policy.ledger import UrgentUse
 from trust import dsse
 from trust.directory import Directory, KeyUse, Role
@@ -171,10 +170,8 @@ def _confirmation(
 
 
 def _may_confirm(person: Person, known_as: bytes, use: UrgentUse) -> bool:
-    """Rule (9); a rank beside the scale confirms nothing."""
-    scale = REGISTRY["rank"].scale
-    place, least = scale.get(person.rank), scale.get(use.confirmer_rank)
-    return known_as != use.officer and place is not None and least is not None and place >= least
+    """Rule (9)."""
+    return known_as != use.officer and use.rank_suffices(person.rank)
 
 
 def _in_the_log(entry: LoggedEntry, kind: str, against: Against) -> Mapping[str, Any]:

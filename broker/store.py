@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -35,7 +35,6 @@ _NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
 Write = Callable[[Connection, int], None]
-_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +160,6 @@ class SearchStore:
             envelope_from_bytes(row.envelope), row.leaf_index, from_us(row.confirmed_us)
         )
 
-    async def order(self, search_id: str) -> SearchOrder | None:
-        """Return the order of a search, whoever's it is."""
-        rows = await self._read(
-            select(searches.c.order_envelope).where(searches.c.search_id == search_id)
-        )
-        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload) if rows else None
-
     async def get(self, force: str, search_id: str) -> SearchRecord | None:
         """Return one of a force's searches, or none: another force's does not exist for it."""
         if _NUL in search_id:
@@ -213,12 +205,9 @@ class SearchStore:
         return tuple(found)
 
     async def _read(self, statement: Any) -> Sequence[Any]:
-        return await self._run(lambda connection: connection.execute(statement).all())
-
-    async def _run(self, read: Callable[[Connection], _Read]) -> _Read:
-        def run() -> _Read:
+        def run() -> Sequence[Any]:
             with self._engine.connect() as connection:
-                return read(connection)
+                return connection.execute(statement).all()
 
         try:
             return await asyncio.to_thread(run)

@@ -23,13 +23,12 @@ from broker.commands.read import Reading
 from broker.models import ConfirmParams, SearchRecord, SearchView
 from broker.settings import MAX_ORDER_BYTES, MAX_TOKEN_CHARS, BrokerSettings
 from broker.store import SearchStore
-from policy.codes import REGISTRY
 from policy.ledger import Ledger, UrgentUse
 from trust import dsse
 from trust.clock import Clock
 from trust.directory import Directory, KeyUse
 from trust.errors import ProbegateError, Reason
-from trust.messages import SearchOrder, UrgentConfirmation
+from trust.messages import UrgentConfirmation
 from trust.mtls import PeerIdentity
 from trust.payload_types import PayloadType
 from trust.tokens import Part, verify_token
@@ -69,8 +68,7 @@ class ConfirmUrgent:
         directory.require_current(now)
         said = self._opened(params, peer, directory, now)  # (1)
         record = await self._store.get(peer.member.id, said.search_id)
-        order = await self._store.order(said.search_id)
-        if record is None or order is None or record.order_sha256 != said.order_sha256:
+        if record is None or record.order_sha256 != said.order_sha256:
             raise ProbegateError(Reason.NOT_FOUND)
         if await self._store.confirmation(record.search_id) is not None:  # (2)
             return await self._reading.view(record)
@@ -78,7 +76,8 @@ class ConfirmUrgent:
         if not uses:
             raise ProbegateError(Reason.CONFIRMATION_INVALID, field="search_id")
         _require_token(params, said, peer, directory, now)  # (3)
-        _require_confirmer(said, order, uses)  # (4)
+        confirmer = self._ledger.officer(said.force, said.confirmer.id)
+        _require_confirmer(said, confirmer, uses)  # (4)
         if not record.created_at <= said.confirmed_at + self._skew or (  # (5)
             said.confirmed_at > now + self._skew
         ):
@@ -151,12 +150,10 @@ def _require_token(
 
 
 def _require_confirmer(
-    said: UrgentConfirmation, order: SearchOrder, uses: tuple[UrgentUse, ...]
+    said: UrgentConfirmation, known_as: bytes, uses: tuple[UrgentUse, ...]
 ) -> None:
-    """Apply rule (4)."""
-    if said.confirmer.id.strip().casefold() == order.officer.id.strip().casefold():
+    """Apply rule (4); the ledger knows the confirmer as ``known_as``."""
+    if any(use.officer == known_as for use in uses):
         raise ProbegateError(Reason.CONFIRMATION_INVALID, field="confirmer")
-    scale = REGISTRY["rank"].scale
-    place = scale.get(said.confirmer.rank, -1)
-    if any(place < scale[use.confirmer_rank] for use in uses):
+    if not all(use.rank_suffices(said.confirmer.rank) for use in uses):
         raise ProbegateError(Reason.CONFIRMATION_INVALID, field="confirmer.rank")

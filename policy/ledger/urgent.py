@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
+from policy.codes import REGISTRY
 from policy.ledger.tables import urgent_searches
 from trust.clock import from_us, to_us
 
@@ -32,6 +33,12 @@ class UrgentUse:
     confirmer_rank: str
     confirmed_at: datetime | None = None
     flagged: bool = False
+
+    def rank_suffices(self, rank: str) -> bool:
+        """Whether somebody of a rank may confirm; one beside the scale confirms nothing."""
+        scale = REGISTRY["rank"].scale
+        place, least = scale.get(rank), scale.get(self.confirmer_rank)
+        return place is not None and least is not None and place >= least
 
 
 @dataclass(slots=True)
