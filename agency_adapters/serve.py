@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -36,12 +36,13 @@ from policy.ledger import Ledger, SwitchClerk
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
+from trust.chores import beside, keep_doing
 from trust.clock import Clock, utc_now
 from trust.directory import Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError, Reason
 from trust.mtls import server_credentials
-from trust.rpc import Surroundings, catalogued
+from trust.rpc import Surroundings
 from trust.server import RunningServer, ServerLimits, serve, until_stopped
 
 
@@ -121,21 +122,16 @@ class Adapter:
         await self._record_bundle(self.policies.current)
         await self._record_gallery(self.shelf.gallery)
 
-    async def keep_fresh(self) -> None:
-        """Do the chores: take up what is new as it appears (2) (3), record what is late (4)."""
-        while True:
-            await asyncio.sleep(self.settings.reload_interval_s)
-            for step in (
-                self.refresh_directory,
-                self.refresh_bundle,
-                self.refresh_gallery,
-                self.record_unconfirmed,
-            ):
-                try:
-                    await step()
-                except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
-                    failure = catalogued(error, step.__name__)
-                    telemetry.log("not taken up", reason=failure.reason.name)
+    def chores(self) -> tuple[Coroutine[None, None, None], ...]:
+        """Return what runs beside the server for as long as it does (2) (3) (4)."""
+        steps = (
+            self.refresh_directory,
+            self.refresh_bundle,
+            self.refresh_gallery,
+            self.record_unconfirmed,
+        )
+        fresh = keep_doing(steps, self.settings.reload_interval_s)
+        return (fresh, self.serve_desk(), self.ledger.keep_pruned(self.clock))
 
     async def record_unconfirmed(self) -> None:
         """Look once for urgent searches that are late (4)."""
@@ -257,16 +253,7 @@ async def run(settings: AdapterSettings) -> None:
         server = await adapter.listen()
         if settings.port_file is not None:
             files.write_atomic(settings.port_file, f"{server.port}\n".encode())
-        chores = [
-            asyncio.create_task(adapter.keep_fresh()),
-            asyncio.create_task(adapter.serve_desk()),
-            asyncio.create_task(adapter.ledger.keep_pruned(adapter.clock)),
-        ]
-        try:
+        async with beside(adapter.chores()):
             await until_stopped(server)
-        finally:
-            for chore in chores:
-                chore.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
     finally:
         await adapter.close()

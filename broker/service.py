@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -50,12 +50,13 @@ from policy.ledger import Ledger, SwitchClerk
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
+from trust.chores import Step, beside, keep_doing
 from trust.clock import Clock, utc_now
 from trust.directory import Directory, Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError
 from trust.mtls import server_credentials
-from trust.rpc import Surroundings, catalogued
+from trust.rpc import Surroundings
 from trust.server import STOP_GRACE_S, RunningServer, ServerLimits, serve, until_stopped
 
 
@@ -201,23 +202,12 @@ class Broker:
         self.logs.observe()
         meter.create_observable_gauge("probegate.log.size", [size])
 
-    async def keep_fresh(self) -> None:
-        """Do the chores (2) (3) (5) for ever; one that fails does not keep the others waiting."""
-        while True:
-            await asyncio.sleep(self.settings.reload_interval_s)
-            for step in self._steps():
-                try:
-                    await step()
-                except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
-                    failure = catalogued(error, step.__name__)
-                    telemetry.log("not taken up", reason=failure.reason.name)
-
     async def refresh(self) -> None:
-        """Do the chores once."""
+        """Do once what is done for ever while the broker runs (2) (3) (5)."""
         for step in self._steps():
             await step()
 
-    def _steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+    def _steps(self) -> tuple[Step, ...]:
         return (
             self.refresh_directory,
             self.refresh_bundle,
@@ -296,7 +286,8 @@ class Broker:
         desk = Desk.open(self.engine).serve(
             self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
         )
-        return (self.keep_fresh(), desk, self.ledger.keep_pruned(self.clock))
+        fresh = keep_doing(self._steps(), self.settings.reload_interval_s)
+        return (fresh, desk, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""
@@ -317,13 +308,10 @@ async def run(settings: BrokerSettings) -> None:
         await broker.close()
         raise
     announce(settings.port_file, server.port)
-    chores = [asyncio.create_task(chore) for chore in broker.chores()]
     try:
-        await until_stopped(server)
+        async with beside(broker.chores()):
+            await until_stopped(server)
     finally:
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
         await broker.close()
 
 
