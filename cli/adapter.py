@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from rich.table import Table
 
 from cli import switching
 from cli.output import OneLineErrors
+
+if TYPE_CHECKING:
+    from agency_adapters.operators import Operator
 
 app = typer.Typer(
     name="adapter",
@@ -184,12 +187,7 @@ def resolve(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show which records of ours references stand for; the read is on the admin log first."""
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
-
-    operator = Operator.open(load_settings(AdapterSettings, config))
-    found = asyncio.run(operator.resolve(search_id=search, reference=reference))
+    found = asyncio.run(_operator(config).resolve(search_id=search, reference=reference))
     rows = [
         {
             "search_id": search_id,
@@ -217,12 +215,7 @@ def decide(
     config: Config = None,
 ) -> None:
     """Record the owner's decision on a request that is to come (NHS, DWP)."""
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
-
-    operator = Operator.open(load_settings(AdapterSettings, config))
-    asyncio.run(operator.decide(request, authority, reference))
+    asyncio.run(_operator(config).decide(request, authority, reference))
     typer.echo(f"recorded: {authority} on {request}")
 
 
@@ -234,14 +227,7 @@ def switch(
     config: Config = None,
 ) -> None:
     """Turn a kill switch off or on again; it is on the log and in force when this returns."""
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
-
-    operator = Operator.open(load_settings(AdapterSettings, config))
-    off = turn is switching.OffOn.OFF
-    index = asyncio.run(operator.switch(name, off=off, reference=reference))
-    switching.say(name, off=off, index=index)
+    switching.turn_and_say(_operator(config), turn, name, reference)
 
 
 @app.command()
@@ -250,9 +236,12 @@ def switches(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the kill switches that are off at this agency."""
+    switching.show(_operator(config), as_json=as_json)
+
+
+def _operator(config: Path | None) -> Operator:
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
     from trust.config import load_settings
 
-    operator = Operator.open(load_settings(AdapterSettings, config))
-    switching.show(operator.switched_off, as_json=as_json)
+    return Operator.open(load_settings(AdapterSettings, config))

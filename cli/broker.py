@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import switching
+
+if TYPE_CHECKING:
+    from broker.operators import Operator
 
 app = typer.Typer(help="Run the broker, and its kill switches.", no_args_is_help=True)
 
@@ -48,22 +51,18 @@ def switch(
     config: Config = None,
 ) -> None:
     """Turn a kill switch off or on again; it is on the log and in force when this returns."""
-    from broker.operators import Operator
-    from broker.settings import BrokerSettings
-    from trust.config import load_settings
-
-    operator = Operator.open(load_settings(BrokerSettings, config))
-    off = turn is switching.OffOn.OFF
-    index = asyncio.run(operator.switch(name, off=off, reference=reference))
-    switching.say(name, off=off, index=index)
+    switching.turn_and_say(_operator(config), turn, name, reference)
 
 
 @app.command()
 def switches(config: Config = None, as_json: switching.AsJson = False) -> None:  # noqa: FBT002 - typer's way to declare a flag
     """List the kill switches that are off at the broker."""
+    switching.show(_operator(config), as_json=as_json)
+
+
+def _operator(config: Path | None) -> Operator:
     from broker.operators import Operator
     from broker.settings import BrokerSettings
     from trust.config import load_settings
 
-    operator = Operator.open(load_settings(BrokerSettings, config))
-    switching.show(operator.switched_off, as_json=as_json)
+    return Operator.open(load_settings(BrokerSettings, config))

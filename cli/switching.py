@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -30,15 +30,28 @@ Reference = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def say(name: str, *, off: bool, index: int) -> None:
-    """Print how a switch was turned."""
+class Operator(Protocol):
+    """Who turns switches, at either server."""
+
+    async def switch(self, name: str, *, off: bool, reference: str) -> int:
+        """Turn a switch and return its entry's index."""
+
+    @property
+    def switched_off(self) -> frozenset[str]:
+        """Every switch that is off."""
+
+
+def turn_and_say(operator: Operator, turn: OffOn, name: str, reference: str) -> None:
+    """Turn a switch and print how."""
+    off = turn is OffOn.OFF
+    index = asyncio.run(operator.switch(name, off=off, reference=reference))
     said = "off: what it names is denied from now on" if off else "on again"
     console().print(text(f"{name} is {said} (entry {index} of the admin log)."))
 
 
-def show(switched_off: Iterable[str], *, as_json: bool) -> None:
+def show(operator: Operator, *, as_json: bool) -> None:
     """Print every switch that is off."""
-    names = sorted(switched_off)
+    names = sorted(operator.switched_off)
     if as_json:
         print_json({"switched_off": names})
     elif not names:
