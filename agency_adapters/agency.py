@@ -3,7 +3,9 @@
 Two sorts of rule, both an agency's own and both beyond any agreement (promise 3):
 
 * an ``EligibilityRule`` bars one *record* from being searched (a deletion request, a protected
-  flag); barred records are masked out before ranking and do not count in the number searched;
+  flag) on some days, which follow from the record alone, so that a gallery of any size knows them
+  without reading its records again; barred records are masked out before ranking and do not count
+  in the number searched;
 * an ``OrderRule`` bars a whole *order* at this kind of agency (no Caldicott decision on it, an
   unknown face at DWP); it fails like a clause of an agreement and is named in the signed denial.
 
@@ -105,6 +107,45 @@ def age_on(born: date, day: date) -> int:
     return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
+def birthday(born: date, years: int) -> date:
+    """Return the first day on which somebody is ``years`` old (29 February: 1 March if need be)."""
+    try:
+        return born.replace(year=born.year + years)
+    except ValueError:
+        return date(born.year + years, 3, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Days in a row, as ordinals of the calendar: from ``first`` up to and without ``end``."""
+
+    first: int
+    end: int
+
+    def hold(self, day: date) -> bool:
+        """Whether ``day`` is one of them."""
+        return self.first <= day.toordinal() < self.end
+
+
+NO_DAY: Final = Days(0, 0)
+EVERY_DAY: Final = Days(0, 2**31 - 1)
+
+
+def every_day_if(condition: bool) -> Days:  # noqa: FBT001 - reads as a sentence where it is used
+    """Return every day where the condition holds, and no day otherwise."""
+    return EVERY_DAY if condition else NO_DAY
+
+
+def days_before(day: date) -> Days:
+    """Return every day before ``day``."""
+    return Days(0, day.toordinal())
+
+
+def days_after(day: date | None) -> Days:
+    """Return every day after ``day``; no day if there is none."""
+    return NO_DAY if day is None else Days(day.toordinal() + 1, EVERY_DAY.end)
+
+
 @dataclass(frozen=True, slots=True)
 class EligibilityRule:
     """Bars records.
@@ -112,14 +153,14 @@ class EligibilityRule:
     Attributes:
         name: stable identifier, such as ``custody.deletion-requested``.
         citation: what it stands on.
-        bars: whether the record is barred on the given day.
+        barred: the days on which a record is barred.
         switch: the operator's switch that turns it on; empty if it always applies. A switched rule
             that is off still counts the records it would bar.
     """
 
     name: str
     citation: str
-    bars: Callable[[Any, date], bool]
+    barred: Callable[[Any], Days]
     switch: str = ""
 
 

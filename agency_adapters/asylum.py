@@ -11,7 +11,6 @@ Nothing from here goes to a third country; that is the agreement's obligation on
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -19,6 +18,7 @@ from pydantic import StringConstraints
 
 from agency_adapters.agency import (
     AgencyKind,
+    Days,
     Defaults,
     EligibilityRule,
     Flag,
@@ -26,6 +26,7 @@ from agency_adapters.agency import (
     OrderRule,
     OwnerDecision,
     Record,
+    every_day_if,
 )
 from trust.messages import SearchOrder
 
@@ -63,8 +64,8 @@ _AT_RISK: Final = frozenset({"victim", "witness", "missing_person"})
 _TO_PROTECT: Final = frozenset({"protect_life", "safeguarding", "missing_person"})
 
 
-def _protected(record: AsylumRecord, _today: date) -> bool:
-    return record.protected
+def _protected(record: AsylumRecord) -> Days:
+    return every_day_if(record.protected)
 
 
 def _purpose_allowed(order: SearchOrder, _decision: OwnerDecision | None) -> bool:

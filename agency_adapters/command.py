@@ -19,26 +19,27 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Final
 from weakref import WeakValueDictionary
 
 from agency_adapters import checks
 from agency_adapters.evidence import Against
-from agency_adapters.galleries.matching import MATCHER, best_matches
-from agency_adapters.galleries.store import Gallery, size_class
-from agency_adapters.galleries.templates import Probe, wipe
+from agency_adapters.galleries.gallery import Gallery, Query
+from agency_adapters.galleries.store import size_class
+from agency_adapters.galleries.templates import wipe
 from agency_adapters.models import (
     Capabilities,
     Dossier,
     Finding,
-    FoundRecord,
     MatchAnswer,
     MatchParams,
     StoredMatch,
 )
 from agency_adapters.recording import Recorder
 from agency_adapters.references import References
+from agency_adapters.registry import kind_named
+from agency_adapters.reporting import Reporting
 from agency_adapters.ruling import Ruling
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
@@ -52,14 +53,7 @@ from trust.clock import Clock
 from trust.directory import Directory, Member
 from trust.errors import ProbegateError, Reason
 from trust.keys import Opener
-from trust.messages import (
-    HIT_ONLY,
-    TO_BE_RELEASED,
-    Candidate,
-    MatchReport,
-    Obligations,
-    OutcomeState,
-)
+from trust.messages import OutcomeState
 from trust.payload_types import PayloadType
 
 _CANNOT_RECORD: Final = frozenset(
@@ -228,13 +222,13 @@ class MatchCommand:
                 now=now,
                 skew=timedelta(seconds=self.settings.clock_skew_s),
             ),
-            kind=gallery.kind,
+            kind=kind_named(gallery.facts.kind),
             policy=policy,
             owner_decision=self.state.owner_decision(admitted.order.request_id),
         )
-        base = _BaseReport(self.settings.id, admitted, gallery, policy, now)
+        reporting = Reporting(self.settings.id, admitted, gallery.facts, policy.bundle.sha256, now)
         try:
-            finding = await self._finding(base, ruling, params)  # (12) to (15)
+            finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)
         except BaseException:
             ruling.release()
             raise
@@ -242,12 +236,14 @@ class MatchCommand:
         _count(finding.report.state.value)
         return answer
 
-    async def _finding(self, base: _BaseReport, ruling: Ruling, params: MatchParams) -> Finding:
+    async def _finding(
+        self, reporting: Reporting, gallery: Gallery, ruling: Ruling, params: MatchParams
+    ) -> Finding:
         """Apply rules (12) to (15), or report the denial."""
-        gallery, outcome = base.gallery, ruling.outcome
+        facts, outcome = gallery.facts, ruling.outcome
         if isinstance(outcome, checks.Denial):
             return Finding(
-                base.report(
+                reporting.report(
                     OutcomeState.DENIED,
                     reason=outcome.reason,
                     failed_clauses=outcome.failed_clauses,
@@ -255,67 +251,36 @@ class MatchCommand:
             )
         try:
             probe = checks.open_probe(  # (12) to (14)
-                base.admitted,
+                reporting.admitted,
                 sealed_key_id=params.sealed_key_id,
                 sealed_probe=params.sealed_probe,
                 agency=self.settings.id,
                 openers=self.openers,
                 directory=self.directory(),
-                now=base.now,
-                model=gallery.manifest.model,
-                dims=gallery.manifest.dims,
+                now=reporting.now,
+                model=facts.model,
+                dims=facts.dims,
             )
         except ProbegateError as error:
             if error.reason not in _BAD_PROBE:
                 raise
             ruling.release()
-            return Finding(base.report(OutcomeState.REJECTED, reason=error.reason.name))
+            return Finding(reporting.report(OutcomeState.REJECTED, reason=error.reason.name))
+        query = Query(
+            probe=probe,
+            threshold=outcome.duties.min_score,
+            limit=outcome.duties.max_candidates,
+            day=reporting.now.date(),
+            switches=self.settings.switches(),
+        )
+        started = time.perf_counter()
         try:
             async with self._scanning:
-                return await asyncio.to_thread(self._search, base, gallery, probe, outcome.duties)
+                found = await gallery.search(query)
         finally:
             wipe(probe)  # (15)
-
-    def _search(
-        self, base: _BaseReport, gallery: Gallery, probe: Probe, duties: Obligations
-    ) -> Finding:
-        """Search the gallery (15) and report as far as the duties allow."""
-        started = time.perf_counter()
-        eligible = gallery.eligibility(base.now.date(), self.settings.switches())
-        found = best_matches(
-            gallery.templates,
-            eligible.mask,
-            probe,
-            threshold=duties.min_score,
-            limit=duties.max_candidates,
-        )
         _seconds(time.perf_counter() - started)
-        searched = {
-            "matcher": MATCHER,
-            "threshold": duties.min_score,
-            "gallery_class": size_class(eligible.count),
-            "exact": True,
-        }
-        record_ids = gallery.record_ids([one.row for one in found])
-        search_id = base.admitted.grant.search_id
-        records = tuple(
-            FoundRecord(self.references.reference(search_id, record_id), record_id, rank, one.score)
-            for rank, (one, record_id) in enumerate(zip(found, record_ids, strict=True), start=1)
-        )
-        if duties.release_by_human:
-            # Held whatever was found: that an answer waits must not say that there is one.
-            return Finding(
-                base.report(OutcomeState.HELD, reason=TO_BE_RELEASED, **searched), records
-            )
-        if not records:
-            return Finding(base.report(OutcomeState.NO_CANDIDATE, **searched))
-        if duties.hit_no_hit:
-            hit = base.report(OutcomeState.CANDIDATES, reason=HIT_ONLY, **searched)
-            return Finding(hit, records)
-        listed = tuple(
-            Candidate(reference=r.reference, score=r.score, rank=r.rank) for r in records
-        )
-        return Finding(base.report(OutcomeState.CANDIDATES, candidates=listed, **searched), records)
+        return reporting.finding(found, outcome.duties, self.references)
 
     def describe(self, peer: Member) -> tuple[dsse.Envelope, Acknowledged]:
         """Return the signed capabilities, and what is acknowledged of the caller's log.
@@ -324,44 +289,21 @@ class MatchCommand:
             ProbegateError: ``CHANNEL_ROLE``, ``KEY_UNKNOWN`` or ``STATE_UNAVAILABLE``.
         """
         checks.require_broker(peer)
-        now, gallery = self.clock(), self.gallery()
+        now, facts = self.clock(), self.gallery().facts
         stated = Capabilities(
             agency=self.settings.id,
-            model=gallery.manifest.model,
-            dims=gallery.manifest.dims,
-            matcher=MATCHER,
-            gallery_class=size_class(gallery.manifest.count),
-            gallery_generation=gallery.manifest.generation,
+            model=facts.model,
+            dims=facts.dims,
+            matcher=facts.matcher,
+            exact=facts.exact,
+            gallery_class=size_class(facts.count),
+            gallery_generation=facts.generation,
             policy_sha256=self.policy().bundle.sha256,
         )
         payload = encode_capabilities(stated, now)
         envelope = dsse.sign(PayloadType.CAPABILITIES, payload, self.recorder.signer)
         log_key = checks.search_log_key(self.directory(), peer.id, now)
         return envelope, self.witnesses.of(log_key).acknowledged
-
-
-@dataclass(frozen=True, slots=True)
-class _BaseReport:
-    """What every report of one request has in common."""
-
-    agency: str
-    admitted: checks.Admitted
-    gallery: Gallery
-    policy: CompiledPolicy
-    now: datetime
-
-    def report(self, state: OutcomeState, **more: Any) -> MatchReport:
-        return MatchReport(
-            search_id=self.admitted.grant.search_id,
-            agency=self.agency,
-            order_sha256=self.admitted.order_sha256,
-            grant_sha256=self.admitted.grant_sha256,
-            state=state,
-            gallery_generation=self.gallery.manifest.generation,
-            policy_sha256=self.policy.bundle.sha256,
-            reported_at=self.now,
-            **more,
-        )
 
 
 _outcomes = telemetry.meter().create_counter("probegate.adapter.searches")

@@ -14,15 +14,17 @@ What bars a record:
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
 from typing import Final
 
 from agency_adapters.agency import (
     AgencyKind,
+    Days,
     EligibilityRule,
     OptionalIsoDate,
     PersonRecord,
+    days_after,
+    every_day_if,
 )
 
 
@@ -62,16 +64,16 @@ class CustodyRecord(PersonRecord):
 _UNCONVICTED: Final = frozenset({Disposal.ACQUITTED, Disposal.NO_FURTHER_ACTION})
 
 
-def _deletion_requested(record: CustodyRecord, _today: date) -> bool:
-    return record.deletion is Deletion.REQUESTED
+def _deletion_requested(record: CustodyRecord) -> Days:
+    return every_day_if(record.deletion is Deletion.REQUESTED)
 
 
-def _unconvicted_minor(record: CustodyRecord, _today: date) -> bool:
-    return record.disposal in _UNCONVICTED and record.was_minor
+def _unconvicted_minor(record: CustodyRecord) -> Days:
+    return every_day_if(record.disposal in _UNCONVICTED and record.was_minor)
 
 
-def _review_overdue(record: CustodyRecord, today: date) -> bool:
-    return record.review_due is not None and record.review_due < today
+def _review_overdue(record: CustodyRecord) -> Days:
+    return days_after(record.review_due)
 
 
 CUSTODY: Final = AgencyKind(

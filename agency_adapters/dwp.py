@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -18,12 +17,14 @@ from pydantic import StringConstraints
 
 from agency_adapters.agency import (
     AgencyKind,
+    Days,
     Defaults,
     EligibilityRule,
     Flag,
     OrderRule,
     OwnerDecision,
     PersonRecord,
+    every_day_if,
 )
 from trust.messages import SearchOrder
 
@@ -42,8 +43,8 @@ AUTHORITIES: Final = MappingProxyType(
 )
 
 
-def _specially_protected(record: DwpRecord, _today: date) -> bool:
-    return record.specially_protected
+def _specially_protected(record: DwpRecord) -> Days:
+    return every_day_if(record.specially_protected)
 
 
 def _named_person(order: SearchOrder, _decision: OwnerDecision | None) -> bool:

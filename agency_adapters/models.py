@@ -85,6 +85,7 @@ class Capabilities:
     model: str
     dims: int
     matcher: str
+    exact: bool
     gallery_class: str
     gallery_generation: int
     policy_sha256: bytes

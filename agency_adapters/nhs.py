@@ -19,13 +19,16 @@ from pydantic import StringConstraints
 from agency_adapters.agency import (
     ADULT_YEARS,
     AgencyKind,
+    Days,
     Defaults,
     EligibilityRule,
     Flag,
     OrderRule,
     OwnerDecision,
     PersonRecord,
-    age_on,
+    birthday,
+    days_before,
+    every_day_if,
 )
 from trust.messages import SearchOrder
 
@@ -56,12 +59,12 @@ AUTHORITIES: Final = MappingProxyType(
 _VITAL_PURPOSES: Final = frozenset({"missing_person", "unidentified_remains"})
 
 
-def _child(record: NhsRecord, today: date) -> bool:
-    return age_on(record.date_of_birth, today) < ADULT_YEARS
+def _child(record: NhsRecord) -> Days:
+    return days_before(birthday(record.date_of_birth, ADULT_YEARS))
 
 
-def _restricted(record: NhsRecord, _today: date) -> bool:
-    return record.restricted
+def _restricted(record: NhsRecord) -> Days:
+    return every_day_if(record.restricted)
 
 
 def _decided_or_vital(order: SearchOrder, decision: OwnerDecision | None) -> bool:

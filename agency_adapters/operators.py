@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
@@ -102,7 +103,7 @@ class Operator:
             known = {self.settings.id}
         elif kind == SwitchKind.MATCHER:
             ours = {one.partition(":")[2] for one in MATCHER_SWITCHES}
-            known = {read_manifest(self.settings.gallery).model, *ours}
+            known = {read_manifest(Path(self.settings.gallery)).model, *ours}
         if what not in known:
             names = ", ".join(sorted(known))
             raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {names}")

@@ -17,13 +17,16 @@ from pydantic import StringConstraints
 from agency_adapters.agency import (
     ADULT_YEARS,
     AgencyKind,
+    Days,
     Defaults,
     EligibilityRule,
     OptionalIsoDate,
     OrderRule,
     OwnerDecision,
     PersonRecord,
-    age_on,
+    birthday,
+    days_before,
+    every_day_if,
 )
 from trust.messages import SearchOrder
 
@@ -64,12 +67,12 @@ class PassportRecord(PersonRecord):
 _OWN_GALLERIES_FIRST: Final = frozenset({"own_custody", "pnd"})
 
 
-def _child(record: PassportRecord, today: date) -> bool:
-    return age_on(record.date_of_birth, today) < ADULT_YEARS
+def _child(record: PassportRecord) -> Days:
+    return days_before(birthday(record.date_of_birth, ADULT_YEARS))
 
 
-def _issued_in_error(record: PassportRecord, _today: date) -> bool:
-    return record.state is PassportState.ISSUED_IN_ERROR
+def _issued_in_error(record: PassportRecord) -> Days:
+    return every_day_if(record.state is PassportState.ISSUED_IN_ERROR)
 
 
 def _own_galleries_tried(order: SearchOrder, _decision: OwnerDecision | None) -> bool:

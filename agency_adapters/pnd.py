@@ -7,7 +7,6 @@ Information and Records Management Code 2023.
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -15,12 +14,15 @@ from pydantic import StringConstraints
 
 from agency_adapters.agency import (
     AgencyKind,
+    Days,
     Defaults,
     EligibilityRule,
     Flag,
     IsoDate,
     OptionalIsoDate,
     Record,
+    days_after,
+    every_day_if,
 )
 
 
@@ -53,20 +55,20 @@ class PndRecord(Record):
     withdrawn: Flag = False
 
 
-def _withdrawn(record: PndRecord, _today: date) -> bool:
-    return record.withdrawn
+def _withdrawn(record: PndRecord) -> Days:
+    return every_day_if(record.withdrawn)
 
 
-def _contributor_only(record: PndRecord, _today: date) -> bool:
-    return record.handling is Handling.CONTRIBUTOR_ONLY
+def _contributor_only(record: PndRecord) -> Days:
+    return every_day_if(record.handling is Handling.CONTRIBUTOR_ONLY)
 
 
-def _victim_or_witness(record: PndRecord, _today: date) -> bool:
-    return record.image_source is PndImageSource.VICTIM_OR_WITNESS
+def _victim_or_witness(record: PndRecord) -> Days:
+    return every_day_if(record.image_source is PndImageSource.VICTIM_OR_WITNESS)
 
 
-def _retention_ended(record: PndRecord, today: date) -> bool:
-    return record.retain_until < today
+def _retention_ended(record: PndRecord) -> Days:
+    return days_after(record.retain_until)
 
 
 PND: Final = AgencyKind(

@@ -18,7 +18,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from agency_adapters import wire
 from agency_adapters.command import MatchCommand, Witnesses
-from agency_adapters.galleries.store import Gallery, read_manifest
+from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named
@@ -40,7 +41,6 @@ from trust.chores import beside, keep_doing
 from trust.clock import Clock, utc_now
 from trust.directory import Role
 from trust.directory_store import DirectoryStore
-from trust.errors import ProbegateError, Reason
 from trust.mtls import server_credentials
 from trust.rpc import Surroundings
 from trust.server import RunningServer, ServerLimits, serve, until_stopped
@@ -83,7 +83,10 @@ class Adapter:
         directory.member(settings.id, Role.AGENCY)
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
         policies.load(directory, now)
-        shelf = Shelf(await asyncio.to_thread(_opened_gallery, settings, kind.name, clock))
+        gallery = await open_gallery(settings.gallery, kind)
+        # Who is eligible is worked out before any request waits for it.
+        await gallery.eligible(clock().date(), settings.switches())
+        shelf = Shelf(gallery)
         state = AdapterState(open_engine(settings.state_dir))
         ledger, desk = Ledger.open(state.engine), Desk.open(state.engine)
         references = References.open(settings.state_dir)
@@ -112,7 +115,7 @@ class Adapter:
         )
         await adapter.record_all()
         adapter.observe()
-        telemetry.log("adapter open", generation=shelf.gallery.manifest.generation)
+        telemetry.log("adapter open", generation=gallery.facts.generation)
         return adapter
 
     async def record_all(self) -> None:
@@ -161,11 +164,10 @@ class Adapter:
 
     async def refresh_gallery(self) -> None:
         """Look once for a new generation; searches under way keep the one they began with."""
-        if read_manifest(self.settings.gallery).sha256 == self.shelf.gallery.manifest.sha256:
+        newer = await self.shelf.gallery.newer()
+        if newer is None:
             return
-        newer = await asyncio.to_thread(
-            _opened_gallery, self.settings, self.shelf.gallery.kind.name, self.clock
-        )
+        await newer.eligible(self.clock().date(), self.settings.switches())
         await self._record_gallery(newer)
         self.shelf.gallery = newer
 
@@ -174,12 +176,12 @@ class Adapter:
         await self.logs.record_bundle(bundle.set_id, bundle.version, bundle.sha256, self.clock())
 
     async def _record_gallery(self, gallery: Gallery) -> None:
-        manifest = gallery.manifest
+        facts = gallery.facts
         await self.logs.record(
             "gallery.activated",
             self.clock(),
-            generation=manifest.generation,
-            sha256=manifest.sha256,
+            generation=facts.generation,
+            sha256=facts.sha256,
             switches=sorted(self.settings.switches()),
         )
 
@@ -188,10 +190,10 @@ class Adapter:
         meter = telemetry.meter()
 
         def records(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(self.shelf.gallery.manifest.count)]
+            return [Observation(self.shelf.gallery.facts.count)]
 
         def generation(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(self.shelf.gallery.manifest.generation)]
+            return [Observation(self.shelf.gallery.facts.generation)]
 
         def switched_off(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(len(self.ledger.switched_off))]
@@ -233,17 +235,7 @@ class Adapter:
         await self.logs.close()
         self.ledger.close()
         self.state.engine.dispose()
-        self.shelf.gallery.close()
-
-
-def _opened_gallery(settings: AdapterSettings, kind: str, clock: Clock) -> Gallery:
-    """Open the newest generation and work out who is eligible, before any request waits for it."""
-    gallery = Gallery.open(settings.gallery)
-    if gallery.manifest.kind != kind:
-        gallery.close()
-        raise ProbegateError(Reason.CONFIG_INVALID, "the gallery is of another kind", field="kind")
-    gallery.eligibility(clock().date(), settings.switches())
-    return gallery
+        await self.shelf.gallery.close()
 
 
 async def run(settings: AdapterSettings) -> None:

@@ -34,6 +34,11 @@ class MatchServicer(Servicer, wire.MatchServicerBase):
         answer = await self._command.execute(wire.match_params(request), call.peer.member)
         return wire.match_response(answer)
 
+    @unary(Role.BROKER)
+    async def Collect(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
 
 class ReleaseServicer(Servicer, wire.ReleaseServicerBase):
     """Declared on the wire; disclosure comes with a later version."""

@@ -29,8 +29,8 @@ class AdapterSettings(BaseSettings):
     """The scheme authority's pinned public key."""
     bundle: Path
     """The signed agreement bundle."""
-    gallery: Path
-    """The gallery's folder, made by ``probegate adapter import``."""
+    gallery: str
+    """Where the gallery is: the folder made by ``probegate adapter import``."""
     state_dir: Path
     """Where the adapter keeps its database, reference key and version floors."""
     logs_dir: Path

@@ -151,7 +151,7 @@ def encode_capabilities(stated: Capabilities, at: datetime) -> bytes:
         matcher=stated.matcher,
         gallery_class=stated.gallery_class,
         gallery_generation=stated.gallery_generation,
-        exact=True,
+        exact=stated.exact,
         policy_sha256=stated.policy_sha256,
         stated_at=timestamp(at),
     ).SerializeToString(deterministic=True)

@@ -47,7 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard out
 def serve(
     config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Address to serve on, host:port.")] = None,
-    gallery: Annotated[Path | None, typer.Option(help="The gallery's folder.")] = None,
+    gallery: Annotated[str | None, typer.Option(help="Where the gallery is.")] = None,
     port_file: Annotated[Path | None, typer.Option(help="Where to write the port.")] = None,
 ) -> None:
     """Answer the broker until told to stop (SIGTERM or Ctrl-C)."""

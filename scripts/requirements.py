@@ -22,7 +22,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 ROLES: Final = {
     "broker": ("broker", "postgres", "otel"),
-    "adapter": ("adapter", "otel"),
+    "adapter": ("adapter", "milvus", "osia", "otel", "parquet", "plots", "postgres"),
     "force": ("force",),
     "auditor": ("auditor",),
     "dev": ("dev",),

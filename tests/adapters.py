@@ -17,8 +17,8 @@ import grpc
 import pytest
 from probegate.agency.v1 import match_service_pb2 as pb
 
-from agency_adapters import command as command_module
-from agency_adapters.galleries import matching
+from agency_adapters.galleries.files import FileGallery
+from agency_adapters.galleries.gallery import Found, Query
 from agency_adapters.models import MatchParams
 from agency_adapters.serve import Adapter
 from audit.evidence import LoggedEntry
@@ -44,13 +44,13 @@ class Scans:
     @classmethod
     def watched(cls, patch: pytest.MonkeyPatch) -> Scans:
         """Count from now on; the search itself is done as ever."""
-        scans, real = cls(), matching.best_matches
+        scans, real = cls(), FileGallery.search
 
-        def counted(*given: Any, **named: Any) -> Any:
+        async def counted(gallery: FileGallery, query: Query) -> Found:
             scans.count += 1
-            return real(*given, **named)
+            return await real(gallery, query)
 
-        patch.setattr(command_module, "best_matches", counted)
+        patch.setattr(FileGallery, "search", counted)
         return scans
 
 

@@ -166,6 +166,11 @@ class Reason(Enum):
         "There is no gallery at this place.",
         "Create it with `probegate adapter import`.",
     )
+    GALLERY_UNAVAILABLE = Entry(
+        Status.UNAVAILABLE,
+        "The gallery's engine does not answer.",
+        "Start the engine, or check its address and credentials, and ask again.",
+    )
     GRANT_EXPIRED = Entry(
         Status.FAILED_PRECONDITION,
         "The broker's grant is stale.",

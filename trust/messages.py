@@ -24,6 +24,10 @@ MAX_AGENCIES: Final = 64
 """Most agencies one order may name: 45 custody galleries, six national ones, and room."""
 MAX_CANDIDATES: Final = 100
 """Most candidates one agency may return for one search."""
+MAX_RANKED: Final = MAX_AGENCIES * MAX_CANDIDATES
+"""Most candidates in one result."""
+MAX_LOG10_LR: Final = 30.0
+"""No calibration's data support a stronger log10 likelihood ratio, either way."""
 MAX_REASON_CHARS: Final = 4000
 """Longest necessity or proportionality text, characters."""
 MAX_CODES: Final = 32
@@ -243,12 +247,31 @@ class SearchGrant(Model):
         return next((permit for permit in self.permits if permit.agency == agency), None)
 
 
+class ExpectedFalse(Model):
+    """How many false candidates are expected at a score or above, with a 95 % interval."""
+
+    expected: Annotated[float, Field(ge=0)]
+    low: Annotated[float, Field(ge=0)]
+    high: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _coherent(self) -> ExpectedFalse:
+        if not self.low <= self.expected <= self.high:
+            raise ValueError("expected")
+        return self
+
+
 class Candidate(Model):
-    """One record that resembles the probe: an opaque reference, never a name."""
+    """One record that resembles the probe: an opaque reference, never a name.
+
+    ``log10_lr`` and ``expected_false`` come together, or not at all where the score is raw.
+    """
 
     reference: Reference
     score: float
     rank: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)]
+    log10_lr: Annotated[float, Field(ge=-MAX_LOG10_LR, le=MAX_LOG10_LR)] | None = None
+    expected_false: ExpectedFalse | None = None
 
 
 class MatchReport(Model):
@@ -271,6 +294,10 @@ class MatchReport(Model):
     policy_sha256: OptionalDigest = b""
     agency_order_leaf_sha256: OptionalDigest = b""
     reported_at: AwareDatetime
+    calibration_sha256: OptionalDigest = b""
+    calibration_expires_at: AwareDatetime | None = None
+    held_report_sha256: OptionalDigest = b""
+    """The digest of the HELD report's payload that this one follows."""
 
     @model_validator(mode="after")
     def _coherent(self) -> MatchReport:
@@ -288,6 +315,16 @@ class MatchReport(Model):
             raise ValueError("candidates.score")
         if len({c.reference for c in self.candidates}) != len(self.candidates):
             raise ValueError("candidates.reference")
+        calibrated = bool(self.calibration)
+        if (self.calibration_expires_at is None) == calibrated or (
+            bool(self.calibration_sha256) != calibrated
+        ):
+            raise ValueError("calibration")
+        for candidate in self.candidates:
+            if (candidate.log10_lr is not None) != calibrated or (
+                (candidate.expected_false is not None) != calibrated
+            ):
+                raise ValueError("candidates.log10_lr")
         return self
 
 
@@ -303,6 +340,35 @@ class Outcome(Model):
     latency_ms: Annotated[float, Field(ge=0)] = 0.0
 
 
+class RankedCandidate(Model):
+    """One calibrated candidate in the ranking across agencies.
+
+    Candidates with the same ``group`` are said by their agencies to be one person; 0 is no group.
+    """
+
+    agency: MemberId
+    reference: Reference
+    log10_lr: Annotated[float, Field(ge=-MAX_LOG10_LR, le=MAX_LOG10_LR)]
+    expected_false: ExpectedFalse
+    group: Annotated[int, Field(ge=0)] = 0
+
+
+class LaneCandidate(Model):
+    """One candidate whose score has no calibration."""
+
+    reference: Reference
+    score: float
+    group: Annotated[int, Field(ge=0)] = 0
+
+
+class Lane(Model):
+    """One agency's candidates whose scores are in a scale of its matcher's own."""
+
+    agency: MemberId
+    matcher: Label
+    candidates: Annotated[tuple[LaneCandidate, ...], Field(max_length=MAX_CANDIDATES)]
+
+
 class SearchResult(Model):
     """What the broker signs at the end of a search."""
 
@@ -312,6 +378,10 @@ class SearchResult(Model):
     complete: bool
     missing: tuple[MemberId, ...] = ()
     finished_at: AwareDatetime
+    ranking: Annotated[tuple[RankedCandidate, ...], Field(max_length=MAX_RANKED)] = ()
+    lanes: Annotated[tuple[Lane, ...], Field(max_length=MAX_AGENCIES)] = ()
+    revision: Annotated[int, Field(ge=0)] = 0
+    replaces_sha256: OptionalDigest = b""
 
 
 class AnswerStatement(Model):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,7 +26,10 @@ from trust.messages import (
     AnswerStatement,
     Candidate,
     Encoding,
+    ExpectedFalse,
     Justification,
+    Lane,
+    LaneCandidate,
     MatchReport,
     Obligations,
     Offence,
@@ -36,6 +39,7 @@ from trust.messages import (
     Person,
     ProbeManifest,
     ProbePayload,
+    RankedCandidate,
     SearchGrant,
     SearchLimits,
     SearchOrder,
@@ -401,6 +405,23 @@ def decode_grant(payload: bytes) -> SearchGrant:
 # --- reports ---------------------------------------------------------------------------------
 
 
+def expected_to_wire(expected: ExpectedFalse | None) -> search_pb2.ExpectedFalse | None:
+    """Encode an expected number of false candidates, if there is one."""
+    if expected is None:
+        return None
+    return search_pb2.ExpectedFalse(
+        expected=expected.expected, low=expected.low, high=expected.high
+    )
+
+
+def expected_from_wire(message: Any) -> ExpectedFalse | None:
+    """Decode the ``expected_false`` of a message; a ``ValueError`` if it makes no sense."""
+    if not message.HasField("expected_false"):
+        return None
+    said = message.expected_false
+    return ExpectedFalse(expected=said.expected, low=said.low, high=said.high)
+
+
 def encode_report(report: MatchReport) -> bytes:
     """Encode a report into the payload bytes that the agency signs."""
     return search_pb2.MatchReport(
@@ -412,7 +433,13 @@ def encode_report(report: MatchReport) -> bytes:
         reason=report.reason,
         failed_clauses=report.failed_clauses,
         candidates=[
-            search_pb2.Candidate(reference=c.reference, score=c.score, rank=c.rank)
+            search_pb2.Candidate(
+                reference=c.reference,
+                score=c.score,
+                rank=c.rank,
+                log10_lr=c.log10_lr,
+                expected_false=expected_to_wire(c.expected_false),
+            )
             for c in report.candidates
         ],
         matcher=report.matcher,
@@ -424,6 +451,11 @@ def encode_report(report: MatchReport) -> bytes:
         policy_sha256=report.policy_sha256,
         agency_order_leaf_sha256=report.agency_order_leaf_sha256,
         reported_at=timestamp(report.reported_at),
+        calibration_sha256=report.calibration_sha256,
+        calibration_expires_at=(
+            timestamp(report.calibration_expires_at) if report.calibration_expires_at else None
+        ),
+        held_report_sha256=report.held_report_sha256,
     ).SerializeToString(deterministic=True)
 
 
@@ -445,7 +477,13 @@ def decode_report(payload: bytes) -> MatchReport:
             reason=message.reason,
             failed_clauses=tuple(message.failed_clauses),
             candidates=tuple(
-                Candidate(reference=c.reference, score=c.score, rank=c.rank)
+                Candidate(
+                    reference=c.reference,
+                    score=c.score,
+                    rank=c.rank,
+                    log10_lr=c.log10_lr if c.HasField("log10_lr") else None,
+                    expected_false=expected_from_wire(c),
+                )
                 for c in message.candidates
             ),
             matcher=message.matcher,
@@ -457,6 +495,13 @@ def decode_report(payload: bytes) -> MatchReport:
             policy_sha256=message.policy_sha256,
             agency_order_leaf_sha256=message.agency_order_leaf_sha256,
             reported_at=moment(message.reported_at),
+            calibration_sha256=message.calibration_sha256,
+            calibration_expires_at=(
+                moment(message.calibration_expires_at)
+                if message.HasField("calibration_expires_at")
+                else None
+            ),
+            held_report_sha256=message.held_report_sha256,
         )
 
     return checked(Reason.OUTCOME_INVALID, make)
@@ -508,6 +553,29 @@ def encode_result(result: SearchResult) -> bytes:
         complete=result.complete,
         missing=result.missing,
         finished_at=timestamp(result.finished_at),
+        ranking=[
+            search_pb2.RankedCandidate(
+                agency=c.agency,
+                reference=c.reference,
+                log10_lr=c.log10_lr,
+                expected_false=expected_to_wire(c.expected_false),
+                group=c.group,
+            )
+            for c in result.ranking
+        ],
+        lanes=[
+            search_pb2.Lane(
+                agency=lane.agency,
+                matcher=lane.matcher,
+                candidates=[
+                    search_pb2.LaneCandidate(reference=c.reference, score=c.score, group=c.group)
+                    for c in lane.candidates
+                ],
+            )
+            for lane in result.lanes
+        ],
+        revision=result.revision,
+        replaces_sha256=result.replaces_sha256,
     ).SerializeToString(deterministic=True)
 
 
@@ -527,9 +595,36 @@ def decode_result(payload: bytes) -> SearchResult:
             complete=message.complete,
             missing=tuple(message.missing),
             finished_at=moment(message.finished_at),
+            ranking=tuple(map(_ranked, message.ranking)),
+            lanes=tuple(
+                Lane(
+                    agency=lane.agency,
+                    matcher=lane.matcher,
+                    candidates=tuple(
+                        LaneCandidate(reference=c.reference, score=c.score, group=c.group)
+                        for c in lane.candidates
+                    ),
+                )
+                for lane in message.lanes
+            ),
+            revision=message.revision,
+            replaces_sha256=message.replaces_sha256,
         )
 
     return checked(Reason.RESULT_INVALID, make)
+
+
+def _ranked(message: search_pb2.RankedCandidate) -> RankedCandidate:
+    expected = expected_from_wire(message)
+    if expected is None:
+        raise ValueError("ranking.expected_false")
+    return RankedCandidate(
+        agency=message.agency,
+        reference=message.reference,
+        log10_lr=message.log10_lr,
+        expected_false=expected,
+        group=message.group,
+    )
 
 
 # --- statements and confirmations -------------------------------------------------------------

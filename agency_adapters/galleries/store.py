@@ -196,7 +196,7 @@ class Gallery:
             except ValidationError:
                 raise _corrupt(f"record in row {row} does not parse") from None
             for rule in self.kind.eligibility:
-                if rule.bars(record, today):
+                if rule.barred(record).hold(today):
                     met[rule.name] += 1
                     if not rule.switch or rule.switch in key[1]:
                         mask[row] = False

@@ -98,7 +98,7 @@ def adapter_settings(world: World, root: Path, **changes: object) -> AdapterSett
         "directory": world.scheme.directory_path,
         "scheme_key": world.scheme.pinned_path,
         "bundle": world.bundle,
-        "gallery": world.root / "gallery",
+        "gallery": str(world.root / "gallery"),
         "state_dir": root / "state",
         "logs_dir": root / "logs",
     }

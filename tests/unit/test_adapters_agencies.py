@@ -42,7 +42,7 @@ def barred(kind: str, **changes: str) -> set[str]:
         values["date_of_birth"] = "1980-01-01"
     record = agency.record.model_validate(values | changes)
     assert record.incoherence(TODAY) is None
-    return {rule.name for rule in agency.eligibility if rule.bars(record, TODAY)}
+    return {rule.name for rule in agency.eligibility if rule.barred(record).hold(TODAY)}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -160,18 +160,18 @@ async def test_a_new_gallery_is_taken_up_and_a_damaged_one_is_not(
     out = tmp_path / "own" / "gallery"
     out.parent.mkdir()
     make_gallery(out, rows=20)
-    adapter = await Adapter.open(adapter_settings(world, tmp_path, gallery=out))
+    adapter = await Adapter.open(adapter_settings(world, tmp_path, gallery=str(out)))
     await adapter.refresh_gallery()
-    assert adapter.shelf.gallery.manifest.generation == 1
+    assert adapter.shelf.gallery.facts.generation == 1
     make_gallery(out, rows=30)
     await adapter.refresh_gallery()
-    assert adapter.shelf.gallery.manifest.count == 30
+    assert adapter.shelf.gallery.facts.count == 30
     make_gallery(out, rows=40)
     (out / "g000003" / "templates.npy").write_bytes(b"")
     with pytest.raises(ProbegateError) as raised:
         await adapter.refresh_gallery()
     assert raised.value.reason is Reason.GALLERY_CORRUPT
-    assert adapter.shelf.gallery.manifest.count == 30
+    assert adapter.shelf.gallery.facts.count == 30
     await adapter.close()
 
 

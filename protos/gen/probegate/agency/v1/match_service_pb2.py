@@ -24,39 +24,52 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from probegate.common.v1 import envelope_pb2 as probegate_dot_common_dot_v1_dot_envelope__pb2
+from probegate.common.v1 import search_pb2 as probegate_dot_common_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'probegate/agency/v1/match_service.proto\x12\x13probegate.agency.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"probegate/common/v1/envelope.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x80\x01\n\x10\x44\x65scribeResponse\x12\x33\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\"\x80\x02\n\x0c\x43\x61pabilities\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x32\n\x06models\x18\x02 \x03(\x0b\x32\".probegate.agency.v1.TemplateModel\x12\x0f\n\x07matcher\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x04 \x01(\t\x12\x15\n\rgallery_class\x18\x05 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x04\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x15\n\rpolicy_sha256\x18\x08 \x01(\x0c\x12-\n\tstated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\rTemplateModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x01(\r\x12\x11\n\tencodings\x18\x03 \x03(\t\"\xae\x01\n\x07\x44ossier\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12,\n\x05grant\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x0c\n\x04leaf\x18\x03 \x01(\x0c\x12\x12\n\nleaf_index\x18\x04 \x01(\x04\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x06 \x01(\x0c\"\x83\x02\n\x0cMatchRequest\x12\x0f\n\x07\x64ossier\x18\x01 \x01(\x0c\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_probe\x18\x03 \x01(\x0c\x12:\n\x0b\x63onsistency\x18\x04 \x03(\x0b\x32%.probegate.agency.v1.ConsistencyProof\x12<\n\x10\x65\x61rlier_searches\x18\x05 \x03(\x0b\x32\".probegate.agency.v1.EarlierSearch\x12;\n\rconfirmations\x18\x06 \x03(\x0b\x32$.probegate.agency.v1.ConfirmedSearch\"B\n\x0bLoggedEntry\x12\x0c\n\x04leaf\x18\x01 \x01(\x0c\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x11\n\tinclusion\x18\x03 \x03(\x0c\"s\n\rEarlierSearch\x12/\n\x05order\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x31\n\nstatements\x18\x02 \x03(\x0b\x32\x1d.probegate.common.v1.Envelope\"w\n\x0f\x43onfirmedSearch\x12/\n\x05\x65ntry\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x33\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\"F\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x13\n\x0bnewest_size\x18\x01 \x01(\x04\x12\r\n\x05\x64\x65\x62ts\x18\x02 \x03(\x04\"\xdf\x01\n\rMatchResponse\x12-\n\x06report\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\x12\x19\n\x11\x61gency_checkpoint\x18\x03 \x01(\x0c\x12\x19\n\x11\x61gency_leaf_index\x18\x04 \x01(\x04\x12\x30\n\tstatement\x18\x05 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope2\xb7\x01\n\x0cMatchService\x12W\n\x08\x44\x65scribe\x12$.probegate.agency.v1.DescribeRequest\x1a%.probegate.agency.v1.DescribeResponse\x12N\n\x05Match\x12!.probegate.agency.v1.MatchRequest\x1a\".probegate.agency.v1.MatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'probegate/agency/v1/match_service.proto\x12\x13probegate.agency.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"probegate/common/v1/envelope.proto\x1a probegate/common/v1/search.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x80\x01\n\x10\x44\x65scribeResponse\x12\x33\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\"\xb5\x03\n\x0c\x43\x61pabilities\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x32\n\x06models\x18\x02 \x03(\x0b\x32\".probegate.agency.v1.TemplateModel\x12\x0f\n\x07matcher\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x04 \x01(\t\x12\x15\n\rgallery_class\x18\x05 \x01(\t\x12\x1a\n\x12gallery_generation\x18\x06 \x01(\x04\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x15\n\rpolicy_sha256\x18\x08 \x01(\x0c\x12-\n\tstated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16\x63\x61libration_expires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x0e\x65xpected_false\x18\x0b \x03(\x0b\x32\'.probegate.agency.v1.ExpectedForQuality\x12\x36\n\x12gallery_changed_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\x12\x45xpectedForQuality\x12\x14\n\x0cquality_from\x18\x01 \x01(\r\x12\x12\n\nquality_to\x18\x02 \x01(\r\x12\x30\n\x02\x61t\x18\x03 \x03(\x0b\x32$.probegate.agency.v1.ExpectedAtScore\"\\\n\x0f\x45xpectedAtScore\x12\r\n\x05score\x18\x01 \x01(\x01\x12:\n\x0e\x65xpected_false\x18\x02 \x01(\x0b\x32\".probegate.common.v1.ExpectedFalse\"?\n\rTemplateModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x64ims\x18\x02 \x01(\r\x12\x11\n\tencodings\x18\x03 \x03(\t\"\xae\x01\n\x07\x44ossier\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12,\n\x05grant\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x0c\n\x04leaf\x18\x03 \x01(\x0c\x12\x12\n\nleaf_index\x18\x04 \x01(\x04\x12\x11\n\tinclusion\x18\x05 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x06 \x01(\x0c\"\x83\x02\n\x0cMatchRequest\x12\x0f\n\x07\x64ossier\x18\x01 \x01(\x0c\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_probe\x18\x03 \x01(\x0c\x12:\n\x0b\x63onsistency\x18\x04 \x03(\x0b\x32%.probegate.agency.v1.ConsistencyProof\x12<\n\x10\x65\x61rlier_searches\x18\x05 \x03(\x0b\x32\".probegate.agency.v1.EarlierSearch\x12;\n\rconfirmations\x18\x06 \x03(\x0b\x32$.probegate.agency.v1.ConfirmedSearch\"B\n\x0bLoggedEntry\x12\x0c\n\x04leaf\x18\x01 \x01(\x0c\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x11\n\tinclusion\x18\x03 \x03(\x0c\"s\n\rEarlierSearch\x12/\n\x05order\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x31\n\nstatements\x18\x02 \x03(\x0b\x32\x1d.probegate.common.v1.Envelope\"w\n\x0f\x43onfirmedSearch\x12/\n\x05\x65ntry\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x33\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\"F\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"2\n\x0c\x41\x63knowledged\x12\x13\n\x0bnewest_size\x18\x01 \x01(\x04\x12\r\n\x05\x64\x65\x62ts\x18\x02 \x03(\x04\"\x8d\x02\n\rMatchResponse\x12-\n\x06report\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x37\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32!.probegate.agency.v1.Acknowledged\x12\x19\n\x11\x61gency_checkpoint\x18\x03 \x01(\x0c\x12\x19\n\x11\x61gency_leaf_index\x18\x04 \x01(\x04\x12\x30\n\tstatement\x18\x05 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12,\n\x05links\x18\x06 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\"\x97\x01\n\x0e\x43\x61ndidateLinks\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61gency\x18\x02 \x01(\t\x12\x15\n\rreport_sha256\x18\x03 \x01(\x0c\x12\x13\n\x0blink_key_id\x18\x04 \x01(\t\x12\x36\n\ncandidates\x18\x05 \x03(\x0b\x32\".probegate.agency.v1.CandidateLink\"2\n\rCandidateLink\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\x0c\"<\n\x0e\x43ollectRequest\x12\x14\n\x0corder_sha256\x18\x01 \x01(\x0c\x12\x14\n\x0cgrant_sha256\x18\x02 \x01(\x0c\"t\n\x0f\x43ollectResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\".probegate.agency.v1.MatchResponse\x12-\n\tdecide_by\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x8d\x02\n\x0cMatchService\x12W\n\x08\x44\x65scribe\x12$.probegate.agency.v1.DescribeRequest\x1a%.probegate.agency.v1.DescribeResponse\x12N\n\x05Match\x12!.probegate.agency.v1.MatchRequest\x1a\".probegate.agency.v1.MatchResponse\x12T\n\x07\x43ollect\x12#.probegate.agency.v1.CollectRequest\x1a$.probegate.agency.v1.CollectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'probegate.agency.v1.match_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESCRIBEREQUEST']._serialized_start=133
-  _globals['_DESCRIBEREQUEST']._serialized_end=150
-  _globals['_DESCRIBERESPONSE']._serialized_start=153
-  _globals['_DESCRIBERESPONSE']._serialized_end=281
-  _globals['_CAPABILITIES']._serialized_start=284
-  _globals['_CAPABILITIES']._serialized_end=540
-  _globals['_TEMPLATEMODEL']._serialized_start=542
-  _globals['_TEMPLATEMODEL']._serialized_end=605
-  _globals['_DOSSIER']._serialized_start=608
-  _globals['_DOSSIER']._serialized_end=782
-  _globals['_MATCHREQUEST']._serialized_start=785
-  _globals['_MATCHREQUEST']._serialized_end=1044
-  _globals['_LOGGEDENTRY']._serialized_start=1046
-  _globals['_LOGGEDENTRY']._serialized_end=1112
-  _globals['_EARLIERSEARCH']._serialized_start=1114
-  _globals['_EARLIERSEARCH']._serialized_end=1229
-  _globals['_CONFIRMEDSEARCH']._serialized_start=1231
-  _globals['_CONFIRMEDSEARCH']._serialized_end=1350
-  _globals['_CONSISTENCYPROOF']._serialized_start=1352
-  _globals['_CONSISTENCYPROOF']._serialized_end=1422
-  _globals['_ACKNOWLEDGED']._serialized_start=1424
-  _globals['_ACKNOWLEDGED']._serialized_end=1474
-  _globals['_MATCHRESPONSE']._serialized_start=1477
-  _globals['_MATCHRESPONSE']._serialized_end=1700
-  _globals['_MATCHSERVICE']._serialized_start=1703
-  _globals['_MATCHSERVICE']._serialized_end=1886
+  _globals['_DESCRIBEREQUEST']._serialized_start=167
+  _globals['_DESCRIBEREQUEST']._serialized_end=184
+  _globals['_DESCRIBERESPONSE']._serialized_start=187
+  _globals['_DESCRIBERESPONSE']._serialized_end=315
+  _globals['_CAPABILITIES']._serialized_start=318
+  _globals['_CAPABILITIES']._serialized_end=755
+  _globals['_EXPECTEDFORQUALITY']._serialized_start=757
+  _globals['_EXPECTEDFORQUALITY']._serialized_end=869
+  _globals['_EXPECTEDATSCORE']._serialized_start=871
+  _globals['_EXPECTEDATSCORE']._serialized_end=963
+  _globals['_TEMPLATEMODEL']._serialized_start=965
+  _globals['_TEMPLATEMODEL']._serialized_end=1028
+  _globals['_DOSSIER']._serialized_start=1031
+  _globals['_DOSSIER']._serialized_end=1205
+  _globals['_MATCHREQUEST']._serialized_start=1208
+  _globals['_MATCHREQUEST']._serialized_end=1467
+  _globals['_LOGGEDENTRY']._serialized_start=1469
+  _globals['_LOGGEDENTRY']._serialized_end=1535
+  _globals['_EARLIERSEARCH']._serialized_start=1537
+  _globals['_EARLIERSEARCH']._serialized_end=1652
+  _globals['_CONFIRMEDSEARCH']._serialized_start=1654
+  _globals['_CONFIRMEDSEARCH']._serialized_end=1773
+  _globals['_CONSISTENCYPROOF']._serialized_start=1775
+  _globals['_CONSISTENCYPROOF']._serialized_end=1845
+  _globals['_ACKNOWLEDGED']._serialized_start=1847
+  _globals['_ACKNOWLEDGED']._serialized_end=1897
+  _globals['_MATCHRESPONSE']._serialized_start=1900
+  _globals['_MATCHRESPONSE']._serialized_end=2169
+  _globals['_CANDIDATELINKS']._serialized_start=2172
+  _globals['_CANDIDATELINKS']._serialized_end=2323
+  _globals['_CANDIDATELINK']._serialized_start=2325
+  _globals['_CANDIDATELINK']._serialized_end=2375
+  _globals['_COLLECTREQUEST']._serialized_start=2377
+  _globals['_COLLECTREQUEST']._serialized_end=2437
+  _globals['_COLLECTRESPONSE']._serialized_start=2439
+  _globals['_COLLECTRESPONSE']._serialized_end=2555
+  _globals['_MATCHSERVICE']._serialized_start=2558
+  _globals['_MATCHSERVICE']._serialized_end=2827
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from probegate.common.v1 import envelope_pb2 as _envelope_pb2
+from probegate.common.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -82,6 +83,9 @@ class Capabilities(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
     STATED_AT_FIELD_NUMBER: _builtins.int
+    CALIBRATION_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
+    GALLERY_CHANGED_AT_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     matcher: _builtins.str
@@ -104,6 +108,18 @@ class Capabilities(_message.Message):
     def stated_at(self) -> _timestamp_pb2.Timestamp:
         """When this was stated."""
 
+    @_builtins.property
+    def calibration_expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When the calibration expires, unset if there is none."""
+
+    @_builtins.property
+    def expected_false(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpectedForQuality]:
+        """How many false candidates a search there is expected to yield, by the probe's quality."""
+
+    @_builtins.property
+    def gallery_changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the newest record was taken into the gallery."""
+
     def __init__(
         self,
         *,
@@ -116,14 +132,77 @@ class Capabilities(_message.Message):
         exact: _builtins.bool = ...,
         policy_sha256: _builtins.bytes = ...,
         stated_at: _timestamp_pb2.Timestamp | None = ...,
+        calibration_expires_at: _timestamp_pb2.Timestamp | None = ...,
+        expected_false: _abc.Iterable[Global___ExpectedForQuality] | None = ...,
+        gallery_changed_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stated_at", b"stated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_expires_at", b"calibration_expires_at", "gallery_changed_at", b"gallery_changed_at", "stated_at", b"stated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "calibration", b"calibration", "exact", b"exact", "gallery_class", b"gallery_class", "gallery_generation", b"gallery_generation", "matcher", b"matcher", "models", b"models", "policy_sha256", b"policy_sha256", "stated_at", b"stated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "calibration", b"calibration", "calibration_expires_at", b"calibration_expires_at", "exact", b"exact", "expected_false", b"expected_false", "gallery_changed_at", b"gallery_changed_at", "gallery_class", b"gallery_class", "gallery_generation", b"gallery_generation", "matcher", b"matcher", "models", b"models", "policy_sha256", b"policy_sha256", "stated_at", b"stated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class ExpectedForQuality(_message.Message):
+    """The expected numbers of false candidates for probes of one quality band."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUALITY_FROM_FIELD_NUMBER: _builtins.int
+    QUALITY_TO_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    quality_from: _builtins.int
+    """The lowest quality of the band, 0 to 100."""
+    quality_to: _builtins.int
+    """The highest quality of the band, 0 to 100."""
+    @_builtins.property
+    def at(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpectedAtScore]:
+        """What is expected at some thresholds, ascending."""
+
+    def __init__(
+        self,
+        *,
+        quality_from: _builtins.int = ...,
+        quality_to: _builtins.int = ...,
+        at: _abc.Iterable[Global___ExpectedAtScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "quality_from", b"quality_from", "quality_to", b"quality_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedForQuality: _TypeAlias = ExpectedForQuality  # noqa: Y015
+
+@_typing.final
+class ExpectedAtScore(_message.Message):
+    """The expected number of false candidates at one threshold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The threshold, in the matcher's scale."""
+    @_builtins.property
+    def expected_false(self) -> _search_pb2.ExpectedFalse:
+        """What is expected there."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        expected_false: _search_pb2.ExpectedFalse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_false", b"expected_false"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_false", b"expected_false", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedAtScore: _TypeAlias = ExpectedAtScore  # noqa: Y015
 
 @_typing.final
 class TemplateModel(_message.Message):
@@ -418,6 +497,7 @@ class MatchResponse(_message.Message):
     AGENCY_CHECKPOINT_FIELD_NUMBER: _builtins.int
     AGENCY_LEAF_INDEX_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     agency_checkpoint: _builtins.bytes
     """The agency's own search-log checkpoint that covers its record of this match."""
     agency_leaf_index: _builtins.int
@@ -434,6 +514,10 @@ class MatchResponse(_message.Message):
     def statement(self) -> _envelope_pb2.Envelope:
         """An AnswerStatement payload signed by the agency, where it searched and answered."""
 
+    @_builtins.property
+    def links(self) -> _envelope_pb2.Envelope:
+        """A CandidateLinks payload signed by the agency, for the broker alone."""
+
     def __init__(
         self,
         *,
@@ -442,11 +526,138 @@ class MatchResponse(_message.Message):
         agency_checkpoint: _builtins.bytes = ...,
         agency_leaf_index: _builtins.int = ...,
         statement: _envelope_pb2.Envelope | None = ...,
+        links: _envelope_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "links", b"links", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "agency_leaf_index", b"agency_leaf_index", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "agency_leaf_index", b"agency_leaf_index", "links", b"links", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchResponse: _TypeAlias = MatchResponse  # noqa: Y015
+
+@_typing.final
+class CandidateLinks(_message.Message):
+    """Which candidates of one report hold which identifiers, as tokens that agencies with the same
+    scheme key make alike; signed inside an Envelope and never passed on to a force.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    REPORT_SHA256_FIELD_NUMBER: _builtins.int
+    LINK_KEY_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    search_id: _builtins.str
+    """The broker's id of the search."""
+    agency: _builtins.str
+    """The directory id of the agency."""
+    report_sha256: _builtins.bytes
+    """SHA-256 of the report's payload."""
+    link_key_id: _builtins.str
+    """The id of the link key the tokens were made with."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateLink]:
+        """The candidates that have tokens."""
+
+    def __init__(
+        self,
+        *,
+        search_id: _builtins.str = ...,
+        agency: _builtins.str = ...,
+        report_sha256: _builtins.bytes = ...,
+        link_key_id: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___CandidateLink] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "candidates", b"candidates", "link_key_id", b"link_key_id", "report_sha256", b"report_sha256", "search_id", b"search_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateLinks: _TypeAlias = CandidateLinks  # noqa: Y015
+
+@_typing.final
+class CandidateLink(_message.Message):
+    """The link tokens of one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """The candidate's reference in the report."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One token for each identifier the agency holds, 16 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        tokens: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateLink: _TypeAlias = CandidateLink  # noqa: Y015
+
+@_typing.final
+class CollectRequest(_message.Message):
+    """Names an answer that was held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_SHA256_FIELD_NUMBER: _builtins.int
+    GRANT_SHA256_FIELD_NUMBER: _builtins.int
+    order_sha256: _builtins.bytes
+    """SHA-256 of the payload of the order that was answered."""
+    grant_sha256: _builtins.bytes
+    """SHA-256 of the payload of the grant it was answered under."""
+    def __init__(
+        self,
+        *,
+        order_sha256: _builtins.bytes = ...,
+        grant_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_sha256", b"grant_sha256", "order_sha256", b"order_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectRequest: _TypeAlias = CollectRequest  # noqa: Y015
+
+@_typing.final
+class CollectResponse(_message.Message):
+    """What became of an answer that was held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    DECIDE_BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___MatchResponse:
+        """The answer after a person's decision, unset while it waits."""
+
+    @_builtins.property
+    def decide_by(self) -> _timestamp_pb2.Timestamp:
+        """By when the agency is to decide."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___MatchResponse | None = ...,
+        decide_by: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "decide_by", b"decide_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "decide_by", b"decide_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectResponse: _TypeAlias = CollectResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class MatchServiceStub:
                 request_serializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchRequest.SerializeToString,
                 response_deserializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchResponse.FromString,
                 _registered_method=True)
+        self.Collect = channel.unary_unary(
+                '/probegate.agency.v1.MatchService/Collect',
+                request_serializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectRequest.SerializeToString,
+                response_deserializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectResponse.FromString,
+                _registered_method=True)
 
 
 class MatchServiceServicer:
@@ -65,6 +70,13 @@ class MatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Collect(self, request, context):
+        """Asks what became of an answer that was held for a person to release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MatchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_MatchServiceServicer_to_server(servicer, server):
                     servicer.Match,
                     request_deserializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchRequest.FromString,
                     response_serializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchResponse.SerializeToString,
+            ),
+            'Collect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Collect,
+                    request_deserializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectRequest.FromString,
+                    response_serializer=probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class MatchService:
             '/probegate.agency.v1.MatchService/Match',
             probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchRequest.SerializeToString,
             probegate_dot_agency_dot_v1_dot_match__service__pb2.MatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Collect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.agency.v1.MatchService/Collect',
+            probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectRequest.SerializeToString,
+            probegate_dot_agency_dot_v1_dot_match__service__pb2.CollectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class MatchServiceStub:
     """Says what this agency can match, signed."""
     Match: _grpc.UnaryUnaryMultiCallable[_match_service_pb2.MatchRequest, _match_service_pb2.MatchResponse]
     """Matches one sealed probe under one grant, or refuses with a signed reason."""
+    Collect: _grpc.UnaryUnaryMultiCallable[_match_service_pb2.CollectRequest, _match_service_pb2.CollectResponse]
+    """Asks what became of an answer that was held for a person to release."""
 
 @_typing.type_check_only
 class MatchServiceAsyncStub(MatchServiceStub):
@@ -47,6 +49,8 @@ class MatchServiceAsyncStub(MatchServiceStub):
     """Says what this agency can match, signed."""
     Match: _aio.UnaryUnaryMultiCallable[_match_service_pb2.MatchRequest, _match_service_pb2.MatchResponse]  # type: ignore[assignment]
     """Matches one sealed probe under one grant, or refuses with a signed reason."""
+    Collect: _aio.UnaryUnaryMultiCallable[_match_service_pb2.CollectRequest, _match_service_pb2.CollectResponse]  # type: ignore[assignment]
+    """Asks what became of an answer that was held for a person to release."""
 
 class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Implemented by every agency adapter; called by the broker alone."""
@@ -66,5 +70,13 @@ class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_match_service_pb2.MatchResponse, _abc.Awaitable[_match_service_pb2.MatchResponse]]:
         """Matches one sealed probe under one grant, or refuses with a signed reason."""
+
+    @_abc_1.abstractmethod
+    def Collect(
+        self,
+        request: _match_service_pb2.CollectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_match_service_pb2.CollectResponse, _abc.Awaitable[_match_service_pb2.CollectResponse]]:
+        """Asks what became of an answer that was held for a person to release."""
 
 def add_MatchServiceServicer_to_server(servicer: MatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -350,6 +350,8 @@ class PreviewSearchResponse(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
+    WITHOUT_EXPECTATION_FIELD_NUMBER: _builtins.int
     policy_sha256: _builtins.bytes
     """SHA-256 of the agreement bundle decided under."""
     @_builtins.property
@@ -360,16 +362,28 @@ class PreviewSearchResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Signs that the reasons are boilerplate, such as "necessity.short"."""
 
+    @_builtins.property
+    def expected_false(self) -> _search_pb2.ExpectedFalse:
+        """How many false candidates all the permitted agencies together are expected to return, as far as
+        they state it; unset if none does.
+        """
+
+    @_builtins.property
+    def without_expectation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The permitted agencies that state none, because they have no calibration or were not reached."""
+
     def __init__(
         self,
         *,
         decisions: _abc.Iterable[Global___AgencyDecision] | None = ...,
         policy_sha256: _builtins.bytes = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        expected_false: _search_pb2.ExpectedFalse | None = ...,
+        without_expectation: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_false", b"expected_false"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "policy_sha256", b"policy_sha256", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "expected_false", b"expected_false", "policy_sha256", b"policy_sha256", "warnings", b"warnings", "without_expectation", b"without_expectation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -558,6 +572,7 @@ class AgencyDecision(_message.Message):
     WAIVED_FIELD_NUMBER: _builtins.int
     CONFIRM_BY_FIELD_NUMBER: _builtins.int
     CONFIRMER_RANK_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     permitted: _builtins.bool
@@ -590,6 +605,12 @@ class AgencyDecision(_message.Message):
     def confirm_by(self) -> _timestamp_pb2.Timestamp:
         """Until when the urgent route must be confirmed in writing; unset where it was not needed."""
 
+    @_builtins.property
+    def expected_false(self) -> _search_pb2.ExpectedFalse:
+        """In a preview: how many false candidates the agency states to expect at the threshold that would
+        apply, unset if it states none.
+        """
+
     def __init__(
         self,
         *,
@@ -604,10 +625,11 @@ class AgencyDecision(_message.Message):
         waived: _abc.Iterable[_builtins.str] | None = ...,
         confirm_by: _timestamp_pb2.Timestamp | None = ...,
         confirmer_rank: _builtins.str = ...,
+        expected_false: _search_pb2.ExpectedFalse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_by", b"confirm_by", "obligations", b"obligations"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_by", b"confirm_by", "expected_false", b"expected_false", "obligations", b"obligations"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_sha256", b"agreement_sha256", "clauses", b"clauses", "code", b"code", "confirm_by", b"confirm_by", "confirmer_rank", b"confirmer_rank", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted", "waived", b"waived"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "agreement_sha256", b"agreement_sha256", "clauses", b"clauses", "code", b"code", "confirm_by", b"confirm_by", "confirmer_rank", b"confirmer_rank", "expected_false", b"expected_false", "failed_clauses", b"failed_clauses", "obligations", b"obligations", "permitted", b"permitted", "waived", b"waived"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -678,6 +700,7 @@ class AgencyAnswer(_message.Message):
     AGENCY_CHECKPOINT_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
+    LATE_AT_FIELD_NUMBER: _builtins.int
     agency_checkpoint: _builtins.bytes
     """The agency's own log checkpoint that covers its record, empty where none came."""
     @_builtins.property
@@ -696,6 +719,10 @@ class AgencyAnswer(_message.Message):
     def statement(self) -> _envelope_pb2.Envelope:
         """The agency's signed AnswerStatement, where it searched and answered."""
 
+    @_builtins.property
+    def late_at(self) -> _timestamp_pb2.Timestamp:
+        """When the answer came, where that was after the search had first ended."""
+
     def __init__(
         self,
         *,
@@ -704,10 +731,11 @@ class AgencyAnswer(_message.Message):
         agency_checkpoint: _builtins.bytes = ...,
         acknowledged: _match_service_pb2.Acknowledged | None = ...,
         statement: _envelope_pb2.Envelope | None = ...,
+        late_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "late_at", b"late_at", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "late_at", b"late_at", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

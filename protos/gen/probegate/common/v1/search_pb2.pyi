@@ -571,26 +571,74 @@ class Candidate(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    LOG10_LR_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """An opaque reference that only the owning agency can resolve, new for every search."""
     score: _builtins.float
     """The raw score in the matcher's own scale."""
     rank: _builtins.int
     """The place in this agency's list, from 1."""
+    log10_lr: _builtins.float
+    """The strength of the evidence as log10 of a likelihood ratio, within the bounds of the report's
+    calibration; unset where the score is not calibrated.
+    """
+    @_builtins.property
+    def expected_false(self) -> Global___ExpectedFalse:
+        """How many people who are not the person sought would be expected to score at least this much in
+        what was searched; unset where the score is not calibrated.
+        """
+
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
         score: _builtins.float = ...,
         rank: _builtins.int = ...,
+        log10_lr: _builtins.float | None = ...,
+        expected_false: Global___ExpectedFalse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log10_lr", b"_log10_lr", "expected_false", b"expected_false", "log10_lr", b"log10_lr"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log10_lr", b"_log10_lr", "expected_false", b"expected_false", "log10_lr", b"log10_lr", "rank", b"rank", "reference", b"reference", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log10_lr: _TypeAlias = _typing.Literal["log10_lr"]  # noqa: Y015
+    _WhichOneofArgType__log10_lr: _TypeAlias = _typing.Literal["_log10_lr", b"_log10_lr"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log10_lr) -> _WhichOneofReturnType__log10_lr | None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class ExpectedFalse(_message.Message):
+    """How many false candidates are expected at or above a score: the number of records times the false
+    match rate there, with a 95 % confidence interval from the calibration's data.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    expected: _builtins.float
+    """The expected number."""
+    low: _builtins.float
+    """The interval's lower end."""
+    high: _builtins.float
+    """The interval's upper end."""
+    def __init__(
+        self,
+        *,
+        expected: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "reference", b"reference", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "high", b"high", "low", b"low"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+Global___ExpectedFalse: _TypeAlias = ExpectedFalse  # noqa: Y015
 
 @_typing.final
 class MatchReport(_message.Message):
@@ -615,6 +663,9 @@ class MatchReport(_message.Message):
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
     AGENCY_ORDER_LEAF_SHA256_FIELD_NUMBER: _builtins.int
     REPORTED_AT_FIELD_NUMBER: _builtins.int
+    CALIBRATION_SHA256_FIELD_NUMBER: _builtins.int
+    CALIBRATION_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    HELD_REPORT_SHA256_FIELD_NUMBER: _builtins.int
     search_id: _builtins.str
     """The broker's id of the search."""
     agency: _builtins.str
@@ -643,6 +694,10 @@ class MatchReport(_message.Message):
     """SHA-256 of the bundle the agency decided under."""
     agency_order_leaf_sha256: _builtins.bytes
     """The log entry that records this at the agency, empty if it was refused before being recorded."""
+    calibration_sha256: _builtins.bytes
+    """SHA-256 of the payload of the calibration used, empty if the scores are raw."""
+    held_report_sha256: _builtins.bytes
+    """SHA-256 of the payload of the HELD report that this one follows, after a person's decision."""
     @_builtins.property
     def failed_clauses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the clauses the agency's own decision found unmet."""
@@ -654,6 +709,10 @@ class MatchReport(_message.Message):
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp:
         """When the report was made."""
+
+    @_builtins.property
+    def calibration_expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When that calibration expires."""
 
     def __init__(
         self,
@@ -675,10 +734,13 @@ class MatchReport(_message.Message):
         policy_sha256: _builtins.bytes = ...,
         agency_order_leaf_sha256: _builtins.bytes = ...,
         reported_at: _timestamp_pb2.Timestamp | None = ...,
+        calibration_sha256: _builtins.bytes = ...,
+        calibration_expires_at: _timestamp_pb2.Timestamp | None = ...,
+        held_report_sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reported_at", b"reported_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration_expires_at", b"calibration_expires_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agency_order_leaf_sha256", b"agency_order_leaf_sha256", "calibration", b"calibration", "candidates", b"candidates", "exact", b"exact", "failed_clauses", b"failed_clauses", "gallery_class", b"gallery_class", "gallery_generation", b"gallery_generation", "grant_sha256", b"grant_sha256", "matcher", b"matcher", "order_sha256", b"order_sha256", "policy_sha256", b"policy_sha256", "reason", b"reason", "reported_at", b"reported_at", "search_id", b"search_id", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agency_order_leaf_sha256", b"agency_order_leaf_sha256", "calibration", b"calibration", "calibration_expires_at", b"calibration_expires_at", "calibration_sha256", b"calibration_sha256", "candidates", b"candidates", "exact", b"exact", "failed_clauses", b"failed_clauses", "gallery_class", b"gallery_class", "gallery_generation", b"gallery_generation", "grant_sha256", b"grant_sha256", "held_report_sha256", b"held_report_sha256", "matcher", b"matcher", "order_sha256", b"order_sha256", "policy_sha256", b"policy_sha256", "reason", b"reason", "reported_at", b"reported_at", "search_id", b"search_id", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,12 +806,20 @@ class SearchResult(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    REPLACES_SHA256_FIELD_NUMBER: _builtins.int
     search_id: _builtins.str
     """The broker's id of the search."""
     order_sha256: _builtins.bytes
     """SHA-256 of the order's payload bytes."""
     complete: _builtins.bool
     """Whether every agency in the order gave a final answer of its own."""
+    revision: _builtins.int
+    """How often this result was stated anew because an agency's answer came later; 0 at first."""
+    replaces_sha256: _builtins.bytes
+    """SHA-256 of the payload of the result that this one replaces, empty at first."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
         """An outcome for every agency in the order, in the order's sequence."""
@@ -762,6 +832,16 @@ class SearchResult(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When the search ended."""
 
+    @_builtins.property
+    def ranking(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedCandidate]:
+        """The calibrated candidates of all agencies in one ranking, strongest evidence first."""
+
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]:
+        """The agencies whose scores are not calibrated, each by itself; their candidates are in no
+        ranking.
+        """
+
     def __init__(
         self,
         *,
@@ -771,14 +851,122 @@ class SearchResult(_message.Message):
         complete: _builtins.bool = ...,
         missing: _abc.Iterable[_builtins.str] | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
+        ranking: _abc.Iterable[Global___RankedCandidate] | None = ...,
+        lanes: _abc.Iterable[Global___Lane] | None = ...,
+        revision: _builtins.int = ...,
+        replaces_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "finished_at", b"finished_at", "missing", b"missing", "order_sha256", b"order_sha256", "outcomes", b"outcomes", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "finished_at", b"finished_at", "lanes", b"lanes", "missing", b"missing", "order_sha256", b"order_sha256", "outcomes", b"outcomes", "ranking", b"ranking", "replaces_sha256", b"replaces_sha256", "revision", b"revision", "search_id", b"search_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
+class RankedCandidate(_message.Message):
+    """One calibrated candidate in the ranking across agencies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    LOG10_LR_FIELD_NUMBER: _builtins.int
+    EXPECTED_FALSE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The directory id of the agency."""
+    reference: _builtins.str
+    """The candidate's reference in that agency's report."""
+    log10_lr: _builtins.float
+    """The strength of the evidence, as the report states it."""
+    group: _builtins.int
+    """Candidates with the same number here or in a lane are said by their agencies to be one person;
+    0 is no group. Evidence within a group is never multiplied.
+    """
+    @_builtins.property
+    def expected_false(self) -> Global___ExpectedFalse:
+        """The expected number of false candidates, as the report states it."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        log10_lr: _builtins.float = ...,
+        expected_false: Global___ExpectedFalse | None = ...,
+        group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_false", b"expected_false"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "expected_false", b"expected_false", "group", b"group", "log10_lr", b"log10_lr", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankedCandidate: _TypeAlias = RankedCandidate  # noqa: Y015
+
+@_typing.final
+class Lane(_message.Message):
+    """The candidates of one agency whose scores have no calibration, in that agency's order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    MATCHER_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The directory id of the agency."""
+    matcher: _builtins.str
+    """The matcher's name and version, whose scale the scores are in."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneCandidate]:
+        """The candidates, best first."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        matcher: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___LaneCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "candidates", b"candidates", "matcher", b"matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lane: _TypeAlias = Lane  # noqa: Y015
+
+@_typing.final
+class LaneCandidate(_message.Message):
+    """One candidate of a lane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """The candidate's reference in the agency's report."""
+    score: _builtins.float
+    """The raw score."""
+    group: _builtins.int
+    """As in RankedCandidate."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        score: _builtins.float = ...,
+        group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "reference", b"reference", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneCandidate: _TypeAlias = LaneCandidate  # noqa: Y015
 
 @_typing.final
 class AnswerStatement(_message.Message):
