@@ -133,15 +133,9 @@ class MatchCommand:
     openers: Mapping[str, Opener] = field(repr=False)
     references: References
     clock: Clock
-    _scanning: asyncio.Semaphore = field(init=False, repr=False)
     _one_at_a_time: WeakValueDictionary[bytes, asyncio.Lock] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
     )
-
-    def __post_init__(self) -> None:
-        """Bound how many scans run at once."""
-        slots = asyncio.Semaphore(self.settings.max_concurrent_matches)
-        object.__setattr__(self, "_scanning", slots)
 
     async def execute(self, params: MatchParams, peer: Member) -> MatchAnswer:
         """Answer one request, or refuse it; either is on the record.
@@ -275,8 +269,7 @@ class MatchCommand:
         )
         started = time.perf_counter()
         try:
-            async with self._scanning:
-                found = await gallery.search(query)
+            found = await gallery.search(query)
         finally:
             wipe(probe)  # (15)
         _seconds(time.perf_counter() - started)

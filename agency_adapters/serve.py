@@ -18,6 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from agency_adapters import wire
 from agency_adapters.command import MatchCommand, Witnesses
+from agency_adapters.galleries.files import ScanLimits
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.recording import Recorder, record_unconfirmed
@@ -83,7 +84,10 @@ class Adapter:
         directory.member(settings.id, Role.AGENCY)
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
         policies.load(directory, now)
-        gallery = await open_gallery(settings.gallery, kind)
+        limits = ScanLimits(
+            settings.scan_threads, settings.probes_per_pass, settings.max_waiting_probes
+        )
+        gallery = await open_gallery(settings.gallery, kind, limits)
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
         shelf = Shelf(gallery)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,8 +54,12 @@ class AdapterSettings(BaseSettings):
     """Largest message taken from anybody, bytes."""
     max_concurrent_calls: Annotated[int, Field(gt=0)] = 512
     """Most calls under way at once."""
-    max_concurrent_matches: Annotated[int, Field(gt=0)] = 2
-    """Most gallery scans at once; more would only share the same memory bandwidth."""
+    scan_threads: Annotated[int, Field(gt=0, le=256)] = os.cpu_count() or 1
+    """How many threads scan a gallery in files; more than cores only share the same memory."""
+    probes_per_pass: Annotated[int, Field(gt=0, le=256)] = 64
+    """Most probes searched for in one pass over a gallery in files."""
+    max_waiting_probes: Annotated[int, Field(gt=0, le=4096)] = 256
+    """Most probes that wait for a pass; another is refused with a time to come back."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
     """How often directory, bundle and gallery are looked at for a change, seconds."""
     admin_poll_s: Annotated[float, Field(gt=0)] = 0.25

@@ -116,7 +116,7 @@ def stats(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Count the records, those that may be searched, and those each rule bars or would bar."""
-    from agency_adapters.galleries.store import Gallery
+    from agency_adapters.galleries.store import StoredGallery
     from trust.clock import utc_now
 
     switches = {
@@ -127,9 +127,9 @@ def stats(
         )
         if on
     }
-    opened = Gallery.open(gallery)
+    opened = StoredGallery.open(gallery)
     manifest = opened.manifest
-    eligible = opened.eligibility(utc_now().date(), switches)
+    eligible = opened.eligibility(utc_now().date(), frozenset(switches))
     rules = [
         {
             "rule": rule.name,
@@ -139,7 +139,6 @@ def stats(
         }
         for rule in opened.kind.eligibility
     ]
-    opened.close()
     if as_json:
         facts = {
             "kind": manifest.kind,
@@ -167,12 +166,11 @@ def stats(
 @app.command()
 def check(gallery: GalleryFolder) -> None:
     """Read every byte of a gallery and compare it with its manifest."""
-    from agency_adapters.galleries.store import Check, Gallery
+    from agency_adapters.galleries.store import Check, StoredGallery
     from trust.clock import utc_now
 
-    opened = Gallery.open(gallery, check=Check.FULL)
+    opened = StoredGallery.open(gallery, check=Check.FULL)
     eligible = opened.eligibility(utc_now().date())
-    opened.close()
     typer.echo(
         f"sound: {opened.manifest.count} records, {eligible.count} eligible, "
         f"generation {opened.manifest.generation}"

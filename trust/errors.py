@@ -161,6 +161,11 @@ class Reason(Enum):
         "The gallery's files do not agree with its manifest.",
         "Restore the gallery from its source with `probegate adapter import`.",
     )
+    GALLERY_LOCKED = Entry(
+        Status.UNAVAILABLE,
+        "Another command is changing the gallery.",
+        "Wait until it is done and give the command again.",
+    )
     GALLERY_MISSING = Entry(
         Status.FAILED_PRECONDITION,
         "There is no gallery at this place.",

@@ -1,33 +1,75 @@
-"""A gallery in files, as the adapter sees it."""
+"""A gallery in files, as the adapter sees it: exact, and searched for many probes in one pass."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from agency_adapters.agency import Record
+from agency_adapters.galleries.editing import swept
 from agency_adapters.galleries.gallery import Eligible, Found, GalleryFacts, Query, Scored
-from agency_adapters.galleries.matching import MATCHER, best_matches
-from agency_adapters.galleries.store import Gallery, read_manifest
+from agency_adapters.galleries.gathering import Gatherer
+from agency_adapters.galleries.kernels import best_kernel
+from agency_adapters.galleries.matching import MATCHER
+from agency_adapters.galleries.scanning import scan
+from agency_adapters.galleries.store import StoredGallery, read_manifest
+from agency_adapters.galleries.tally import Ask
+from trust.errors import ProbegateError
+
+
+@dataclass(frozen=True, slots=True)
+class ScanLimits:
+    """How a gallery is scanned.
+
+    Attributes:
+        threads: how many threads scan; more than there are cores only share one memory.
+        probes_per_pass: the most probes of one pass.
+        waiting: the most probes that wait for the next passes.
+    """
+
+    threads: int = os.cpu_count() or 1
+    probes_per_pass: int = 64
+    waiting: int = 256
+
+
+DEFAULT_LIMITS: Final = ScanLimits()
 
 
 class FileGallery:
-    """One generation of a gallery in files."""
+    """One generation of a gallery in files. Made by ``open``."""
 
-    def __init__(self, path: Path, stored: Gallery) -> None:
+    def __init__(self, path: Path, stored: StoredGallery, limits: ScanLimits) -> None:
         self._path = path
         self._stored = stored
+        self._limits = limits
+        self._kernel = best_kernel()
+        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="scan")
+        self._gatherer: Gatherer[Query, Found] = Gatherer(
+            self.search_all, most=limits.probes_per_pass, waiting=limits.waiting
+        )
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Open the newest generation.
+    async def open(cls, path: Path, limits: ScanLimits = DEFAULT_LIMITS) -> Self:
+        """Open the newest generation, and clear away what a crash left of a change.
 
         Raises:
             ProbegateError: ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``.
         """
-        return cls(path, await asyncio.to_thread(Gallery.open, path))
+
+        def opened() -> StoredGallery:
+            read_manifest(path)
+            with suppress(ProbegateError):  # a gallery on a medium that cannot be written is fine
+                swept(path)
+            return StoredGallery.open(path)
+
+        return cls(path, await asyncio.to_thread(opened), limits)
 
     @property
     def facts(self) -> GalleryFacts:
@@ -39,49 +81,81 @@ class FileGallery:
             dims=manifest.dims,
             count=manifest.count,
             generation=manifest.generation,
-            changed_at=manifest.created_at,
+            changed_at=manifest.change.at,
             sha256=manifest.sha256,
             matcher=MATCHER,
             exact=True,
         )
 
-    async def search(self, query: Query) -> Found:
-        """Search for one probe."""
-        return await asyncio.to_thread(self._search, query)
+    @property
+    def load(self) -> int:
+        """How many probes wait."""
+        return self._gatherer.load
 
-    def _search(self, query: Query) -> Found:
+    async def search(self, query: Query) -> Found:
+        """Search for one probe, in one pass with whatever else waits."""
+        return await self._gatherer.ask(query, query.deadline)
+
+    def search_all(self, queries: Sequence[Query]) -> list[Found]:
+        """Search for some probes on this thread and the scanning ones.
+
+        Raises:
+            ProbegateError: ``GALLERY_CORRUPT``.
+        """
+        answers: dict[int, Found] = {}
+        for day, switches in {(query.day, query.switches) for query in queries}:
+            mine = [
+                number
+                for number, query in enumerate(queries)
+                if (query.day, query.switches) == (day, switches)
+            ]
+            found = self._pass([queries[number] for number in mine], day, switches)
+            answers.update(zip(mine, found, strict=True))
+        return [answers[number] for number in range(len(queries))]
+
+    def _pass(self, queries: Sequence[Query], day: date, switches: frozenset[str]) -> list[Found]:
         stored = self._stored
-        eligible = stored.eligibility(query.day, query.switches)
-        found = best_matches(
-            stored.templates,
+        eligible = stored.eligibility(day, switches)
+        if not stored.segments:
+            return [Found((), eligible.count)] * len(queries)
+        answers = scan(
+            stored.segments,
             eligible.mask,
-            query.probe,
-            threshold=query.threshold,
-            limit=query.limit,
+            [Ask(query.probe, query.threshold, query.limit) for query in queries],
+            kernel=self._kernel,
+            workers=self._threads,
+            threads=self._limits.threads,
+            rows=stored.rows,
         )
-        ids = stored.record_ids([one.row for one in found])
-        scored = tuple(
-            Scored(record_id, one.score) for record_id, one in zip(ids, found, strict=True)
-        )
-        return Found(scored, eligible.count)
+        found = []
+        for answer in answers:
+            named = [(stored.rows.record_id(one.row), one.score) for one in answer]
+            # A record that was erased since has no id any more, and nothing is said of it.
+            scored = tuple(Scored(name, score) for name, score in named if name)
+            found.append(Found(scored, eligible.count))
+        return found
 
     async def eligible(self, day: date, switches: frozenset[str]) -> Eligible:
-        """Count who may be searched."""
+        """Count who may be searched, and make the mask of that day ready."""
         found = await asyncio.to_thread(self._stored.eligibility, day, switches)
         return Eligible(found.count, found.met)
 
     async def record(self, record_id: str) -> Record | None:
         """Return one record, or None."""
-        fields = await asyncio.to_thread(self._stored.record, record_id)
-        return None if fields is None else self._stored.kind.record.model_validate(fields)
+        return await asyncio.to_thread(self._stored.record, record_id)
 
     async def newer(self) -> FileGallery | None:
         """Return the newest generation, if it is not this one."""
-        manifest = await asyncio.to_thread(read_manifest, self._path)
-        if manifest.sha256 == self._stored.manifest.sha256:
-            return None
-        return await FileGallery.open(self._path)
+
+        def newest() -> StoredGallery | None:
+            if read_manifest(self._path).sha256 == self._stored.manifest.sha256:
+                return None
+            return StoredGallery.open(self._path, known=self._stored)
+
+        stored = await asyncio.to_thread(newest)
+        return None if stored is None else FileGallery(self._path, stored, self._limits)
 
     async def close(self) -> None:
-        """Let go of the files."""
-        self._stored.close()
+        """Let searches under way end, then let go of the threads; the files go with the object."""
+        await self._gatherer.idle()
+        self._threads.shutdown()

@@ -4,44 +4,35 @@
    Another count in either is ``IMPORT_INVALID``: then nobody knows whose template is whose.
 2. A row is enrolled if its record and its template are both good. A record id seen before is a
    fault of the later row, even if the earlier one was refused: only its owner knows which is right.
-3. Enrolled rows are kept in the order of record ids, so that ties in a score resolve by row.
-4. The new generation is complete and flushed to the disk before the manifest names it.
+3. Rows are read, checked and written a block at a time; the gallery is the old one until all are
+   done (``editing``, rule 2).
+4. Enrolling into a gallery that is there follows the same rules; a record that is held already is a
+   fault of its row unless an update is asked for.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import sqlite3
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from rich.console import Group
 from rich.table import Table
 
-from agency_adapters.agency import AgencyKind
-from agency_adapters.galleries.reading import ReadRow, read_records, read_templates
-from agency_adapters.galleries.store import (
-    MANIFEST,
-    RECORDS,
-    TEMPLATES,
-    FileEntry,
-    Manifest,
-    file_sha256,
-    read_manifest,
-)
+from agency_adapters.agency import AgencyKind, Record
+from agency_adapters.galleries.editing import editing
+from agency_adapters.galleries.reading import ReadRow, TemplateRows, read_records, read_templates
+from agency_adapters.galleries.segment_content import NewRecord
+from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.galleries.templates import template_faults, unit_rows
-from trust import files
 from trust.errors import ProbegateError, Reason
 
 BLOCK_ROWS: Final = 8192
-"""Templates checked or written at once."""
+"""Rows checked at once."""
+MODEL_ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
@@ -67,13 +58,16 @@ class ImportReport(BaseModel):
     dims: int
     rows: int
     enrolled: int
+    updated: int = 0
     generation: int
     rejected: tuple[RejectedRow, ...]
 
     def rendered(self) -> Group:
         """Return the report for a terminal."""
+        updated = f", {self.updated:,} updated" if self.updated else ""
         summary = (
-            f"{self.enrolled:,} of {self.rows:,} rows enrolled, {len(self.rejected):,} rejected; "
+            f"{self.enrolled:,} of {self.rows:,} rows enrolled{updated}, "
+            f"{len(self.rejected):,} rejected; "
             f"generation {self.generation}, {self.model}, {self.dims} dimensions"
         )
         if not self.rejected:
@@ -98,175 +92,152 @@ def import_gallery(
 
     Args:
         kind: whose records they are.
-        templates: ``.npy`` or ``.npz``, floating point, ``(n, dims)``.
-        records: CSV or JSON Lines, ``n`` rows.
+        templates: ``.npy``, ``.npz`` or ``.parquet``, floating point, ``(n, dims)``.
+        records: CSV, JSON Lines or Parquet, ``n`` rows.
         model: the template model's id.
         out: the gallery's folder.
         now: the time of import.
         progress: told of every block of rows.
 
     Raises:
-        ProbegateError: ``FILE_MISSING``, ``IMPORT_INVALID``, ``DISK_FULL``, ``FILE_UNWRITABLE``.
+        ProbegateError: ``FILE_MISSING``, ``IMPORT_INVALID``, ``DISK_FULL``, ``FILE_UNWRITABLE`` or
+            ``GALLERY_LOCKED``.
     """
-    array = read_templates(templates)
-    rows = list(read_records(records, kind.record, now.date()))
-    if len(rows) != len(array):  # (1)
-        raise ProbegateError(
-            Reason.IMPORT_INVALID,
-            f"{len(array)} templates but {len(rows)} records",
-            templates=str(len(array)),
-            records=str(len(rows)),
-        )
-    reasons = _all_reasons(rows, array, progress)
-    good = [index for index, found in enumerate(reasons) if not found]
-    good.sort(key=lambda index: rows[index].record_id)  # (3)
-    generation = _next_generation(out, kind)
-    manifest = _written(out, generation, kind, model, array, rows, good, now)
-    return ImportReport(
-        kind=kind.name,
-        model=manifest.model,
-        dims=manifest.dims,
-        rows=len(rows),
-        enrolled=len(good),
-        generation=generation,
-        rejected=tuple(
-            RejectedRow(row=index + 1, record_id=rows[index].record_id, reasons=tuple(found))
-            for index, found in enumerate(reasons)
-            if found
-        ),
-    )
+    if not MODEL_ID.fullmatch(model):
+        raise ProbegateError(Reason.IMPORT_INVALID, "not a template model's id", field="model")
+    rows = read_templates(templates)
+    checking = Checking(kind.record, rows, records, now, progress)
+    with editing(out, kind) as editor:
+        enrolled = editor.replace(model, rows.dims, checking, now)
+        generation = editor.generation
+    return checking.report(kind.name, model, enrolled, 0, generation)
 
 
-def _all_reasons(
-    rows: list[ReadRow], array: npt.NDArray[Any], progress: Progress
-) -> list[list[str]]:
-    reasons = [list(row.reasons) for row in rows]
-    seen: dict[str, int] = {}
-    for index, row in enumerate(rows):  # (2)
-        if row.record_id:
-            first = seen.setdefault(row.record_id, index)
+def enrol_records(
+    *,
+    gallery: Path,
+    templates: Path,
+    records: Path,
+    model: str,
+    update: bool,
+    now: datetime,
+    progress: Progress = lambda _done, _total: None,
+) -> ImportReport:
+    """Enrol more records into a gallery (4).
+
+    Args:
+        gallery: the gallery's folder.
+        templates: see ``import_gallery``.
+        records: see ``import_gallery``.
+        model: the template model's id, which must be the gallery's.
+        update: whether a record that is held is to be replaced.
+        now: the time of enrolment.
+        progress: told of every block of rows.
+
+    Raises:
+        ProbegateError: as ``import_gallery``, and ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``.
+    """
+    rows = read_templates(templates)
+    with editing(gallery) as editor:
+        stored = StoredGallery.open(gallery)
+        if (model, rows.dims) != (stored.manifest.model, stored.manifest.dims):
+            raise ProbegateError(
+                Reason.IMPORT_INVALID,
+                f"the gallery holds {stored.manifest.model}, {stored.manifest.dims} dimensions",
+                field="model",
+            )
+        checking = Checking(stored.kind.record, rows, records, now, progress)
+        good = list(checking)
+        if not update:
+            held = stored.find([one.record.record_id for one in good])
+            good = [one for one in good if one.record.record_id not in held]
+            checking.reject(held, "record_id: held already")
+        enrolled, updated = editor.enrol(good, now) if good else (0, 0)
+        generation = editor.generation
+    return checking.report(stored.kind.name, model, enrolled, updated, generation)
+
+
+class Checking:
+    """Reads templates and records side by side, and yields those that are good (1) (2).
+
+    It is iterated once; what it did not yield is in its report.
+    """
+
+    def __init__(
+        self,
+        record: type[Record],
+        templates: TemplateRows,
+        records: Path,
+        now: datetime,
+        progress: Progress,
+    ) -> None:
+        self._record = record
+        self._templates = templates
+        self._records = records
+        self._now = now
+        self._progress = progress
+        self._rejected: dict[int, RejectedRow] = {}
+        self._first: dict[str, int] = {}
+        self._count = 0
+
+    def __iter__(self) -> Iterator[NewRecord]:
+        rows = read_records(self._records, self._record, self._now.date())
+        for start, block in self._templates.blocks(BLOCK_ROWS):
+            faults = template_faults(block)
+            units = unit_rows(block, faults)
+            for offset, fault in enumerate(faults):
+                row = next(rows, None)
+                if row is None:
+                    raise self._other_count(start + offset)
+                if self._is_good(start + offset, row, fault):
+                    record = self._record.model_validate_json(row.fields)
+                    yield NewRecord(record, units[offset])
+            self._count = start + len(block)
+            self._progress(self._count, len(self._templates))
+        more = sum(1 for _ in rows)
+        if more:
+            raise self._other_count(self._count + more)
+
+    def _is_good(self, index: int, row: ReadRow, fault: str | None) -> bool:
+        reasons = list(row.reasons)
+        if row.record_id:  # (2)
+            first = self._first.setdefault(row.record_id, index)
             if first != index:
-                reasons[index].append(f"record_id: duplicate of row {first + 1}")
-    for start in range(0, len(array), BLOCK_ROWS):
-        block = array[start : start + BLOCK_ROWS]
-        for offset, fault in enumerate(template_faults(block)):
-            if fault:
-                reasons[start + offset].append(fault)
-        progress(min(start + BLOCK_ROWS, len(array)), len(array))
-    return reasons
+                reasons.append(f"record_id: duplicate of row {first + 1}")
+        if fault:
+            reasons.append(fault)
+        if reasons:
+            self._reject(index, row.record_id, reasons)
+        return not reasons
 
+    def reject(self, record_ids: Collection[str], reason: str) -> None:
+        """Report good rows as rejected after all."""
+        for record_id in record_ids:
+            self._reject(self._first[record_id], record_id, [reason])
 
-def _next_generation(out: Path, kind: AgencyKind) -> int:
-    if not (out / MANIFEST).exists():
-        return 1
-    current = read_manifest(out)
-    if current.kind != kind.name:
-        raise ProbegateError(Reason.IMPORT_INVALID, f"{out} is a gallery of kind {current.kind}")
-    return current.generation + 1
+    def _reject(self, index: int, record_id: str, reasons: list[str]) -> None:
+        row = RejectedRow(row=index + 1, record_id=record_id, reasons=tuple(reasons))
+        self._rejected[index] = row
 
-
-def _written(
-    out: Path,
-    generation: int,
-    kind: AgencyKind,
-    model: str,
-    array: npt.NDArray[Any],
-    rows: list[ReadRow],
-    good: list[int],
-    now: datetime,
-) -> Manifest:
-    partial = out / f".importing-{generation}-{os.getpid()}"
-    try:
-        partial.mkdir(mode=files.PRIVATE_FOLDER_MODE, parents=True)
-        _write_templates(partial / TEMPLATES, array, good)
-        _write_records(partial / RECORDS, rows, good)
-        manifest = _manifest(kind, model, array.shape[1], len(good), generation, now, partial)
-        shutil.rmtree(out / manifest.folder, ignore_errors=True)  # of an import that was cut short
-        partial.rename(out / manifest.folder)
-        _sync(out)
-        files.write_atomic(out / MANIFEST, manifest.to_json())  # (4)
-    except (OSError, sqlite3.Error) as error:
-        raise _unwritable(out, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    for old in out.glob("g[0-9]*"):
-        if old.name != manifest.folder:
-            shutil.rmtree(old, ignore_errors=True)
-    return manifest
-
-
-def _manifest(
-    kind: AgencyKind,
-    model: str,
-    dims: int,
-    count: int,
-    generation: int,
-    now: datetime,
-    folder: Path,
-) -> Manifest:
-    def entry(name: str) -> FileEntry:
-        path = folder / name
-        return FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
-
-    try:
-        return Manifest(
-            kind=kind.name,
+    def report(
+        self, kind: str, model: str, enrolled: int, updated: int, generation: int
+    ) -> ImportReport:
+        """Return what was done."""
+        return ImportReport(
+            kind=kind,
             model=model,
-            dims=dims,
-            count=count,
+            dims=self._templates.dims,
+            rows=self._count,
+            enrolled=enrolled,
+            updated=updated,
             generation=generation,
-            created_at=now,
-            templates=entry(TEMPLATES),
-            records=entry(RECORDS),
+            rejected=tuple(self._rejected[index] for index in sorted(self._rejected)),
         )
-    except ValueError:
-        raise ProbegateError(
-            Reason.IMPORT_INVALID, "not a template model's id", field="model"
-        ) from None
 
-
-def _write_templates(path: Path, array: npt.NDArray[Any], good: list[int]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(good), array.shape[1])}
-    with path.open("wb") as stream:
-        os.fchmod(stream.fileno(), files.PRIVATE_FILE_MODE)
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(good), BLOCK_ROWS):
-            stream.write(unit_rows(array[good[start : start + BLOCK_ROWS]]).tobytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _write_records(path: Path, rows: list[ReadRow], good: list[int]) -> None:
-    connection = sqlite3.connect(path)
-    try:
-        path.chmod(files.PRIVATE_FILE_MODE)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(
-            "CREATE TABLE records"
-            " (row INTEGER PRIMARY KEY, record_id TEXT NOT NULL UNIQUE, fields TEXT NOT NULL)"
+    def _other_count(self, records: int) -> ProbegateError:  # (1)
+        return ProbegateError(
+            Reason.IMPORT_INVALID,
+            f"{len(self._templates)} templates but {records} records",
+            templates=str(len(self._templates)),
+            records=str(records),
         )
-        connection.executemany(
-            "INSERT INTO records VALUES (?, ?, ?)",
-            ((row, rows[index].record_id, rows[index].fields) for row, index in enumerate(good)),
-        )
-        connection.commit()
-    finally:
-        connection.close()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _unwritable(out: Path, error: OSError | sqlite3.Error) -> ProbegateError:
-    full = (
-        error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if isinstance(error, OSError)
-        else error.sqlite_errorcode == sqlite3.SQLITE_FULL
-    )
-    reason = Reason.DISK_FULL if full else Reason.FILE_UNWRITABLE
-    return ProbegateError(reason, f"{out}: {type(error).__name__}", file=out.name)

@@ -23,10 +23,12 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from agency_adapters.agency import Record
+from agency_adapters.galleries import parquet
 from trust.errors import ProbegateError, Reason
 from trust.messages import MAX_DIMS
 
 ARRAY_KEY: Final = "templates"
+PARQUET_SUFFIX: Final = ".parquet"
 _MATRIX: Final = 2
 _ZIP_MAGIC: Final = b"PK"
 _MAX_FIELD_CHARS: Final = 4096
@@ -48,15 +50,40 @@ class ReadRow:
     reasons: tuple[str, ...]
 
 
-def read_templates(path: Path) -> npt.NDArray[Any]:
-    """Open ``.npy`` (memory-mapped) or ``.npz`` (key ``templates`` or its only array).
+class TemplateRows:
+    """Templates as they were exported, to be read a block at a time.
 
-    Returns:
-        Floating-point numbers, shape ``(n, dims)``.
+    Attributes:
+        dims: the number of dimensions.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        self.dims = int(array.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield the first row's index and up to so many rows, floating point, ``(m, dims)``."""
+        for start in range(0, len(self._array), rows):
+            yield start, self._array[start : start + rows]
+
+
+def read_templates(path: Path) -> TemplateRows:
+    """Open ``.npy`` (memory-mapped), ``.npz`` (key ``templates`` or its only array) or Parquet.
+
+    A Parquet file has a column ``templates`` of lists of floating-point numbers, all of one length.
 
     Raises:
         ProbegateError: ``FILE_MISSING`` or ``IMPORT_INVALID``.
     """
+    if path.suffix.lower() == PARQUET_SUFFIX:
+        return TemplateRows(_checked_matrix(path, parquet.template_array(path, ARRAY_KEY)))
+    return TemplateRows(_checked_matrix(path, _read_array(path)))
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as stream:
             if stream.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
@@ -81,6 +108,10 @@ def read_templates(path: Path) -> npt.NDArray[Any]:
         zlib.error,
     ):
         raise _invalid(f"{path.name} is not a .npy or .npz file of numbers") from None
+    return array
+
+
+def _checked_matrix(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.ndim != _MATRIX or not 1 <= array.shape[1] <= MAX_DIMS:
         raise _invalid(f"{path.name} is not one template a row, of 1 to {MAX_DIMS} dimensions")
     if array.dtype.kind != "f":
@@ -102,14 +133,15 @@ def read_records(path: Path, record: type[Record], today: date) -> Iterator[Read
     """Read a CSV file (with or without BOM, columns in any order) or JSON Lines.
 
     Args:
-        path: the file; ``.jsonl`` and ``.ndjson`` are JSON Lines, anything else is CSV.
+        path: the file; ``.jsonl`` and ``.ndjson`` are JSON Lines, ``.parquet`` is Parquet, anything
+            else is CSV.
         record: the agency's record model, whose fields are the columns.
         today: no record is from after this day.
 
     Raises:
         ProbegateError: ``FILE_MISSING`` or ``IMPORT_INVALID``.
     """
-    rows = _json_lines if path.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows
+    rows = _READERS.get(path.suffix.lower(), _csv_rows)
     try:
         for values in rows(path, record):
             if isinstance(values, str):
@@ -154,6 +186,12 @@ def _require_columns(path: Path, header: list[str], record: type[Record]) -> Non
             )
 
 
+def _parquet_rows(path: Path, record: type[Record]) -> Iterator[Mapping[str, Any] | str]:
+    columns = [name for name in parquet.columns(path) if name != ARRAY_KEY]
+    _require_columns(path, columns, record)
+    yield from parquet.rows(path, columns)
+
+
 def _json_lines(path: Path, _record: type[Record]) -> Iterator[Mapping[str, Any] | str]:
     with path.open(encoding="utf-8-sig") as stream:
         for line in stream:
@@ -164,6 +202,13 @@ def _json_lines(path: Path, _record: type[Record]) -> Iterator[Mapping[str, Any]
             except (ValueError, RecursionError):
                 values = None
             yield values if isinstance(values, dict) else "row: not a JSON object"
+
+
+_READERS: Final = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    PARQUET_SUFFIX: _parquet_rows,
+}
 
 
 def _checked(values: Mapping[str, Any], record: type[Record], today: date) -> ReadRow:

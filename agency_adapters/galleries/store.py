@@ -2,48 +2,51 @@
 
 ::
 
-    <gallery>/manifest.json             names one generation and the digests of its files
-    <gallery>/g000001/templates.npy     float32 (n, dims), unit length, memory-mapped
-    <gallery>/g000001/records.sqlite    one row per template, in the order of record ids
+    <gallery>/manifest.json        names one generation: its segments and their digests
+    <gallery>/segments/s0000001/   one segment (``segments``)
+    <gallery>/journal.jsonl        one line for each change that was made (``editing``)
+    <gallery>/lock                 held by whoever changes the gallery
 
 1. The manifest carries a digest of itself; a gallery is what its manifest says or it is corrupt.
 2. A new generation is written beside the old one and takes effect by one rename of the manifest.
    A reader keeps the generation it opened, even after its files are unlinked.
-3. Opening always checks every file's size, the templates' header and the records' digest and count.
-   The templates' digest is checked as well in full (``Check.FULL``), or at serve start
-   (``Check.START``) where they are small enough to read at once.
+3. Opening always checks the length of every file, and maps them: it costs seconds at any size. The
+   digests are checked as well in full (``Check.FULL``), or at a start (``Check.START``) where the
+   gallery is small enough to be read at once.
+4. Which records are barred on a day is worked out from the days in the segments, which the rules
+   gave when the record was enrolled. A gallery written under other rules is read record by record.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import sqlite3
-import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from agency_adapters.agency import AgencyKind
-from agency_adapters.galleries.templates import Templates
+from agency_adapters.agency import AgencyKind, Record
+from agency_adapters.galleries.segment_content import days_of
+from agency_adapters.galleries.segments import Rows, Segment, segment_digest
 from agency_adapters.registry import kind_named
 from trust import strict_json
 from trust.errors import ProbegateError, Reason
 from trust.messages import MAX_DIMS
 
 MANIFEST: Final = "manifest.json"
-TEMPLATES: Final = "templates.npy"
-RECORDS: Final = "records.sqlite"
+SEGMENTS: Final = "segments"
 START_DIGEST_BYTES: Final = 256 * 2**20
-"""Largest templates file whose digest is checked at every start, bytes."""
+"""Largest gallery whose digests are checked at every start, bytes of full-precision templates."""
+OPEN_ATTEMPTS: Final = 5
+"""How often a reader starts again because the gallery changed while it opened it."""
+_FLOAT32_BYTES: Final = 4
 _CLASSES: Final = (
     (1_000, "<1k"),
     (10_000, "1k-10k"),
@@ -51,7 +54,7 @@ _CLASSES: Final = (
     (1_000_000, "100k-1m"),
     (10_000_000, "1m-10m"),
 )
-_SHA256_HEX: Final = r"^[0-9a-f]{64}$"
+Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Check(Enum):
@@ -61,13 +64,27 @@ class Check(Enum):
     START = "start"
 
 
-class FileEntry(BaseModel):
-    """One file of a generation."""
+class SegmentEntry(BaseModel):
+    """One segment of a generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, StringConstraints(pattern=_SHA256_HEX)]
+    name: Annotated[str, StringConstraints(pattern=r"^s[0-9]{7,12}$")]
+    rows: Annotated[int, Field(ge=1)]
+    sha256: Sha256Hex
+
+
+class Change(BaseModel):
+    """What made a generation out of the one before; it names nobody."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: Annotated[int, Field(ge=1)]
+    at: AwareDatetime
+    what: Literal["import", "enrol", "erase", "compact"]
+    enrolled: Annotated[int, Field(ge=0)] = 0
+    updated: Annotated[int, Field(ge=0)] = 0
+    erased: Annotated[int, Field(ge=0)] = 0
 
 
 class Manifest(BaseModel):
@@ -75,22 +92,20 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["probegate-gallery/1"] = "probegate-gallery/1"
+    format: Literal["probegate-gallery/2"] = "probegate-gallery/2"
     kind: str
     model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     dims: Annotated[int, Field(ge=1, le=MAX_DIMS)]
+    rules: tuple[str, ...]
+    """The eligibility rules, in the order that the segments' days have them."""
     count: Annotated[int, Field(ge=0)]
     generation: Annotated[int, Field(ge=1)]
-    created_at: AwareDatetime
-    templates: FileEntry
-    records: FileEntry
+    next_segment: Annotated[int, Field(ge=1)]
+    """The number of the next segment; none is used twice."""
+    segments: tuple[SegmentEntry, ...]
+    change: Change
     sha256: str = ""
     """SHA-256 of the RFC 8785 form of everything else."""
-
-    @property
-    def folder(self) -> str:
-        """The folder of this generation, relative to the gallery's."""
-        return f"g{self.generation:06d}"
 
     def digest(self) -> str:
         """Return what ``sha256`` must be."""
@@ -100,7 +115,7 @@ class Manifest(BaseModel):
     def to_json(self) -> bytes:
         """Return the manifest as it is written, with its digest."""
         sealed = self.model_copy(update={"sha256": self.digest()})
-        return sealed.model_dump_json(indent=2).encode() + b"\n"
+        return sealed.model_dump_json(indent=1).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,116 +133,132 @@ class Eligibility:
     met: Mapping[str, int]
 
 
-class Gallery:
-    """One generation of a gallery, open for searching. Made by ``open``.
+class StoredGallery:
+    """One generation of a gallery, open for reading. Made by ``open``.
 
     Attributes:
         manifest: what it says about itself.
         kind: whose it is.
-        templates: float32, shape ``(count, dims)``, memory-mapped and read-only.
+        segments: its segments, in the order that rows are numbered.
+        rows: finds rows in them.
     """
 
-    def __init__(
-        self, manifest: Manifest, kind: AgencyKind, templates: Templates, records: Path
-    ) -> None:
+    def __init__(self, manifest: Manifest, kind: AgencyKind, segments: Sequence[Segment]) -> None:
         self.manifest = manifest
         self.kind = kind
-        self.templates = templates
-        self._connection = sqlite3.connect(
-            f"{records.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-        )
-        self._lock = threading.Lock()
+        self.segments = tuple(segments)
+        self.rows = Rows(self.segments)
         self._eligible: tuple[tuple[date, frozenset[str]], Eligibility] | None = None
+        self._current_days: dict[str, npt.NDArray[np.int32]] = {}
 
     @classmethod
-    def open(cls, path: Path, *, check: Check = Check.START) -> Self:
+    def open(
+        cls, path: Path, *, check: Check = Check.START, known: StoredGallery | None = None
+    ) -> Self:
         """Open a gallery's newest generation and check it (3).
+
+        Args:
+            path: the gallery's folder.
+            check: how much is read.
+            known: an older generation, whose segments are taken over where they are the same.
 
         Raises:
             ProbegateError: ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``.
         """
-        manifest = read_manifest(path)
-        kind = _known_kind(manifest)
-        folder = path / manifest.folder
-        templates_path, records_path = folder / TEMPLATES, folder / RECORDS
-        for file, entry in ((templates_path, manifest.templates), (records_path, manifest.records)):
-            if not file.is_file() or file.stat().st_size != entry.bytes:
-                raise _corrupt(f"{file.name} is missing or of another size")
-        if file_sha256(records_path) != manifest.records.sha256:
-            raise _corrupt(f"{RECORDS} does not have its digest")
-        small = manifest.templates.bytes < START_DIGEST_BYTES
-        if (check is Check.FULL or small) and (
-            file_sha256(templates_path) != manifest.templates.sha256
-        ):
-            raise _corrupt(f"{TEMPLATES} does not have its digest")
-        try:
-            templates = np.load(templates_path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            raise _corrupt(f"{TEMPLATES} is not an array") from None
-        if templates.dtype != np.dtype("<f4") or templates.shape != (manifest.count, manifest.dims):
-            raise _corrupt(f"{TEMPLATES} is not of the stated shape")
-        gallery = cls(manifest, kind, templates, records_path)
-        gallery._require_all_records()
-        return gallery
+        for _ in range(OPEN_ATTEMPTS):
+            manifest = read_manifest(path)
+            try:
+                return cls._opened(path, manifest, check, known)
+            except OSError as error:
+                # The segment may have gone because a newer manifest took its place meanwhile.
+                failure = corrupt(f"{Path(str(error.filename)).name}: {error.strerror}")
+                if read_manifest(path).sha256 == manifest.sha256:
+                    break
+        raise failure
 
-    def close(self) -> None:
-        """Let go of the records; the templates go with the last reference."""
-        self._connection.close()
+    @classmethod
+    def _opened(
+        cls, path: Path, manifest: Manifest, check: Check, known: StoredGallery | None
+    ) -> Self:
+        kind = known_kind(manifest)
+        here = {segment.name: segment for segment in known.segments} if known else {}
+        small = manifest.count * manifest.dims * _FLOAT32_BYTES < START_DIGEST_BYTES
+        segments = []
+        for entry in manifest.segments:
+            folder = path / SEGMENTS / entry.name
+            if entry.name in here and check is not Check.FULL:
+                segments.append(here[entry.name])
+                continue
+            segment = Segment.open(folder, entry.rows, manifest.dims, len(manifest.rules))
+            if (check is Check.FULL or small) and segment_digest(folder) != entry.sha256:
+                raise corrupt(f"segment {entry.name} does not have its digest")
+            segments.append(segment)
+        if sum(entry.rows for entry in manifest.segments) != manifest.count:
+            raise corrupt("the segments do not add up to the count")
+        return cls(manifest, kind, segments)
 
-    def eligibility(self, today: date, switches: Collection[str] = ()) -> Eligibility:
-        """Return which rows may be searched on ``today``; computed once a day.
+    def eligibility(self, day: date, switches: frozenset[str] = frozenset()) -> Eligibility:
+        """Return which rows may be searched on ``day`` (4); computed once a day.
 
         Args:
-            today: the day the rules are applied on.
+            day: the day the rules are applied on.
             switches: the operator's switches that are on.
 
         Raises:
-            ProbegateError: ``GALLERY_CORRUPT`` if a record cannot be read.
+            ProbegateError: ``GALLERY_CORRUPT`` if a record has to be read and cannot be.
         """
-        key = (today, frozenset(switches))
+        key = (day, switches)
         cached = self._eligible
         if cached is not None and cached[0] == key:
             return cached[1]
+        rules = self.kind.eligibility
+        on = [not rule.switch or rule.switch in switches for rule in rules]
         mask = np.ones(self.manifest.count, dtype=np.bool_)
-        met = dict.fromkeys((rule.name for rule in self.kind.eligibility), 0)
-        for row, fields in self._rows("SELECT row, fields FROM records ORDER BY row"):
-            try:
-                record = self.kind.record.model_validate_json(fields)
-            except ValidationError:
-                raise _corrupt(f"record in row {row} does not parse") from None
-            for rule in self.kind.eligibility:
-                if rule.barred(record).hold(today):
-                    met[rule.name] += 1
-                    if not rule.switch or rule.switch in key[1]:
-                        mask[row] = False
+        met = np.zeros(len(rules), dtype=np.int64)
+        for segment, start in zip(self.segments, self.rows.starts, strict=False):
+            days = self._days(segment)
+            barred = (days[:, :, 0] <= day.toordinal()) & (day.toordinal() < days[:, :, 1])
+            met += barred.sum(axis=0)
+            mask[start : start + segment.rows] = ~barred[:, on].any(axis=1)
         mask.flags.writeable = False
-        made = Eligibility(mask, int(mask.sum()), MappingProxyType(met))
+        counts = {rule.name: int(n) for rule, n in zip(rules, met, strict=True)}
+        made = Eligibility(mask, int(mask.sum()), MappingProxyType(counts))
         self._eligible = (key, made)
         return made
 
-    def record_ids(self, rows: Sequence[int]) -> tuple[str, ...]:
-        """Return the record ids of some rows, in the order given."""
-        query = "SELECT record_id FROM records WHERE row = ?"
-        return tuple(self._rows(query, (row,))[0][0] for row in rows)
+    def _days(self, segment: Segment) -> npt.NDArray[np.int32]:
+        if self.manifest.rules == rule_names(self.kind):
+            return segment.days
+        if segment.name not in self._current_days:
+            records = [self._record(segment.fields(row)) for row in range(segment.rows)]
+            days = [days_of(self.kind, record) for record in records]
+            self._current_days[segment.name] = np.stack(days)
+        return self._current_days[segment.name]
 
-    def record(self, record_id: str) -> Mapping[str, Any] | None:
-        """Return one record's fields, or None."""
-        found = self._rows("SELECT fields FROM records WHERE record_id = ?", (record_id,))
-        return json.loads(found[0][0]) if found else None
+    def find(self, record_ids: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+        """Return the number of the segment and the row within it of each record that is held."""
+        found = {}
+        for number, segment in enumerate(self.segments):
+            for record_id in record_ids:
+                row = segment.find(record_id)
+                if row is not None:
+                    found[record_id] = (number, row)
+        return found
 
-    def _rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    def record(self, record_id: str) -> Record | None:
+        """Return one record, or None.
+
+        Raises:
+            ProbegateError: ``GALLERY_CORRUPT`` if it cannot be read.
+        """
+        place = self.find([record_id]).get(record_id)
+        return None if place is None else self._record(self.segments[place[0]].fields(place[1]))
+
+    def _record(self, fields: str) -> Record:
         try:
-            with self._lock:
-                return self._connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise _corrupt(f"{RECORDS}: {type(error).__name__}") from None
-
-    def _require_all_records(self) -> None:
-        query = "SELECT count(*), coalesce(min(row), 0), coalesce(max(row), -1) FROM records"
-        count = self.manifest.count
-        if tuple(self._rows(query)[0]) != (count, 0, count - 1):
-            self.close()
-            raise _corrupt(f"{RECORDS} does not have one row per template")
+            return self.kind.record.model_validate_json(fields)
+        except ValidationError:
+            raise corrupt("a record does not parse") from None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -243,9 +274,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError:
-        raise _corrupt(f"{MANIFEST} does not parse") from None
+        raise corrupt(f"{MANIFEST} does not parse") from None
     if manifest.sha256 != manifest.digest():
-        raise _corrupt(f"{MANIFEST} does not have its digest")
+        raise corrupt(f"{MANIFEST} does not have its digest")
     return manifest
 
 
@@ -254,18 +285,23 @@ def size_class(count: int) -> str:
     return next((name for bound, name in _CLASSES if count < bound), ">10m")
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256, 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def rule_names(kind: AgencyKind) -> tuple[str, ...]:
+    """Return the names of a kind's eligibility rules, in order."""
+    return tuple(rule.name for rule in kind.eligibility)
 
 
-def _known_kind(manifest: Manifest) -> AgencyKind:
+def corrupt(why: str) -> ProbegateError:
+    """Return what is said of a gallery that is not what its manifest says."""
+    return ProbegateError(Reason.GALLERY_CORRUPT, why)
+
+
+def known_kind(manifest: Manifest) -> AgencyKind:
+    """Return whose gallery it is.
+
+    Raises:
+        ProbegateError: ``GALLERY_CORRUPT`` if there is no such kind of agency.
+    """
     try:
         return kind_named(manifest.kind)
     except ProbegateError:
-        raise _corrupt("an agency kind that is not known") from None
-
-
-def _corrupt(why: str) -> ProbegateError:
-    return ProbegateError(Reason.GALLERY_CORRUPT, why)
+        raise corrupt("an agency kind that is not known") from None

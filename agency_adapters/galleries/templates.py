@@ -8,6 +8,7 @@ its tolerance is the most that rounding can do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -80,11 +81,21 @@ def template_faults(rows: npt.NDArray[Any], tolerance: float = UNIT_TOLERANCE) -
     return faults
 
 
-def unit_rows(rows: npt.NDArray[Any]) -> Templates:
-    """Return usable rows brought to unit length, float32; the length is taken in float64."""
+def unit_rows(rows: npt.NDArray[Any], faults: Sequence[str | None] | None = None) -> Templates:
+    """Return rows brought to unit length, float32; the length is taken in float64.
+
+    Args:
+        rows: floating point, shape ``(n, dims)``.
+        faults: what ``template_faults`` said of each row, if not all are usable; a row with a
+            fault comes back as zeros.
+    """
     wide = rows.astype(np.float64)
-    wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
-    return wide.astype(np.float32)
+    if faults is not None:
+        wide[[fault is not None for fault in faults]] = 0.0
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
+    units: npt.NDArray[np.float64] = np.zeros_like(wide)
+    np.divide(wide, lengths, where=lengths > 0, out=units)
+    return units.astype(np.float32)
 
 
 def wipe(memory: npt.NDArray[Any] | bytearray) -> None:

@@ -1,0 +1,189 @@
+"""What one thread of a pass has kept so far, and the best of all threads (``scanning``, 3 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from agency_adapters.galleries.matching import paired_scores
+from agency_adapters.galleries.segments import Rows
+from agency_adapters.galleries.templates import Probe
+
+MAX_WAITING: Final = 1 << 18
+"""Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
+SCORED_AT_ONCE: Final = 2048
+"""Rows whose templates are scored at once: 8 MB of float64 at 512 dimensions."""
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One probe's part of a pass.
+
+    Attributes:
+        probe: float64, shape ``(dims,)``, unit length.
+        threshold: the lowest score to return, -1 to 1.
+        limit: the most rows to return, at least 1.
+    """
+
+    probe: Probe = field(repr=False)
+    threshold: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One row of an answer: its place in the gallery and its float64 score."""
+
+    row: int
+    score: float
+
+
+class Tally:
+    """Rows that could be in an answer.
+
+    Attributes:
+        cuts: each probe's cut, float64, shape ``(p,)``; it only rises.
+        limits: the most rows of each probe's answer, shape ``(p,)``.
+    """
+
+    def __init__(self, probes: Floats, asks: Sequence[Ask], gallery: Rows) -> None:
+        self._probes = probes
+        self._gallery = gallery
+        self.limits = np.array([ask.limit for ask in asks])
+        self.cuts = np.array([ask.threshold for ask in asks], dtype=np.float64)
+        self._thresholds = self.cuts.copy()
+        self._waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
+        self._count = 0
+        self._raise_at = int(self.limits.sum())
+        self._scored: tuple[Ints, Ints, Floats] = (
+            np.empty(0, np.intp),
+            np.empty(0, np.intp),
+            np.empty(0),
+        )
+
+    def add(self, probe: Ints, row: Ints, lower: Floats, upper: Floats) -> None:
+        """Take in rows of one block, if they reach the cut."""
+        near = upper >= self.cuts[probe]
+        if not near.any():
+            return
+        self._waiting.append((probe[near], row[near], lower[near], upper[near]))
+        self._count += int(near.sum())
+        if self._count >= self._raise_at:
+            self._raise_cuts()
+            if self._count > MAX_WAITING:
+                self._score()
+            # Not again before as many more have come: each raising looks at all that wait.
+            self._raise_at = 2 * self._count + int(self.limits.sum())
+
+    def finish(self) -> None:
+        """Score what is kept (4)."""
+        self._raise_cuts()
+        self._score()
+
+    @property
+    def scored(self) -> tuple[Ints, Ints, Floats]:
+        """Probe, row and score of all that is kept, once it is scored."""
+        return self._scored
+
+    def _raise_cuts(self) -> None:
+        """Raise each probe's cut to its k-th best lower bound and drop what is below (3)."""
+        if not self._waiting:
+            return
+        probe, row, lower, upper = (
+            np.concatenate(part) for part in zip(*self._waiting, strict=True)
+        )
+        known = np.concatenate([probe, self._scored[0]])
+        kth_best(known, np.concatenate([lower, self._scored[2]]), self.limits, self.cuts)
+        near = upper >= self.cuts[probe]
+        self._waiting = [(probe[near], row[near], lower[near], upper[near])]
+        self._count = int(near.sum())
+
+    def _score(self) -> None:
+        """Score what waits, the likeliest first (4)."""
+        if not self._waiting:
+            return
+        probe, row, _, upper = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
+        self._waiting, self._count = [], 0
+        order = np.lexsort((-upper, probe))
+        place = np.arange(len(order)) - np.searchsorted(probe[order], probe[order])
+        likely = order[place < self.limits[probe[order]]]
+        self._take_scored(probe[likely], row[likely])
+        rest = order[place >= self.limits[probe[order]]]
+        rest = rest[upper[rest] >= self.cuts[probe[rest]]]
+        for start in range(0, len(rest), MAX_WAITING):
+            some = rest[start : start + MAX_WAITING]
+            some = some[upper[some] >= self.cuts[probe[some]]]
+            self._take_scored(probe[some], row[some])
+
+    def _take_scored(self, probe: Ints, row: Ints) -> None:
+        scores = np.empty(len(row))
+        for start in range(0, len(row), SCORED_AT_ONCE):
+            some = slice(start, start + SCORED_AT_ONCE)
+            scores[some] = paired_scores(
+                self._gallery.templates(row[some]), self._probes[probe[some]]
+            )
+        reached = scores >= self._thresholds[probe]
+        kept = tuple(
+            np.concatenate(pair)
+            for pair in zip(
+                self._scored, (probe[reached], row[reached], scores[reached]), strict=True
+            )
+        )
+        probe, row, scores = kept
+        kth_best(probe, scores, self.limits, self.cuts)
+        near = np.flatnonzero(scores >= self.cuts[probe])
+        self._scored = self._first_of_ties(probe[near], row[near], scores[near])
+
+    def _first_of_ties(self, probe: Ints, row: Ints, scores: Floats) -> tuple[Ints, Ints, Floats]:
+        """Keep of the rows of one probe, segment and score no more than an answer can hold (5).
+
+        Rows of a segment are in the order of record ids, so the first are the ones to keep: a
+        gallery that is one template again and again does not fill the memory.
+        """
+        segment = self._gallery.segment_of(row)
+        order = np.lexsort((row, -scores, segment, probe))
+        keys = np.stack([probe[order], segment[order]]), scores[order]
+        same = np.ones(len(order), dtype=np.bool_)
+        same[1:] = (keys[0][:, 1:] == keys[0][:, :-1]).all(axis=0) & (keys[1][1:] == keys[1][:-1])
+        same[:1] = False
+        starts = np.flatnonzero(~same)
+        run = np.repeat(starts, np.diff([*starts, len(order)]))
+        keep = order[np.arange(len(order)) - run < self.limits[probe[order]]]
+        return probe[keep], row[keep], scores[keep]
+
+
+def kth_best(probe: Ints, values: Floats, limits: npt.NDArray[np.int_], cuts: Floats) -> None:
+    """Raise ``cuts`` to each probe's k-th best value, where it has as many (3)."""
+    order = np.lexsort((-values, probe))
+    sorted_probe = probe[order]
+    firsts = np.searchsorted(sorted_probe, np.arange(len(cuts)))
+    ends = np.searchsorted(sorted_probe, np.arange(len(cuts)), side="right")
+    enough = ends - firsts >= limits
+    places = order[(firsts + limits - 1)[enough]]
+    cuts[enough] = np.maximum(cuts[enough], values[places])
+
+
+def best_of(tallies: Sequence[Tally], record_id: Callable[[int], str]) -> list[tuple[Match, ...]]:
+    """Return each probe's answer from what all threads kept (5)."""
+    probe, row, score = (
+        np.concatenate(part) for part in zip(*(one.scored for one in tallies), strict=True)
+    )
+    answers: list[tuple[Match, ...]] = []
+    for number, limit in enumerate(tallies[0].limits):
+        mine = np.flatnonzero(probe == number)
+        if len(mine) > limit:
+            kth = -np.partition(-score[mine], limit - 1)[limit - 1]
+            mine = mine[score[mine] >= kth]
+        rows, scores = row[mine], score[mine]
+        tied = len(np.unique(scores)) < len(scores)
+        names = [record_id(int(one)) if tied else "" for one in rows]
+        order = sorted(range(len(rows)), key=lambda i: (-scores[i], names[i], rows[i]))
+        answers.append(tuple(Match(int(rows[i]), float(scores[i])) for i in order[:limit]))
+    return answers
