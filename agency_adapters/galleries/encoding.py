@@ -1,7 +1,9 @@
 """Templates in eight bits, with a bound on what was lost (exact search, promise 6).
 
-1. A row ``x`` of unit length is kept as ``scale * code``, code in -127..127. What that is away from
-   ``x`` is worked out in float64, rounded up, and kept beside the row as its ``bound``.
+1. A row ``x`` of unit length is kept as ``scale * code``, code in -127..127. What that is away
+   from ``x`` is worked out in float64, rounded up, and kept as the row's ``bound``. The scale is
+   one for many rows, so that products of codes can be compared with one whole number; it loses
+   a little more of each row than a scale of its own would.
 2. For a probe ``q`` encoded alike, ``<q, x> - scale_q * scale_x * <code_q, code_x>`` is
    ``<q, x - x'> + <q - q', x'>`` for the decoded ``x'`` and ``q'``. By Cauchy-Schwarz it is at most
    ``bound_x + bound_q * (1 + bound_x)`` either way.
@@ -35,12 +37,12 @@ class EncodedRows:
 
     Attributes:
         codes: int8, shape ``(n, dims)``.
-        scales: float32, shape ``(n,)``, above 0.
+        scale: what every code is multiplied by, above 0.
         bounds: float32, shape ``(n,)``, at least 0.
     """
 
     codes: Codes
-    scales: npt.NDArray[np.float32]
+    scale: float
     bounds: npt.NDArray[np.float32]
 
 
@@ -67,17 +69,16 @@ def encode_rows(rows: Templates) -> EncodedRows:
     """Encode templates.
 
     Args:
-        rows: float32, shape ``(n, dims)``, unit length within float32 rounding; none is zero.
+        rows: float32, shape ``(n, dims)``, unit length within float32 rounding, at least one.
     """
     wide = rows.astype(np.float64)
     # The score divides by the stored row's own length; so does what the code stands for.
     wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
-    scales = (np.abs(wide).max(axis=1, initial=0.0) / CODE_MAX).astype(np.float32)
-    scales = np.nextafter(scales, np.float32(np.inf))  # so that no code is above 127
-    codes = np.rint(wide / scales[:, np.newaxis].astype(np.float64)).astype(np.int8)
-    wide -= codes * scales[:, np.newaxis].astype(np.float64)
+    scale = float(np.abs(wide).max()) / CODE_MAX
+    codes = np.rint(wide / scale).clip(-CODE_MAX, CODE_MAX).astype(np.int8)
+    wide -= codes * scale
     lost = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    return EncodedRows(codes, scales, np.nextafter(lost.astype(np.float32), np.float32(np.inf)))
+    return EncodedRows(codes, scale, np.nextafter(lost.astype(np.float32), np.float32(np.inf)))
 
 
 def encode_probes(probes: npt.NDArray[np.float64]) -> EncodedProbes:

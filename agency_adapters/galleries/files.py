@@ -129,9 +129,11 @@ class FileGallery:
         )
         found = []
         for answer in answers:
-            named = [(stored.rows.record_id(one.row), one.score) for one in answer]
+            names = stored.rows.record_ids([one.row for one in answer])
             # A record that was erased since has no id any more, and nothing is said of it.
-            scored = tuple(Scored(name, score) for name, score in named if name)
+            scored = tuple(
+                Scored(name, one.score) for name, one in zip(names, answer, strict=True) if name
+            )
             found.append(Found(scored, eligible.count))
         return found
 

@@ -26,9 +26,12 @@ import numpy.typing as npt
 
 from agency_adapters.galleries.encoding import ROUNDING, EncodedProbes, encode_probes
 from agency_adapters.galleries.kernels import Kernel
-from agency_adapters.galleries.segments import BLOCK_ROWS, Rows, Segment
+from agency_adapters.galleries.segments import Rows, Segment
 from agency_adapters.galleries.tally import Ask, Match, Tally, best_of
 
+BLOCK_PRODUCTS: Final = 1 << 17
+"""Products of one block, which stay in a core's cache: 0.5 MB."""
+LARGEST_PRODUCT: Final = 2**31 - 1
 FIRST_BLOCK_ROWS: Final = 256
 """Rows of the first few blocks: a cut is found in few rows before many are compared with it."""
 FIRST_BLOCKS: Final = 4
@@ -69,14 +72,14 @@ def scan(
     probes = np.stack([ask.probe for ask in asks])
     encoded = encode_probes(probes)
     try:
-        blocks = _Blocks(segments)
+        blocks = _Blocks(segments, max(1, BLOCK_PRODUCTS // len(asks)))
         tallies = [Tally(probes, asks, rows) for _ in range(threads)]
 
         def work(tally: Tally) -> None:
             _scan_blocks(blocks, eligible, encoded, kernel, tally)
 
         list(workers.map(work, tallies))
-        return best_of(tallies, rows.record_id)
+        return best_of(tallies, rows)
     finally:
         encoded.wipe()
         probes.fill(0)
@@ -85,7 +88,8 @@ def scan(
 class _Blocks:
     """Hands out the blocks of a pass to whichever thread is free (6)."""
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    def __init__(self, segments: Sequence[Segment], most_rows: int) -> None:
+        self.most_rows = most_rows
         self._lock = threading.Lock()
         self._blocks = self._all(segments)
 
@@ -97,15 +101,13 @@ class _Blocks:
                 return
             yield block
 
-    @staticmethod
-    def _all(segments: Sequence[Segment]) -> Iterator[Block]:
+    def _all(self, segments: Sequence[Segment]) -> Iterator[Block]:
         base = made = 0
         for segment in segments:
             start = 0
             while start < segment.rows:
-                size = FIRST_BLOCK_ROWS if made < FIRST_BLOCKS else BLOCK_ROWS
-                # A block never crosses the end of one whose extremes are known.
-                stop = min(start + size, (start // BLOCK_ROWS + 1) * BLOCK_ROWS, segment.rows)
+                size = FIRST_BLOCK_ROWS if made < FIRST_BLOCKS else self.most_rows
+                stop = min(start + min(size, self.most_rows), segment.rows)
                 yield Block(segment, base, start, stop)
                 start, made = stop, made + 1
             base += segment.rows
@@ -118,7 +120,7 @@ def _scan_blocks(
     kernel: Kernel,
     tally: Tally,
 ) -> None:
-    prepared = kernel.prepare(probes.codes, BLOCK_ROWS)
+    prepared = kernel.prepare(probes.codes, blocks.most_rows)
     for block in blocks:
         segment, rows = block.segment, slice(block.start, block.stop)
         allowed = eligible[block.base + block.start : block.base + block.stop]
@@ -133,8 +135,8 @@ def _scan_blocks(
         keep = allowed[row]  # (1)
         row, probe, hits = row[keep], probe[keep], hits[keep]
         product = products.reshape(-1)[hits]
-        scale, lost = segment.scales[rows][row], segment.bounds[rows][row].astype(np.float64)
-        middle = product * scale.astype(np.float64) * probes.scales[probe]  # (2)
+        lost = segment.bounds[rows][row].astype(np.float64)
+        middle = product * (segment.scale * probes.scales[probe])  # (2)
         error = lost + probes.bounds[probe] * (1.0 + lost) + ROUNDING
         tally.add(probe, block.base + block.start + row, middle - error, middle + error)
     tally.finish()
@@ -145,12 +147,10 @@ def _lowest_products(
 ) -> npt.NDArray[np.int32]:
     """Return for each probe the product below which no row of the block reaches the cut (3).
 
-    It is found from the block's extremes, so that the comparison of all its products is one of
-    whole numbers; what passes is then held against the cut by its own scale and bound.
+    It takes the largest bound of the segment for all its rows, so that comparing all products is
+    one comparison of whole numbers; what passes is then held against the cut by its own bound.
     """
-    extremes = block.segment.extremes(block.start)
-    needed = cuts - (extremes.bound + probes.bounds * (1.0 + extremes.bound) + ROUNDING)
-    # A positive product is needed least where the scale is largest, a negative one where smallest.
-    scale = np.where(needed > 0, extremes.largest_scale, extremes.smallest_scale)
-    lowest = np.floor(needed / (scale * probes.scales))
-    return lowest.clip(np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+    bound = block.segment.bound
+    needed = cuts - (bound + probes.bounds * (1.0 + bound) + ROUNDING)
+    lowest = np.floor(needed / (block.segment.scale * probes.scales))
+    return lowest.clip(-LARGEST_PRODUCT, LARGEST_PRODUCT).astype(np.int32)

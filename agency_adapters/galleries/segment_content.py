@@ -21,13 +21,13 @@ from trust import files
 SEGMENT_ROWS: Final = 16_384
 """Most rows of a segment; erasing one record writes at most so many anew."""
 CODES: Final = "codes.i8"
-SCALES: Final = "scales.f32"
+SCALE: Final = "scale.f64"
 BOUNDS: Final = "bounds.f32"
 TEMPLATES: Final = "templates.f32"
 DAYS: Final = "days.i32"
 RECORDS: Final = "records.jsonl"
 OFFSETS: Final = "offsets.i64"
-FILES: Final = (CODES, SCALES, BOUNDS, TEMPLATES, DAYS, RECORDS, OFFSETS)
+FILES: Final = (CODES, SCALE, BOUNDS, TEMPLATES, DAYS, RECORDS, OFFSETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SegmentContent:
     """
 
     codes: Codes
-    scales: npt.NDArray[np.float32]
+    scale: float
     bounds: npt.NDArray[np.float32]
     templates: Templates
     days: npt.NDArray[np.int32]
@@ -72,7 +72,7 @@ class SegmentContent:
         """Return some rows, in the order given."""
         return SegmentContent(
             self.codes[rows],
-            self.scales[rows],
+            self.scale,
             self.bounds[rows],
             self.templates[rows],
             self.days[rows],
@@ -87,7 +87,7 @@ def content_of(kind: AgencyKind, records: Sequence[NewRecord]) -> SegmentContent
     encoded = encode_rows(templates)
     return SegmentContent(
         encoded.codes,
-        encoded.scales,
+        encoded.scale,
         encoded.bounds,
         templates,
         np.stack([days_of(kind, one.record) for one in ordered]),
@@ -96,17 +96,19 @@ def content_of(kind: AgencyKind, records: Sequence[NewRecord]) -> SegmentContent
 
 
 def merged(contents: Sequence[SegmentContent]) -> SegmentContent:
-    """Return all rows of some segments, at least one, in the order of record ids."""
+    """Return all rows of some segments, at least one, in the order of record ids; encoded anew."""
     lines = tuple(line for content in contents for line in content.lines)
-    order = np.array(sorted(range(len(lines)), key=lambda row: record_id_of(lines[row])))
+    order = sorted(range(len(lines)), key=lambda row: record_id_of(lines[row]))
+    templates = np.concatenate([content.templates for content in contents])[order]
+    encoded = encode_rows(templates)
     return SegmentContent(
-        np.concatenate([content.codes for content in contents]),
-        np.concatenate([content.scales for content in contents]),
-        np.concatenate([content.bounds for content in contents]),
-        np.concatenate([content.templates for content in contents]),
-        np.concatenate([content.days for content in contents]),
-        lines,
-    ).only(order)
+        encoded.codes,
+        encoded.scale,
+        encoded.bounds,
+        templates,
+        np.concatenate([content.days for content in contents])[order],
+        tuple(lines[row] for row in order),
+    )
 
 
 def record_id_of(fields: str | bytes) -> str:
@@ -133,7 +135,7 @@ def write_segment(folder: Path, content: SegmentContent) -> str:
     """
     contents = {
         CODES: content.codes.tobytes(),
-        SCALES: content.scales.astype("<f4").tobytes(),
+        SCALE: np.array([content.scale], dtype="<f8").tobytes(),
         BOUNDS: content.bounds.astype("<f4").tobytes(),
         TEMPLATES: content.templates.astype("<f4").tobytes(),
         DAYS: content.days.astype("<i4").tobytes(),

@@ -3,7 +3,7 @@
 ::
 
     codes.i8         int8 (n, dims): the templates in eight bits
-    scales.f32       float32 (n,): what each row's code is multiplied by
+    scale.f64        float64 (1,): what every code is multiplied by
     bounds.f32       float32 (n,): what encoding lost of each row, at most
     templates.f32    float32 (n, dims), unit length
     days.i32         int32 (n, rules, 2): the days each eligibility rule bars the record on
@@ -21,13 +21,13 @@ tie within a segment is settled by its row.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ from agency_adapters.galleries.segment_content import (
     FILES,
     OFFSETS,
     RECORDS,
-    SCALES,
+    SCALE,
     TEMPLATES,
     SegmentContent,
     digest_of,
@@ -49,18 +49,6 @@ from agency_adapters.galleries.segment_content import (
 from agency_adapters.galleries.templates import Templates
 from trust.errors import ProbegateError, Reason
 
-BLOCK_ROWS: Final = 2048
-"""Rows scanned at once: 1 MB of codes at 512 dimensions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extremes:
-    """The extremes of one block's rows."""
-
-    smallest_scale: float
-    largest_scale: float
-    bound: float
-
 
 class Segment:
     """One segment, open. Made by ``open``.
@@ -68,14 +56,15 @@ class Segment:
     Attributes:
         name: its folder's name.
         rows: how many records it holds.
-        codes, scales, bounds, templates, days: see the module, memory-mapped and read-only.
+        codes, bounds, templates, days: see the module, memory-mapped and read-only.
+        scale: what every code is multiplied by.
     """
 
     def __init__(self, folder: Path, rows: int, dims: int, rules: int) -> None:
         self.name = folder.name
         self.rows = rows
         self.codes: Codes = _mapped(folder / CODES, np.int8, (rows, dims))
-        self.scales: npt.NDArray[np.float32] = _mapped(folder / SCALES, np.float32, (rows,))
+        self.scale = float(_mapped(folder / SCALE, np.float64, (1,))[0])
         self.bounds: npt.NDArray[np.float32] = _mapped(folder / BOUNDS, np.float32, (rows,))
         self.templates: Templates = _mapped(folder / TEMPLATES, np.float32, (rows, dims))
         self.days: npt.NDArray[np.int32] = _mapped(folder / DAYS, np.int32, (rows, rules, 2))
@@ -110,7 +99,7 @@ class Segment:
         lines = bytes(self._records).split(b"\n")[:-1]
         return SegmentContent(
             self.codes,
-            self.scales,
+            self.scale,
             self.bounds,
             self.templates,
             self.days,
@@ -122,18 +111,20 @@ class Segment:
         row = bisect_left(range(self.rows), record_id, key=self.record_id)
         return row if row < self.rows and self.record_id(row) == record_id else None
 
-    def extremes(self, row: int) -> Extremes:
-        """Return the extremes of the block that ``row`` is in."""
-        return self._extremes[row // BLOCK_ROWS]
+    def let_go(self) -> None:
+        """Give back the memory of all but the codes: a few rows bring in many around them.
+
+        The operating system still caches the files as it sees fit; they are not ours any more.
+        """
+        for array in (self.templates, self.days, self._records, self._offsets):
+            mapped: Any = array.base
+            if isinstance(mapped, np.memmap):
+                mapped._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001 - it has no other name
 
     @cached_property
-    def _extremes(self) -> tuple[Extremes, ...]:
-        found = []
-        for start in range(0, self.rows, BLOCK_ROWS):
-            scales = self.scales[start : start + BLOCK_ROWS]
-            bounds = self.bounds[start : start + BLOCK_ROWS]
-            found.append(Extremes(float(scales.min()), float(scales.max()), float(bounds.max())))
-        return tuple(found)
+    def bound(self) -> float:
+        """The largest of the rows' bounds."""
+        return float(self.bounds.max())
 
 
 class Rows:
@@ -157,13 +148,21 @@ class Rows:
         within = self.segment_of(rows)
         for number in np.unique(within):
             here = within == number
-            found[here] = self._segments[number].templates[rows[here] - self.starts[number]]
+            segment = self._segments[number]
+            found[here] = segment.templates[rows[here] - self.starts[number]]
+            segment.let_go()
         return found
 
-    def record_id(self, row: int) -> str:
-        """Return the record id of a row; empty if it was erased under us."""
-        number = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self._segments[number].record_id(row - int(self.starts[number]))
+    def record_ids(self, rows: Sequence[int]) -> list[str]:
+        """Return the record ids of some rows; an empty text for one that was erased under us."""
+        places = self.segment_of(np.asarray(rows, dtype=np.intp))
+        found = [
+            self._segments[number].record_id(row - int(self.starts[number]))
+            for row, number in zip(rows, places, strict=True)
+        ]
+        for number in set(places.tolist()):
+            self._segments[number].let_go()
+        return found
 
 
 def segment_digest(folder: Path) -> str:
@@ -186,8 +185,8 @@ def overwrite_rows(folder: Path, rows: Sequence[int], *, dims: int, rules: int) 
     Whoever still reads the segment reads zeros: a template that scores nothing, and no record.
     """
     offsets = np.fromfile(folder / OFFSETS, dtype="<i8")
-    widths = {TEMPLATES: 4 * dims, CODES: dims, SCALES: 4, BOUNDS: 4, DAYS: 8 * rules}
-    for name in (TEMPLATES, CODES, SCALES, BOUNDS, DAYS, RECORDS):
+    widths = {TEMPLATES: 4 * dims, CODES: dims, BOUNDS: 4, DAYS: 8 * rules}
+    for name in (TEMPLATES, CODES, BOUNDS, DAYS, RECORDS):
         with (folder / name).open("r+b") as stream:
             for row in rows:
                 start, length = widths.get(name, 0) * row, widths.get(name, 0)

@@ -220,6 +220,7 @@ class StoredGallery:
             barred = (days[:, :, 0] <= day.toordinal()) & (day.toordinal() < days[:, :, 1])
             met += barred.sum(axis=0)
             mask[start : start + segment.rows] = ~barred[:, on].any(axis=1)
+            segment.let_go()
         mask.flags.writeable = False
         counts = {rule.name: int(n) for rule, n in zip(rules, met, strict=True)}
         made = Eligibility(mask, int(mask.sum()), MappingProxyType(counts))

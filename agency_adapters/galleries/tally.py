@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -170,7 +170,7 @@ def kth_best(probe: Ints, values: Floats, limits: npt.NDArray[np.int_], cuts: Fl
     cuts[enough] = np.maximum(cuts[enough], values[places])
 
 
-def best_of(tallies: Sequence[Tally], record_id: Callable[[int], str]) -> list[tuple[Match, ...]]:
+def best_of(tallies: Sequence[Tally], gallery: Rows) -> list[tuple[Match, ...]]:
     """Return each probe's answer from what all threads kept (5)."""
     probe, row, score = (
         np.concatenate(part) for part in zip(*(one.scored for one in tallies), strict=True)
@@ -183,7 +183,7 @@ def best_of(tallies: Sequence[Tally], record_id: Callable[[int], str]) -> list[t
             mine = mine[score[mine] >= kth]
         rows, scores = row[mine], score[mine]
         tied = len(np.unique(scores)) < len(scores)
-        names = [record_id(int(one)) if tied else "" for one in rows]
+        names = gallery.record_ids(rows.tolist()) if tied else [""] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: (-scores[i], names[i], rows[i]))
         answers.append(tuple(Match(int(rows[i]), float(scores[i])) for i in order[:limit]))
     return answers

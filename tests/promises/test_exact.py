@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agency_adapters.galleries import scanning, segment_content, segments, tally
+from agency_adapters.galleries import scanning, segment_content, tally
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.encoding import ROUNDING, encode_probes, encode_rows
 from agency_adapters.galleries.files import FileGallery, ScanLimits
@@ -59,7 +59,16 @@ def searched(
         threads=threads,
         rows=stored.rows,
     )
-    return [[(stored.rows.record_id(one.row), one.score) for one in answer] for answer in answers]
+    return [
+        list(
+            zip(
+                stored.rows.record_ids([one.row for one in answer]),
+                [one.score for one in answer],
+                strict=True,
+            )
+        )
+        for answer in answers
+    ]
 
 
 @settings(max_examples=scaled(250, 5000), deadline=None)
@@ -93,8 +102,7 @@ def test_the_answer_is_that_of_comparing_everything(
         ThreadPoolExecutor(threads) as workers,
     ):
         patch.setattr("agency_adapters.galleries.editing.SEGMENT_ROWS", sizes[0])
-        for module in (segments, scanning):
-            patch.setattr(module, "BLOCK_ROWS", sizes[1])
+        patch.setattr(scanning, "BLOCK_PRODUCTS", sizes[1] * len(probes))
         patch.setattr(scanning, "FIRST_BLOCK_ROWS", sizes[2])
         patch.setattr(tally, "MAX_WAITING", waiting)
         out = Path(folder) / "gallery"
@@ -167,7 +175,7 @@ def test_what_encoding_lost_is_within_its_bound(
     for number, probe in enumerate(probes):
         scores = exact_scores(rows, np.arange(len(rows)), probe)
         products = encoded.codes.astype(np.int64) @ asked.codes[number].astype(np.int64)
-        middle = products * encoded.scales.astype(np.float64) * asked.scales[number]
+        middle = products * encoded.scale * asked.scales[number]
         bounds = encoded.bounds.astype(np.float64)
         error = bounds + asked.bounds[number] * (1 + bounds) + ROUNDING
         assert (np.abs(scores - middle) <= error).all()
@@ -176,7 +184,7 @@ def test_what_encoding_lost_is_within_its_bound(
 def test_the_bound_is_small_enough_to_spare_nearly_everything() -> None:
     random = np.random.default_rng(5)
     encoded = encode_rows(unit_rows(random.standard_normal((2000, 512))))
-    assert encoded.bounds.max() < 0.012
+    assert encoded.bounds.max() < 0.013
 
 
 async def test_concurrent_probes_are_answered_as_if_each_were_alone(tmp_path: Path) -> None:
