@@ -118,7 +118,7 @@ class Segment:
         """
         for array in (self.templates, self.days, self._records, self._offsets):
             mapped: Any = array.base
-            if isinstance(mapped, np.memmap):
+            if hasattr(mapped, "_mmap"):
                 mapped._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001 - it has no other name
 
     @cached_property

@@ -15,6 +15,7 @@ from agency_adapters.galleries.templates import Probe
 
 MAX_WAITING: Final = 1 << 18
 """Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
+BEYOND_ANY_SCORE: Final = 2.0
 SCORED_AT_ONCE: Final = 2048
 """Rows whose templates are scored at once: 8 MB of float64 at 512 dimensions."""
 
@@ -57,8 +58,8 @@ class Tally:
         self._probes = probes
         self._gallery = gallery
         self.limits = np.array([ask.limit for ask in asks])
-        self.cuts = np.array([ask.threshold for ask in asks], dtype=np.float64)
-        self._thresholds = self.cuts.copy()
+        self._thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
+        self.cuts = self._thresholds.clip(-BEYOND_ANY_SCORE, BEYOND_ANY_SCORE)
         self._waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
         self._count = 0
         self._raise_at = int(self.limits.sum())

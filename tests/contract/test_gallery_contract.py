@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from agency_adapters.custody import CUSTODY
+from agency_adapters.galleries.files import FileGallery
+from agency_adapters.galleries.gallery import Query
 from agency_adapters.galleries.importing import import_gallery
-from agency_adapters.galleries.matching import best_matches
-from agency_adapters.galleries.store import Gallery
 from agency_adapters.galleries.templates import unit_rows
 
 Found = list[tuple[str, float]]
@@ -40,13 +41,11 @@ def memory_mapped(
         now=datetime(2026, 11, 23, tzinfo=UTC),
     )
     assert not report.rejected
-    gallery = Gallery.open(root / "gallery")
+    gallery = asyncio.run(FileGallery.open(root / "gallery"))
 
     def search(probe: npt.NDArray[np.float64], threshold: float, limit: int) -> Found:
-        mask = gallery.eligibility(DAY).mask
-        found = best_matches(gallery.templates, mask, probe, threshold=threshold, limit=limit)
-        ids = gallery.record_ids([match.row for match in found])
-        return [(name, match.score) for name, match in zip(ids, found, strict=True)]
+        (found,) = gallery.search_all([Query(probe, threshold, limit, DAY)])
+        return [(one.record_id, one.score) for one in found.candidates]
 
     return search
 

@@ -221,3 +221,24 @@ def test_a_gallery_of_one_person_again_and_again_keeps_no_more_than_answers_need
         )
     assert [name for name, _ in answer] == ["R00000", "R00001", "R00002"]
     assert len(rows) > segment_content.SEGMENT_ROWS
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(1e308, 0), (-1e308, 4), (1.0, 1)])
+def test_any_threshold_that_a_float_can_hold(tmp_path: Path, threshold: float, count: int) -> None:
+    rows = np.eye(4, dtype=np.float32)
+    write_gallery(tmp_path / "gallery", rows, list("ABCD"), np.ones(4, np.bool_))
+    ask = Ask(np.eye(4)[0], threshold, 9)
+    with ThreadPoolExecutor(1) as workers:
+        (answer,) = searched(tmp_path / "gallery", [ask], NumKongKernel(), workers, 1)
+    assert len(answer) == count
+
+
+async def test_a_probe_that_its_owner_wiped_while_it_waited_spoils_no_other(tmp_path: Path) -> None:
+    rows = np.eye(4, dtype=np.float32)
+    write_gallery(tmp_path / "gallery", rows, list("ABCD"), np.ones(4, np.bool_))
+    gallery = await FileGallery.open(tmp_path / "gallery")
+    wiped, sound = Query(np.zeros(4), 0.5, 9, DAY), Query(np.eye(4)[1], 0.5, 9, DAY)
+    empty, found = gallery.search_all([wiped, sound])
+    assert not empty.candidates
+    assert [one.record_id for one in found.candidates] == ["B"]
+    await gallery.close()

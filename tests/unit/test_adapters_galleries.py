@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from agency_adapters.custody import CUSTODY
-from agency_adapters.galleries import importing
+from agency_adapters.galleries import editing
 from agency_adapters.galleries.importing import ImportReport, import_gallery
-from agency_adapters.galleries.matching import best_matches
 from agency_adapters.galleries.reading import read_templates
-from agency_adapters.galleries.store import Check, Gallery, size_class
+from agency_adapters.galleries.segment_content import FILES
+from agency_adapters.galleries.store import Check, StoredGallery, size_class
 from agency_adapters.galleries.templates import unit_rows
 from agency_adapters.pnd import PND
 from cli.adapter import app
@@ -96,8 +95,8 @@ def test_every_bad_row_is_reported_by_number_and_reason(tmp_path: Path) -> None:
     told = {row.row: row.reasons for row in report.rejected}
     assert told == {n: why for n, why in enumerate(rows.values(), start=1) if why}
     assert (report.rows, report.enrolled) == (15, 2)
-    gallery = Gallery.open(tmp_path / "gallery", check=Check.FULL)
-    assert gallery.record_ids([0, 1]) == ("A1", "B6")
+    gallery = StoredGallery.open(tmp_path / "gallery", check=Check.FULL)
+    assert gallery.rows.record_ids([0, 1]) == ["A1", "B6"]
     assert gallery.eligibility(NOW.date()).mask.tolist() == [True, False]
 
 
@@ -105,13 +104,11 @@ def test_rows_are_kept_in_the_order_of_record_ids_with_their_own_template(tmp_pa
     names = ["R3", "R1", "R2"]
     templates = vectors(3)
     imported(tmp_path, [GOOD.format(name) for name in names], templates)
-    gallery = Gallery.open(tmp_path / "gallery")
-    assert gallery.record_ids(range(3)) == ("R1", "R2", "R3")
+    gallery = StoredGallery.open(tmp_path / "gallery")
+    assert gallery.rows.record_ids(range(3)) == ["R1", "R2", "R3"]
     for name, template in zip(names, templates, strict=True):
-        probe = template.astype(np.float64)
-        mask = np.ones(3, np.bool_)
-        (best,) = best_matches(gallery.templates, mask, probe, threshold=0.999, limit=3)
-        assert gallery.record_ids([best.row]) == (name,)
+        _, row = gallery.find([name])[name]
+        assert np.array_equal(gallery.segments[0].templates[row], unit_rows(template[None])[0])
 
 
 def test_columns_come_in_any_order_and_unknown_ones_are_named(tmp_path: Path) -> None:
@@ -132,16 +129,16 @@ def test_columns_come_in_any_order_and_unknown_ones_are_named(tmp_path: Path) ->
 @pytest.mark.parametrize("lines", [[], ["A1,x,y,z,,,"]])
 def test_a_gallery_without_anybody_is_still_a_gallery(tmp_path: Path, lines: list[str]) -> None:
     assert imported(tmp_path, lines, np.zeros((len(lines), DIMS))).enrolled == 0
-    gallery = Gallery.open(tmp_path / "gallery", check=Check.FULL)
-    mask = gallery.eligibility(NOW.date()).mask
-    assert best_matches(gallery.templates, mask, np.eye(DIMS)[0], threshold=-1, limit=3) == ()
+    gallery = StoredGallery.open(tmp_path / "gallery", check=Check.FULL)
+    assert gallery.eligibility(NOW.date()).count == gallery.manifest.count == 0
 
 
 def test_counts_that_differ_import_nothing(tmp_path: Path) -> None:
     with pytest.raises(ProbegateError) as raised:
         imported(tmp_path, [GOOD.format("A1")], vectors(2))
     assert raised.value.reason is Reason.IMPORT_INVALID
-    assert not (tmp_path / "gallery").exists()
+    assert not (tmp_path / "gallery" / "manifest.json").exists()
+    assert not list((tmp_path / "gallery" / "segments").iterdir())
 
 
 def test_json_lines_and_npz_are_read_too(tmp_path: Path) -> None:
@@ -182,14 +179,14 @@ def test_arrays_of_another_shape_or_type_are_refused(tmp_path: Path, array: np.n
 
 def test_a_new_generation_swaps_in_under_an_open_reader(tmp_path: Path) -> None:
     imported(tmp_path, [GOOD.format("A1")])
-    before = Gallery.open(tmp_path / "gallery")
+    before = StoredGallery.open(tmp_path / "gallery")
     report = imported(tmp_path, [GOOD.format("B1"), GOOD.format("B2")])
     assert report.generation == 2
-    assert before.record_ids([0]) == ("A1",)
-    assert np.isfinite(before.templates).all()
-    after = Gallery.open(tmp_path / "gallery")
+    assert before.rows.record_ids([0]) == ["A1"]
+    assert np.isfinite(before.segments[0].templates).all()
+    after = StoredGallery.open(tmp_path / "gallery")
     assert after.manifest.count == 2
-    assert [p.name for p in (tmp_path / "gallery").iterdir() if p.is_dir()] == ["g000002"]
+    assert [p.name for p in (tmp_path / "gallery" / "segments").iterdir()] == ["s0000002"]
     with pytest.raises(ProbegateError) as raised:
         import_gallery(
             kind=PND,
@@ -210,12 +207,13 @@ def test_an_import_that_fails_leaves_the_old_generation(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(importing, "_write_records", full)
+    monkeypatch.setattr(editing, "write_segment", full)
     with pytest.raises(ProbegateError) as raised:
         imported(tmp_path, [GOOD.format("B1")])
     assert raised.value.reason is Reason.DISK_FULL
-    assert Gallery.open(tmp_path / "gallery", check=Check.FULL).record_ids([0]) == ("A1",)
-    assert sorted(p.name for p in (tmp_path / "gallery").iterdir()) == ["g000001", "manifest.json"]
+    still = StoredGallery.open(tmp_path / "gallery", check=Check.FULL)
+    assert still.rows.record_ids([0]) == ["A1"]
+    assert [p.name for p in (tmp_path / "gallery" / "segments").iterdir()] == ["s0000001"]
 
 
 def _flip(path: Path, at: int) -> None:
@@ -224,31 +222,27 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def _drop_record(folder: Path) -> None:
-    with sqlite3.connect(folder / "g000001" / "records.sqlite") as connection:
-        connection.execute("DELETE FROM records WHERE row = 0")
+SEGMENT = Path("segments") / "s0000001"
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda g: _flip(g / "g000001" / "templates.npy", -1),
-        lambda g: _flip(g / "g000001" / "templates.npy", 20),
-        lambda g: _flip(g / "g000001" / "records.sqlite", -1),
-        lambda g: (g / "g000001" / "templates.npy").write_bytes(b""),
-        lambda g: (g / "g000001" / "records.sqlite").unlink(),
+        *[lambda g, f=file: _flip(g / SEGMENT / f, -1) for file in FILES],
+        *[lambda g, f=file: _flip(g / SEGMENT / f, 0) for file in FILES],
+        *[lambda g, f=file: (g / SEGMENT / f).write_bytes(b"") for file in FILES],
+        *[lambda g, f=file: (g / SEGMENT / f).unlink() for file in FILES],
         lambda g: (g / "manifest.json").write_text("{}"),
         lambda g: (g / "manifest.json").write_text(
             (g / "manifest.json").read_text().replace('"m-1"', '"m-2"')
         ),
-        _drop_record,
     ],
 )
 def test_a_damaged_gallery_is_refused(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
     damage(tmp_path / "gallery")
     with pytest.raises(ProbegateError) as raised:
-        Gallery.open(tmp_path / "gallery")
+        StoredGallery.open(tmp_path / "gallery")
     assert raised.value.reason is Reason.GALLERY_CORRUPT
     result = CliRunner().invoke(app, ["check", "--gallery", str(tmp_path / "gallery")])
     assert result.exit_code == 1
@@ -258,7 +252,7 @@ def test_a_damaged_gallery_is_refused(tmp_path: Path, damage: Callable[[Path], o
 
 def test_a_gallery_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProbegateError) as raised:
-        Gallery.open(tmp_path / "nowhere")
+        StoredGallery.open(tmp_path / "nowhere")
     assert raised.value.reason is Reason.GALLERY_MISSING
 
 
@@ -293,7 +287,7 @@ def test_eligibility_is_of_the_day_and_of_the_switches(tmp_path: Path) -> None:
         "A4,2020-01-01,2002-01-01,acquitted,custody_photo,,",
     ]
     imported(tmp_path, lines)
-    gallery = Gallery.open(tmp_path / "gallery")
+    gallery = StoredGallery.open(tmp_path / "gallery")
     day = date(2026, 11, 23)
     plain = gallery.eligibility(day)
     assert plain.count == 4
@@ -303,7 +297,7 @@ def test_eligibility_is_of_the_day_and_of_the_switches(tmp_path: Path) -> None:
         "custody.review-overdue": 1,
     }
     assert gallery.eligibility(day) is plain
-    strict = gallery.eligibility(day, {"bar_overdue_reviews", "bar_unconvicted_minors"})
+    strict = gallery.eligibility(day, frozenset({"bar_overdue_reviews", "bar_unconvicted_minors"}))
     assert strict.mask.tolist() == [False, True, False, True]
 
 

@@ -1,16 +1,13 @@
-"""Exact matching against float64 brute force, on galleries made to break it (promise 6)."""
+"""Scores, and probes as they come: decoded, refused, wiped."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from agency_adapters.galleries import matching
-from agency_adapters.galleries.matching import best_matches
 from agency_adapters.galleries.templates import (
     INT8_SCALE,
     decode_probe_template,
@@ -18,75 +15,9 @@ from agency_adapters.galleries.templates import (
     unit_rows,
     wipe,
 )
-from tests.scale import scaled
+from tests.galleries import unit
 from trust.errors import ProbegateError, Reason
 from trust.messages import Encoding, ProbeManifest
-
-Rows = npt.NDArray[np.float32]
-
-
-def brute_force(
-    rows: Rows,
-    eligible: npt.NDArray[np.bool_],
-    probe: npt.NDArray[np.float64],
-    threshold: float,
-    k: int,
-) -> list[tuple[int, float]]:
-    wide = rows.astype(np.float64)
-    scores = np.add.reduce(wide * probe, axis=1) / np.sqrt(np.add.reduce(wide * wide, axis=1))
-    ranked = sorted((-s, i) for i, s in enumerate(scores) if eligible[i] and s >= threshold)
-    return [(i, -s) for s, i in ranked[:k]]
-
-
-def unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    made: npt.NDArray[np.float64] = vector / np.sqrt(np.dot(vector, vector))
-    return made
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[Rows, npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Galleries full of duplicates and of rows that differ in the last bits."""
-    dims = draw(st.integers(1, 24))
-    values = st.floats(-1, 1, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
-    base = draw(hnp.arrays(np.float64, (draw(st.integers(1, 4)), dims), elements=values))
-    base[~base.any(axis=1)] = 1.0
-    picks = draw(st.lists(st.integers(0, len(base) - 1), max_size=40))
-    rows = base[picks] if picks else np.empty((0, dims))
-    nudges = draw(hnp.arrays(np.float64, rows.shape, elements=st.sampled_from([0.0, 1e-7, -1e-7])))
-    rows = unit_rows(rows + nudges) if len(rows) else rows.astype(np.float32)
-    eligible = draw(hnp.arrays(np.bool_, len(rows)))
-    probe = unit(base[0] + draw(st.sampled_from([0.0, 1e-8, 0.25])))
-    return rows, eligible, probe
-
-
-@settings(max_examples=scaled(150, 3000), deadline=None)
-@given(cases(), st.integers(1, 10), st.floats(-1, 1), st.integers(1, 9))
-def test_the_answer_is_the_brute_force_answer(
-    case: tuple[Rows, npt.NDArray[np.bool_], npt.NDArray[np.float64]],
-    k: int,
-    threshold: float,
-    block: int,
-) -> None:
-    rows, eligible, probe = case
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "BLOCK_ROWS", block)
-        found = best_matches(rows, eligible, probe, threshold=threshold, limit=k)
-    assert [(m.row, m.score) for m in found] == brute_force(rows, eligible, probe, threshold, k)
-
-
-@settings(max_examples=scaled(40, 500), deadline=None)
-@given(cases(), st.integers(1, 10), st.integers(0, 39))
-def test_a_threshold_that_is_exactly_a_score_keeps_it(
-    case: tuple[Rows, npt.NDArray[np.bool_], npt.NDArray[np.float64]], k: int, pick: int
-) -> None:
-    rows, _, probe = case
-    eligible = np.ones(len(rows), dtype=np.bool_)
-    everything = brute_force(rows, eligible, probe, -2.0, len(rows))
-    if not everything:
-        return
-    threshold = everything[pick % len(everything)][1]
-    found = best_matches(rows, eligible, probe, threshold=threshold, limit=k)
-    assert [(m.row, m.score) for m in found] == brute_force(rows, eligible, probe, threshold, k)
 
 
 def test_the_scan_error_is_within_its_bound() -> None:
@@ -96,32 +27,6 @@ def test_the_scan_error_is_within_its_bound() -> None:
     exact = matching.exact_scores(rows, np.arange(len(rows)), probe)
     scan = rows @ probe.astype(np.float32)
     assert np.abs(scan - exact).max() < matching.scan_error(512) < 1e-4
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_the_smallest_galleries(rows: int) -> None:
-    gallery = np.eye(4, dtype=np.float32)[:rows]
-    probe = np.array([1.0, 0, 0, 0])
-    found = best_matches(gallery, np.ones(rows, np.bool_), probe, threshold=0.5, limit=3)
-    assert [m.row for m in found] == list(range(rows))
-    assert best_matches(gallery, np.zeros(rows, np.bool_), probe, threshold=-1, limit=3) == ()
-
-
-@pytest.mark.parametrize(("threshold", "count"), [(1e308, 0), (-1e308, 4), (1.0, 1)])
-def test_any_threshold_a_float_can_hold(threshold: float, count: int) -> None:
-    gallery = np.eye(4, dtype=np.float32)
-    probe = np.array([1.0, 0, 0, 0])
-    found = best_matches(gallery, np.ones(4, np.bool_), probe, threshold=threshold, limit=9)
-    assert len(found) == count
-
-
-def test_equal_templates_come_in_the_order_of_record_ids() -> None:
-    rng = np.random.default_rng(3)
-    gallery = np.repeat(unit_rows(rng.standard_normal((1, 511))), 5000, axis=0)
-    probe = unit(rng.standard_normal(511))
-    found = best_matches(gallery, np.ones(5000, np.bool_), probe, threshold=-1, limit=50)
-    assert [m.row for m in found] == list(range(50))
-    assert len({m.score for m in found}) == 1
 
 
 def manifest(encoding: Encoding, dims: int) -> ProbeManifest:

@@ -167,7 +167,7 @@ async def test_a_new_gallery_is_taken_up_and_a_damaged_one_is_not(
     await adapter.refresh_gallery()
     assert adapter.shelf.gallery.facts.count == 30
     make_gallery(out, rows=40)
-    (out / "g000003" / "templates.npy").write_bytes(b"")
+    (out / "segments" / "s0000003" / "templates.f32").write_bytes(b"")
     with pytest.raises(ProbegateError) as raised:
         await adapter.refresh_gallery()
     assert raised.value.reason is Reason.GALLERY_CORRUPT
