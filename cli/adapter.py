@@ -2,9 +2,6 @@ r"""``probegate adapter``: an agency's gallery, its server, and what its own peo
 
 ::
 
-    probegate adapter import --kind custody --templates faces.npz --records records.csv \
-        --model example-model-1 --out gallery
-    probegate adapter check --gallery gallery
     probegate adapter serve --config adapter.toml
     probegate adapter resolve --config adapter.toml --reference abcdefghijklmnopqrst
     probegate adapter switch off purpose:prosecution --reference 2026/17 --config adapter.toml
@@ -19,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from cli import switching
+from cli import gallery, switching
 from cli.output import OneLineErrors
 
 if TYPE_CHECKING:
@@ -39,7 +35,7 @@ Config = Annotated[
     Path | None,
     typer.Option(help="Settings as TOML; PROBEGATE_ADAPTER_* in the environment fill the rest."),
 ]
-GalleryFolder = Annotated[Path, typer.Option("--gallery", help="The gallery's folder.")]
+gallery.register(app)
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
@@ -47,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard out
 def serve(
     config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Address to serve on, host:port.")] = None,
-    gallery: Annotated[str | None, typer.Option(help="Where the gallery is.")] = None,
+    place: Annotated[str | None, typer.Option("--gallery", help="Where the gallery is.")] = None,
     port_file: Annotated[Path | None, typer.Option(help="Where to write the port.")] = None,
 ) -> None:
     """Answer the broker until told to stop (SIGTERM or Ctrl-C)."""
@@ -57,7 +53,7 @@ def serve(
     from trust.config import load_settings
 
     settings = load_settings(
-        AdapterSettings, config, listen=listen, gallery=gallery, port_file=port_file
+        AdapterSettings, config, listen=listen, gallery=place, port_file=port_file
     )
     telemetry.configure_logging(f"probegate-adapter-{settings.id}")
     telemetry.setup(f"probegate-adapter-{settings.id}")
@@ -67,114 +63,6 @@ def serve(
         asyncio.run(run(settings))
     else:
         uvloop.run(run(settings))
-
-
-@app.command("import")
-def import_(
-    kind: Annotated[str, typer.Option(help="What kind of agency: custody, pnd, passport, ...")],
-    templates: Annotated[Path, typer.Option(help="Templates, .npy or .npz, one row a person.")],
-    records: Annotated[Path, typer.Option(help="Records, CSV or JSON Lines, in the same order.")],
-    model: Annotated[str, typer.Option(help="The template model's id.")],
-    out: Annotated[Path, typer.Option(help="The gallery's folder.")],
-    as_json: AsJson = False,  # noqa: FBT002 - a command-line flag
-) -> None:
-    """Import a gallery; every row that is not enrolled is reported by number and reason."""
-    from agency_adapters.galleries.importing import import_gallery
-    from agency_adapters.registry import kind_named
-    from trust.clock import utc_now
-
-    columns = ("Checking rows", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("import", total=None)
-        report = import_gallery(
-            kind=kind_named(kind),
-            templates=templates,
-            records=records,
-            model=model,
-            out=out,
-            now=utc_now(),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    if as_json:
-        typer.echo(report.model_dump_json(indent=2))
-    else:
-        Console().print(report.rendered())
-
-
-@app.command()
-def stats(
-    gallery: GalleryFolder,
-    bar_unconvicted_minors: Annotated[  # noqa: FBT002
-        bool, typer.Option("--bar-unconvicted-minors", help="Count as if this switch were on.")
-    ] = False,
-    bar_overdue_reviews: Annotated[  # noqa: FBT002
-        bool, typer.Option("--bar-overdue-reviews", help="Count as if this switch were on.")
-    ] = False,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Count the records, those that may be searched, and those each rule bars or would bar."""
-    from agency_adapters.galleries.store import StoredGallery
-    from trust.clock import utc_now
-
-    switches = {
-        name
-        for name, on in (
-            ("bar_unconvicted_minors", bar_unconvicted_minors),
-            ("bar_overdue_reviews", bar_overdue_reviews),
-        )
-        if on
-    }
-    opened = StoredGallery.open(gallery)
-    manifest = opened.manifest
-    eligible = opened.eligibility(utc_now().date(), frozenset(switches))
-    rules = [
-        {
-            "rule": rule.name,
-            "citation": rule.citation,
-            "records": eligible.met[rule.name],
-            "bars": not rule.switch or rule.switch in switches,
-        }
-        for rule in opened.kind.eligibility
-    ]
-    if as_json:
-        facts = {
-            "kind": manifest.kind,
-            "model": manifest.model,
-            "dims": manifest.dims,
-            "generation": manifest.generation,
-            "records": manifest.count,
-            "eligible": eligible.count,
-            "rules": rules,
-        }
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    console = Console()
-    console.print(
-        f"{manifest.count:,} records, {eligible.count:,} eligible; {manifest.kind}, "
-        f"{manifest.model}, {manifest.dims} dimensions, generation {manifest.generation}"
-    )
-    table = Table("Rule", "Records", "Effect", "Stands on")
-    for row in rules:
-        effect = "barred" if row["bars"] else "counted only"
-        table.add_row(str(row["rule"]), str(row["records"]), effect, str(row["citation"]))
-    console.print(table)
-
-
-@app.command()
-def check(gallery: GalleryFolder) -> None:
-    """Read every byte of a gallery and compare it with its manifest."""
-    from agency_adapters.galleries.store import Check, StoredGallery
-    from trust.clock import utc_now
-
-    opened = StoredGallery.open(gallery, check=Check.FULL)
-    eligible = opened.eligibility(utc_now().date())
-    typer.echo(
-        f"sound: {opened.manifest.count} records, {eligible.count} eligible, "
-        f"generation {opened.manifest.generation}"
-    )
 
 
 @app.command()

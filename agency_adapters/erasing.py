@@ -1,0 +1,103 @@
+"""Erasing records from a gallery, with a certificate (DPA 2018 s.47).
+
+1. That it is about to happen is on the admin log first, with the authority but without record ids:
+   the log outlives what it is about.
+2. The gallery is changed as ``galleries.editing`` says: when it is done no file of the gallery
+   holds a template or a record of anybody who was erased.
+3. The certificate says what was done and is signed by the agency; its digest is on the admin log.
+   It names record ids, so it goes to whoever asked for the erasure and is not kept here.
+
+What no program can undo: copies that were taken of the gallery's files before, such as backups, and
+blocks that a storage device keeps for itself after they were overwritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from agency_adapters.galleries.editing import editing
+from agency_adapters.galleries.store import Sha256Hex, read_manifest
+from agency_adapters.operators import Operator
+from trust import dsse, strict_json
+from trust.errors import ProbegateError, Reason
+from trust.member_folder import MemberFolder
+from trust.payload_types import PayloadType
+
+
+class ErasureCertificate(BaseModel):
+    """What an agency signs about an erasure (3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[1] = 1
+    agency: str
+    kind: str
+    model: str
+    authority: str
+    """The agency's reference of the request or decision."""
+    erased: tuple[str, ...]
+    """The record ids that were held and are no more."""
+    not_held: tuple[str, ...]
+    """Those that were asked for and not held."""
+    generation_before: Annotated[int, Field(ge=1)]
+    generation_after: Annotated[int, Field(ge=1)]
+    gallery_sha256: Sha256Hex
+    """The digest of the gallery's manifest afterwards."""
+    erased_at: AwareDatetime
+    method: Literal["overwritten, flushed and unlinked"] = "overwritten, flushed and unlinked"
+
+
+async def erase_records(
+    operator: Operator, record_ids: Sequence[str], authority: str
+) -> tuple[ErasureCertificate, dsse.Envelope]:
+    """Erase records and return the certificate, plain and signed.
+
+    Raises:
+        ProbegateError: ``USAGE`` without records or authority; ``NOT_FOUND`` if none is held;
+            ``GALLERY_MISSING``, ``GALLERY_CORRUPT`` or ``GALLERY_LOCKED``; ``LOG_UNAVAILABLE``.
+    """
+    if not record_ids or not authority:
+        raise ProbegateError(Reason.USAGE, "name the records and the authority")
+    settings, gallery = operator.settings, Path(operator.settings.gallery)
+    before = read_manifest(gallery)
+    wanted = sorted(set(record_ids))
+    await operator.log("records.erasing", authority=authority, count=len(wanted))  # (1)
+    at = operator.clock()
+
+    def erase() -> tuple[str, ...]:
+        with editing(gallery) as editor:
+            return editor.erase(wanted, at)
+
+    erased = await asyncio.to_thread(erase)  # (2)
+    if not erased:
+        raise ProbegateError(Reason.NOT_FOUND)
+    after = read_manifest(gallery)
+    certificate = ErasureCertificate(
+        agency=settings.id,
+        kind=after.kind,
+        model=after.model,
+        authority=authority,
+        erased=erased,
+        not_held=tuple(one for one in wanted if one not in set(erased)),
+        generation_before=before.generation,
+        generation_after=after.generation,
+        gallery_sha256=after.sha256,
+        erased_at=at,
+    )
+    payload = strict_json.canonical(certificate.model_dump(mode="json"))
+    signer = MemberFolder(settings.member_folder).signer()
+    envelope = dsse.sign(PayloadType.ERASURE_CERTIFICATE, payload, signer)
+    await operator.log(  # (3)
+        "records.erased",
+        authority=authority,
+        count=len(erased),
+        generation=after.generation,
+        certificate_sha256=hashlib.sha256(payload).hexdigest(),
+    )
+    return certificate, envelope
