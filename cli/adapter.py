@@ -8,6 +8,7 @@ r"""``probegate adapter``: an agency's gallery, its server, and what its own peo
     probegate adapter serve --config adapter.toml
     probegate adapter resolve --config adapter.toml --reference abcdefghijklmnopqrst
     probegate adapter switch off purpose:prosecution --reference 2026/17 --config adapter.toml
+    probegate adapter inbox --config adapter.toml
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from cli import switching
+from cli import inbox, switching
 from cli.output import OneLineErrors
 
 if TYPE_CHECKING:
@@ -237,6 +238,9 @@ def switches(
 ) -> None:
     """List the kill switches that are off at this agency."""
     switching.show(_operator(config), as_json=as_json)
+
+
+inbox.add_to(app)
 
 
 def _operator(config: Path | None) -> Operator:
