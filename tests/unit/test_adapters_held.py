@@ -286,6 +286,7 @@ async def test_what_is_switched_off_is_not_released_and_can_be_refused(here: Sce
     search = waits.papers.search_id
     async with inbox(here) as people:
         await people.operator.switch("force:northshire", off=True, reference="R")
+    async with inbox(here) as people:  # a command reads the switches when it starts
         error = await refused(
             Reason.RELEASE_SWITCHED_OFF,
             people.release(search, reviewer="R-1", reference="r"),
@@ -437,26 +438,27 @@ async def test_a_decision_made_while_the_adapter_is_down_is_carried_out_when_it_
     assert (await waits.report()).state is OutcomeState.CANDIDATES
 
 
-async def test_if_the_report_cannot_be_recorded_the_answer_still_waits(
-    here: Scene, monkeypatch: pytest.MonkeyPatch
+async def test_an_adapter_that_ends_between_review_and_report_makes_the_report_when_it_is_back(
+    here: Scene,
 ) -> None:
     waits = await held(here)
-    await here.adapter.logs.search.close()  # from here on it takes nothing
     operator = Operator.open(here.adapter.settings)
-    desk = asyncio.create_task(here.adapter.serve_desk())
+    desk = asyncio.create_task(here.adapter.serve_desk())  # and nothing that would make the report
     asked = asyncio.create_task(
         Inbox.of(operator).release(waits.papers.search_id, reviewer="R-1", reference="r")
     )
-    while not here.adapter.deciding.held.waiting()[0].reviews:  # noqa: ASYNC110
+    while not here.adapter.deciding.held.waiting()[0].reviews:  # noqa: ASYNC110 - the desk's turn
         await asyncio.sleep(0.01)
-    await refused(Reason.LOG_UNAVAILABLE, here.adapter.deciding.settle())
-    assert not (await asked).reported
     desk.cancel()
-    operator.state.engine.dispose()
     await here.restart()
-    waits.here = here
+    assert not (await waits.collected()).HasField("answer")
     await here.adapter.deciding.settle()
+    assert (await asked).verdict is Verdict.RELEASED
+    operator.state.engine.dispose()
     assert (await waits.report()).state is OutcomeState.CANDIDATES
+    await here.adapter.deciding.settle()
+    made = [entry["state"] for entry in entries(here.adapter)]
+    assert made == ["held", "candidates"]
 
 
 async def test_nothing_of_what_was_withheld_is_left_once_it_is_decided(
