@@ -28,7 +28,7 @@ from agency_adapters.holding import HeldAnswers
 from agency_adapters.operators import clerks
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
-from agency_adapters.registry import kind_named
+from agency_adapters.registry import kind_named, place_of
 from agency_adapters.ruling import Records
 from agency_adapters.servicer import MatchServicer, ReleaseServicer
 from agency_adapters.settings import AdapterSettings
@@ -160,6 +160,7 @@ class Adapter:
         now = self.clock()
         await self.logs.record_directory(self.directories.current, now)
         await self._record_bundle(self.policies.current)
+        await self._record_kind(self.shelf.gallery.facts.kind)
         await self._record_gallery(self.shelf.gallery)
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
@@ -213,6 +214,13 @@ class Adapter:
     async def _record_bundle(self, policy: CompiledPolicy) -> None:
         bundle = policy.bundle
         await self.logs.record_bundle(bundle.set_id, bundle.version, bundle.sha256, self.clock())
+
+    async def _record_kind(self, kind: str) -> None:
+        """Say whose rules decide, where they are not this software's own (2)."""
+        place = place_of(kind)
+        if place:
+            await self.logs.record("kind.activated", self.clock(), kind=kind, place=place)
+            telemetry.log("kind of agency from outside")
 
     async def _record_gallery(self, gallery: Gallery) -> None:
         facts = gallery.facts
