@@ -219,7 +219,7 @@ class Adapter:
         """Say whose rules decide, where they are not this software's own (2)."""
         place = place_of(kind)
         if place:
-            await self.logs.record("kind.activated", self.clock(), kind=kind, place=place)
+            await self.logs.record("kind.activated", self.clock(), name=kind, place=place)
             telemetry.log("kind of agency from outside")
 
     async def _record_gallery(self, gallery: Gallery) -> None:

@@ -9,26 +9,29 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from probegate.agency.v1 import match_service_pb2 as pb
 from typer.testing import CliRunner
 
 from agency_adapters import deciding
-from agency_adapters.agency import AgencyKind, Defaults
+from agency_adapters.agency import AgencyKind, Defaults, ReleaseRule
 from agency_adapters.custody import CUSTODY
+from agency_adapters.galleries.importing import import_gallery
 from agency_adapters.holding import Verdict
 from agency_adapters.inbox import Inbox
 from agency_adapters.operators import Operator
+from agency_adapters.registry import kind_named
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import DATABASE_FILE
 from cli.adapter import app
 from tests.adapters import Scene, entries, make_world, scene
 from tests.unit.adapters_kit import MATE, Papers, adapter_settings
-from tests.world import Request, World, template
+from tests.world import MODEL, Request, World, template
 from trust import dsse
 from trust.directory import KeyUse
 from trust.errors import ProbegateError, Reason
@@ -525,3 +528,61 @@ async def test_the_command_line_lists_releases_and_refuses_at_80_columns(
     here.adapter = await Adapter.open(here.adapter.settings, here.clock)
     here.server = await here.adapter.listen()
     assert deciding.RELEASED_ENTRY in {entry["type"] for entry in admin(here)}
+
+
+# --- whom a record's rule says to ask ----------------------------------------------------------
+
+
+async def test_an_answer_is_held_for_whoever_must_be_asked_about_a_record_in_it(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {MATE: "southmere-police"}
+    rule = ReleaseRule("custody.ask", "-", lambda record: names.get(record.record_id, ""))
+    kind_with(monkeypatch, release=(rule,))
+    waits = await held(here, obligations={})
+    search = waits.papers.search_id
+    nobody = await here.honest(Request(here.world, probe=template(99), now=here.clock()))
+    assert nobody.state is OutcomeState.NO_CANDIDATE
+    async with inbox(here) as people:
+        (listed,) = await people.waiting()
+        assert listed.ask == ("southmere-police",)
+        for asked in ((), ("northshire",), ("southmere-police", "northshire")):
+            error = await refused(
+                Reason.RELEASE_INVALID,
+                people.release(search, reviewer="R-1", reference="r", asked=asked),
+            )
+            assert "southmere-police" in error.detail
+        await people.release(search, reviewer="R-1", reference="r", asked=("southmere-police",))
+    assert (await waits.report()).state is OutcomeState.CANDIDATES
+    assert [one["asked"] for one in admin(here) if "asked" in one] == [["southmere-police"]]
+
+
+async def test_an_adapter_under_rules_from_outside_says_so_before_it_answers(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "docs.examples.driving_licences:DRIVING_LICENCES"
+    monkeypatch.setenv("PROBEGATE_AGENCY_KINDS", place)
+    np.save(tmp_path / "t.npy", template()[None])
+    (tmp_path / "r.csv").write_text(
+        "record_id,captured_on,date_of_birth,licence_number,registry\n"
+        "L1,2020-01-01,1980-01-01,MORGA657054,mainland\n"
+    )
+    import_gallery(
+        kind=kind_named("driving_licences"),
+        templates=tmp_path / "t.npy",
+        records=tmp_path / "r.csv",
+        model=MODEL,
+        out=tmp_path / "gallery",
+        now=datetime.now(UTC),
+    )
+    settings = adapter_settings(
+        world, tmp_path, kind="driving_licences", gallery=str(tmp_path / "gallery")
+    )
+    adapter = await Adapter.open(settings)
+    log = adapter.logs.admin
+    said = [json.loads(log.leaf(at)) for at in range(log.checkpoint.checkpoint.size)]
+    types = [entry["type"] for entry in said]
+    assert types.index("kind.activated") < types.index("gallery.activated")
+    (entry,) = [one for one in said if one["type"] == "kind.activated"]
+    assert (entry["name"], entry["place"]) == ("driving_licences", place)
+    await adapter.close()

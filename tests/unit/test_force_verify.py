@@ -508,9 +508,9 @@ def test_a_search_that_runs_leaves_no_evidence(scene: Scene, tmp_path: Path) -> 
 
 # --- answers that were held, and came ----------------------------------------------------------
 
-FIRST = {"revision": 1, "replaces_sha256": b"\1" * 32}
-ENTRY = {"revision": 1, "replaces_sha256": (b"\1" * 32).hex()}
-FOLLOWS = {"held_report_sha256": b"\2" * 32}
+FIRST: dict[str, object] = {"revision": 1, "replaces_sha256": b"\1" * 32}
+ENTRY: dict[str, object] = {"revision": 1, "replaces_sha256": (b"\1" * 32).hex()}
+FOLLOWS: dict[str, object] = {"held_report_sha256": b"\2" * 32}
 
 
 def revised(
