@@ -93,16 +93,28 @@ class Deciding:
     async def settle(self) -> None:
         """Make the report of every answer that was decided and has none yet (2).
 
+        One that cannot be made now keeps no other waiting.
+
         Raises:
-            ProbegateError: ``STATE_UNAVAILABLE``, or what the log or the gallery raises.
+            ProbegateError: ``STATE_UNAVAILABLE``.
         """
-        for answer in self.held.waiting():
-            if answer.verdict is Verdict.REFUSED:
-                await self._record(answer, self._refused(answer), left_out=0)
-            elif answer.verdict is Verdict.RELEASED and not (
-                answer.switches & self.ledger.switched_off  # (3)
-            ):
-                await self._record(answer, *await self._released(answer))
+        for answer in self.held.reviewed():
+            try:
+                await self._carry_out(answer)
+            except ProbegateError as error:
+                telemetry.log(
+                    "decision not carried out",
+                    search_id=answer.search_id,
+                    reason=error.reason.name,
+                )
+
+    async def _carry_out(self, answer: HeldAnswer) -> None:
+        if answer.verdict is Verdict.REFUSED:
+            await self._record(answer, self._refused(answer), left_out=0)
+        elif answer.verdict is Verdict.RELEASED and not (
+            answer.switches & self.ledger.switched_off  # (3)
+        ):
+            await self._record(answer, *await self._released(answer))
 
     def _refused(self, answer: HeldAnswer) -> MatchReport:
         # Nothing of what was found is left in it, nor of whether anything was.
@@ -184,9 +196,7 @@ class Deciding:
             ProbegateError: ``STATE_UNAVAILABLE``, or what the log raises.
         """
         now = self.clock()
-        for answer in self.held.waiting():
-            if answer.flagged or now < answer.decide_by:
-                continue
+        for answer in self.held.overdue(now):
 
             def also(
                 connection: Connection, _index: int, digest: bytes = answer.order_sha256

@@ -121,6 +121,18 @@ class HeldAnswers:
         """Return every answer without its decision's report, the oldest first."""
         return self._where(held.c.leaf_index.is_(None))
 
+    def reviewed(self) -> tuple[HeldAnswer, ...]:
+        """Return those of them that somebody has decided about, in part or whole."""
+        reviews = select(held_reviews.c.reviewer).where(
+            held_reviews.c.order_sha256 == held.c.order_sha256
+        )
+        return self._where(held.c.leaf_index.is_(None) & reviews.exists())
+
+    def overdue(self, now: datetime) -> tuple[HeldAnswer, ...]:
+        """Return those that nobody decided in time, and of which the log does not say so yet."""
+        late = held.c.decide_by_us <= to_us(now)
+        return self._where(held.c.leaf_index.is_(None) & late & ~held.c.flagged)
+
     def named(self, name: str) -> tuple[HeldAnswer, ...]:
         """Return the answers of a search id, or of an order's digest in hexadecimal."""
         try:

@@ -9,7 +9,8 @@
    HELD report that we hold. What is not believed changes nothing: the answer stays held, and is
    asked for again.
 4. What is believed ends the search anew, by the code that first ended it (``ending``).
-5. When nothing came in time, the search stays as it is: HELD, never "no candidate" (promise 5).
+5. What a kill switch has turned off is not asked while it is off.
+6. When nothing came in time, the search stays as it is: HELD, never "no candidate" (promise 5).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from broker.models import AgencyAnswer, Replaced, SearchRecord
 from broker.reports import Collected, Expectation, answer_of
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
+from policy.ledger import Ledger
+from policy.standing import switches_of
 from trust import telemetry
 from trust.clock import Clock
 from trust.directory import Directory
@@ -48,6 +51,7 @@ class HeldAnswers:
         settings: how often and how long.
         held: which are asked for.
         store: the searches they belong to.
+        ledger: the kill switches.
         ending: ends those anew.
         agencies: every agency of the directory, ready to be asked.
         directory: returns the directory in force.
@@ -57,6 +61,7 @@ class HeldAnswers:
     settings: BrokerSettings
     held: HeldStore
     store: SearchStore
+    ledger: Ledger
     ending: Ending
     agencies: Mapping[str, AgencyClient]
     directory: Callable[[], Directory]
@@ -79,7 +84,7 @@ class HeldAnswers:
         record = await self.store.get(row.force, row.search_id)
         client = self.agencies.get(row.agency)
         expected = _expectation(record, row.agency) if record is not None else None
-        if client is None or expected is None:
+        if client is None or expected is None or await self._switched_off(row):
             return None
         try:
             return await client.collect(
@@ -93,6 +98,15 @@ class HeldAnswers:
                 reason=error.reason.name,
             )
             return None
+
+    async def _switched_off(self, row: HeldRow) -> bool:
+        """Whether what the search is about is switched off now (5)."""
+        order = await self.store.order(row.search_id)
+        if order is None:
+            return True
+        purpose, model = order.justification.purpose, order.probe.model
+        named = switches_of(row.agency, row.force, purpose, model)
+        return not self.ledger.switched_off.isdisjoint(named)
 
     async def _completed(self, row: HeldRow, said: Collected) -> bool:
         """Complete the search with what came, if that can be believed (3) (4)."""
@@ -135,11 +149,12 @@ class HeldAnswers:
         )
 
     async def _wait(self, row: HeldRow, said: Collected | None) -> None:
-        """Ask again later, unless it is late enough to give up (2) (5)."""
+        """Ask again later, unless it is late enough to give up (2) (6)."""
         now, until = self.clock(), row.until
         if said is not None and said.decide_by is not None:
-            margin = timedelta(hours=self.settings.held_margin_h)
-            until = min(self._last(row), said.decide_by + margin)
+            margin, last = timedelta(hours=self.settings.held_margin_h), self._last(row)
+            # Ours first: what an agency says may lie at the end of the calendar.
+            until = min(last, min(last, said.decide_by) + margin)
         if now >= until:
             await self.held.given_up(row)
             telemetry.log("held answer given up", agency=row.agency, search_id=row.search_id)

@@ -162,6 +162,7 @@ class Broker:
                 settings=settings,
                 held=held,
                 store=store,
+                ledger=ledger,
                 ending=ending,
                 agencies=agencies,
                 directory=lambda: directories.current,

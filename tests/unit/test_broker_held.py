@@ -255,3 +255,30 @@ async def test_what_was_released_counts_as_answered_for_other_agencies(rig: Rig)
     stated = decode_result(done.record.result.payload)
     (outcome,) = [one for one in stated.outcomes if one.agency == "pnd"]
     assert outcome.state is report.state is OutcomeState.NO_CANDIDATE
+
+
+async def test_what_is_switched_off_is_not_asked_for_until_it_is_on_again(rig: Rig) -> None:
+    first = await rig.search(ASKED)
+    rig.peers["pnd"].knobs.late = Behaviour.CANDIDATES
+    for name in ("agency:pnd", "force:northshire", "purpose:crime_investigation"):
+        rig.broker.ledger.switched(name, off=True)
+        ahead(rig, minutes=30)
+        await rig.broker.held.collect()
+        assert rig.peers["pnd"].collects == 0
+        rig.broker.ledger.switched(name, off=False)
+    ahead(rig, minutes=30)
+    await rig.broker.held.collect()
+    assert states(await again(rig, first))["pnd"] is OutcomeState.CANDIDATES
+
+
+@pytest.mark.parametrize(
+    "decide_by", [datetime(9999, 12, 31, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)]
+)
+async def test_an_agencys_time_at_the_end_of_the_calendar_does_no_harm(
+    rig: Rig, decide_by: datetime
+) -> None:
+    first = await rig.search(("pnd",))
+    rig.peers["pnd"].knobs.decide_by = decide_by
+    ahead(rig, seconds=6)
+    await rig.broker.held.collect()
+    assert await again(rig, first) == first
