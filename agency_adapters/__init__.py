@@ -19,6 +19,10 @@ Example::
 ``evidence``            what the broker's log proves of earlier searches and confirmations
 ``ruling``              the agency's own decision, on its own records, and what they keep of it
 ``command``             one request from its papers to the signed report
+``holding``             answers that wait for the agency's own people, as they are kept
+``inbox``               what those people do about them, logged before it counts
+``deciding``            from what they decided to the report that follows
+``collect``             handing that report to the broker that was answered HELD
 ``recording``           what goes on the search log before anything is said
 ``references``          opaque references, new for every search
 ``state``, ``tables``   what is remembered, in one database with the logs

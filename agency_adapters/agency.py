@@ -1,13 +1,17 @@
 """What every kind of agency has in common: a record model, eligibility and order rules, defaults.
 
-Two sorts of rule, both an agency's own and both beyond any agreement (promise 3):
+Rules of an agency's own, beyond any agreement (promise 3):
 
 * an ``EligibilityRule`` bars one *record* from being searched (a deletion request, a protected
   flag) on some days, which follow from the record alone, so that a gallery of any size knows them
   without reading its records again; barred records are masked out before ranking and do not count
   in the number searched;
 * an ``OrderRule`` bars a whole *order* at this kind of agency (no Caldicott decision on it, an
-  unknown face at DWP); it fails like a clause of an agreement and is named in the signed denial.
+  unknown face at DWP); it fails like a clause of an agreement and is named in the signed denial;
+* a ``DutyRule`` bars every order under an *agreement* that asks too little of whoever receives the
+  answer (onward transfer of what is the originator's to control);
+* a ``ReleaseRule`` holds an answer for a person, because of a *record* in it that somebody else
+  must be asked about first. Who must release, and how many of them, is in ``Defaults``.
 
 Each rule carries the law or guidance it stands on, so that a denial can be explained.
 """
@@ -24,6 +28,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from policy.agreements import Obligations
 from trust.messages import SearchOrder
 
 _ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -187,6 +192,33 @@ class OrderRule:
 
 
 @dataclass(frozen=True, slots=True)
+class DutyRule:
+    """Bars agreements; ``met`` sees what the agreement in force asks of the recipient."""
+
+    name: str
+    citation: str
+    met: Callable[[Obligations], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRule:
+    """Holds answers; ``ask`` returns who must be asked about a record, or an empty text.
+
+    That such an answer is held says that such a record is in it. It is what the rule itself says
+    to whoever asks; where even that must not be said, the kind holds every answer (``Defaults``).
+    """
+
+    name: str
+    citation: str
+    ask: Callable[[Any], str]
+
+
+def onward_at_most(*words: str) -> Callable[[Obligations], bool]:
+    """Return whether an agreement lets the recipient pass answers on no further than ``words``."""
+    return lambda obligations: obligations.onward_transfer in words
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
     """What a kind of agency insists on whatever an agreement allows; the stricter value stands.
 
@@ -194,7 +226,7 @@ class Defaults:
         max_candidates: the most candidates.
         hit_no_hit: whether only "something is held" may be said.
         release_by_human: whether a person at the agency must release the answer.
-        owner_reviewers: how many of the owner's people review before disclosure.
+        owner_reviewers: how many different people of the owner's must release what is held.
     """
 
     max_candidates: int = 100
@@ -213,6 +245,8 @@ class AgencyKind:
         record: the record model; its fields are the import's columns.
         eligibility: rules on records.
         orders: rules on orders.
+        duties: rules on agreements.
+        release: rules on what is held for a person, beyond ``defaults``.
         disclosure_fields: the fields that may ever be disclosed about a record.
         defaults: what it insists on.
         authorities: the owner's decisions that its people can record.
@@ -223,6 +257,8 @@ class AgencyKind:
     record: type[Record]
     eligibility: tuple[EligibilityRule, ...] = ()
     orders: tuple[OrderRule, ...] = ()
+    duties: tuple[DutyRule, ...] = ()
+    release: tuple[ReleaseRule, ...] = ()
     disclosure_fields: tuple[str, ...] = ()
     defaults: Defaults = Defaults()
     authorities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -230,3 +266,19 @@ class AgencyKind:
     def failed_rules(self, order: SearchOrder, decision: OwnerDecision | None) -> tuple[str, ...]:
         """Return the names of the order rules that bar ``order``, all of them."""
         return tuple(rule.name for rule in self.orders if not rule.permits(order, decision))
+
+    def unmet_duties(self, obligations: Obligations) -> tuple[str, ...]:
+        """Return the names of the duty rules that an agreement's obligations do not meet."""
+        return tuple(rule.name for rule in self.duties if not rule.met(obligations))
+
+    def to_ask(self, record: Record) -> tuple[str, ...]:
+        """Return who must be asked before a record is released."""
+        return tuple(name for rule in self.release if (name := rule.ask(record)))
+
+    def bars(self, record: Record, day: date, switches: frozenset[str]) -> bool:
+        """Whether a record may not be searched on a day, with these switches on."""
+        return any(
+            rule.barred(record).hold(day)
+            for rule in self.eligibility
+            if not rule.switch or rule.switch in switches
+        )

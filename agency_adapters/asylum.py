@@ -5,8 +5,9 @@
 2. The victim, witness or missing person is not searched for here except to protect life or to
    safeguard: being in this gallery is itself dangerous to disclose.
 3. Records under protection are never searched.
-
-Nothing from here goes to a third country; that is the agreement's obligation on the recipient.
+4. Nothing from here goes to a third country, from whom the applicant may have fled: an agreement
+   that lets the recipient pass answers on without asking first is not answered under.
+5. A person releases every answer: that somebody is in this gallery is itself dangerous to disclose.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from agency_adapters.agency import (
     AgencyKind,
     Days,
     Defaults,
+    DutyRule,
     EligibilityRule,
     Flag,
     OptionalIsoDate,
@@ -27,6 +29,7 @@ from agency_adapters.agency import (
     OwnerDecision,
     Record,
     every_day_if,
+    onward_at_most,
 )
 from trust.messages import SearchOrder
 
@@ -86,6 +89,13 @@ ASYLUM: Final = AgencyKind(
         OrderRule("asylum.purpose-lock", "Immigration and Asylum Act 1999 s.21", _purpose_allowed),
         OrderRule("asylum.people-at-risk", "ECHR Art 2 and 3", _people_at_risk_only_to_protect),
     ),
+    duties=(
+        DutyRule(
+            "asylum.no-third-country",
+            "ECHR Art 3; DPA 2018 ss.72-78",
+            onward_at_most("prohibited", "with_owner_consent"),
+        ),
+    ),
     disclosure_fields=("application_reference", "standing", "status"),
-    defaults=Defaults(max_candidates=10),
+    defaults=Defaults(max_candidates=10, release_by_human=True),
 )

@@ -251,6 +251,7 @@ def decide(
     if decision.obligations is None:
         failed = (*decision.failed, *decision.unknown_obligations, *barred)
         return Denial(decision.code.value, tuple(dict.fromkeys(failed)))
+    barred = (*barred, *kind.unmet_duties(decision.obligations))
     if barred:
         return Denial(Reason.POLICY_DENIED.name, barred)
     return Permission(

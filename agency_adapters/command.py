@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 
 from agency_adapters import checks
 from agency_adapters.evidence import Against
-from agency_adapters.galleries.gallery import Gallery, Query
+from agency_adapters.galleries.gallery import Found, Gallery, Query
 from agency_adapters.galleries.store import size_class
 from agency_adapters.galleries.templates import wipe
 from agency_adapters.models import (
@@ -191,7 +191,7 @@ class MatchCommand:
             self.state.answered(admitted.order_sha256), admitted
         )
         if earlier is None:
-            earlier = await self._answered_anew(admitted, params, papers.admission)
+            earlier = await self._answered_anew(admitted, params, papers.admission, peer.id)
         return MatchAnswer(  # (17)
             report=earlier.report,
             statement=self.recorder.statement(earlier.report, admitted.order),
@@ -201,10 +201,11 @@ class MatchCommand:
         )
 
     async def _answered_anew(
-        self, admitted: checks.Admitted, params: MatchParams, admission: Admission
+        self, admitted: checks.Admitted, params: MatchParams, admission: Admission, broker: str
     ) -> StoredMatch:
         """Apply rules (11) to (16)."""
         now, gallery, policy = self.clock(), self.gallery(), self.policy()
+        kind = kind_named(gallery.facts.kind)
         ruling = await self.recorder.records.rule(  # (11)
             admitted,
             params.evidence,
@@ -216,11 +217,20 @@ class MatchCommand:
                 now=now,
                 skew=timedelta(seconds=self.settings.clock_skew_s),
             ),
-            kind=kind_named(gallery.facts.kind),
+            kind=kind,
             policy=policy,
             owner_decision=self.state.owner_decision(admitted.order.request_id),
         )
-        reporting = Reporting(self.settings.id, admitted, gallery.facts, policy.bundle.sha256, now)
+        reporting = Reporting(
+            agency=self.settings.id,
+            admitted=admitted,
+            gallery=gallery.facts,
+            policy_sha256=policy.bundle.sha256,
+            now=now,
+            broker=broker,
+            owner_reviewers=kind.defaults.owner_reviewers,
+            decide_within=timedelta(hours=self.settings.decide_within_h),
+        )
         try:
             finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)
         except BaseException:
@@ -273,7 +283,8 @@ class MatchCommand:
         finally:
             wipe(probe)  # (15)
         _seconds(time.perf_counter() - started)
-        return reporting.finding(found, outcome.duties, self.references)
+        ask = await to_ask(gallery, found)
+        return reporting.finding(found, outcome.duties, self.references, ask)
 
     def describe(self, peer: Member) -> tuple[dsse.Envelope, Acknowledged]:
         """Return the signed capabilities, and what is acknowledged of the caller's log.
@@ -297,6 +308,19 @@ class MatchCommand:
         envelope = dsse.sign(PayloadType.CAPABILITIES, payload, self.recorder.signer)
         log_key = checks.search_log_key(self.directory(), peer.id, now)
         return envelope, self.witnesses.of(log_key).acknowledged
+
+
+async def to_ask(gallery: Gallery, found: Found) -> tuple[str, ...]:
+    """Return who must be asked before what was found is released, in alphabetical order."""
+    kind = kind_named(gallery.facts.kind)
+    if not kind.release:
+        return ()
+    names: set[str] = set()
+    for one in found.candidates:
+        record = await gallery.record(one.record_id)
+        # A record that was erased since is nobody's to release; it is left out in the end.
+        names.update(kind.to_ask(record) if record is not None else ())
+    return tuple(sorted(names))
 
 
 _outcomes = telemetry.meter().create_counter("probegate.adapter.searches")

@@ -8,8 +8,12 @@ What bars a record:
    itself. An unconvicted minor is therefore counted in the statistics, and
    ``bar_unconvicted_minors`` takes such records out of the search where the force's own policy
    goes further, as RMC and FJ v MPS [2012] EWHC 1681 (Admin) gives it reason to.
-3. A review date that has passed means that a review is owed, not that the image is unlawful to hold
+3. A matter that is pending is nobody's acquittal: its image is searched, a minor's too.
+4. A review date that has passed means that a review is owed, not that the image is unlawful to hold
    until it is done. It is counted as overdue, and ``bar_overdue_reviews`` takes it out.
+
+What bars an order: a purpose that has nothing to do with crime, for which alone s.64A(4) lets these
+photographs be used and disclosed.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ from agency_adapters.agency import (
     Days,
     EligibilityRule,
     OptionalIsoDate,
+    OrderRule,
+    OwnerDecision,
     PersonRecord,
     days_after,
     every_day_if,
 )
+from trust.messages import SearchOrder
 
 
 class Disposal(StrEnum):
@@ -64,6 +71,11 @@ class CustodyRecord(PersonRecord):
 _UNCONVICTED: Final = frozenset({Disposal.ACQUITTED, Disposal.NO_FURTHER_ACTION})
 
 
+_NOT_CRIME: Final = frozenset(
+    {"civil_penalty", "immigration_enforcement", "public_order_intelligence"}
+)
+
+
 def _deletion_requested(record: CustodyRecord) -> Days:
     return every_day_if(record.deletion is Deletion.REQUESTED)
 
@@ -74,6 +86,10 @@ def _unconvicted_minor(record: CustodyRecord) -> Days:
 
 def _review_overdue(record: CustodyRecord) -> Days:
     return days_after(record.review_due)
+
+
+def _related_to_crime(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
+    return order.justification.purpose not in _NOT_CRIME
 
 
 CUSTODY: Final = AgencyKind(
@@ -99,5 +115,6 @@ CUSTODY: Final = AgencyKind(
             switch="bar_overdue_reviews",
         ),
     ),
+    orders=(OrderRule("custody.related-to-crime", "PACE 1984 s.64A(4)", _related_to_crime),),
     disclosure_fields=("captured_on", "date_of_birth", "disposal", "image_source"),
 )

@@ -4,8 +4,9 @@
    controller's decision, recorded against the order's request id before the order comes.
 2. The department answers about a person who is already named. An order that aims to identify an
    unknown face is denied, decision or not.
-3. What is answered may go no further without consent (NCA Act 2013 Sch 7 para 3), so a person
-   at the department releases every answer.
+3. What is answered may go no further without consent (NCA Act 2013 Sch 7 para 3): an agreement that
+   lets the recipient pass it on without is not answered under, and a person at the department
+   releases every answer.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from agency_adapters.agency import (
     AgencyKind,
     Days,
     Defaults,
+    DutyRule,
     EligibilityRule,
     Flag,
     OrderRule,
     OwnerDecision,
     PersonRecord,
     every_day_if,
+    onward_at_most,
 )
 from trust.messages import SearchOrder
 
@@ -67,6 +70,13 @@ DWP: Final = AgencyKind(
     orders=(
         OrderRule("dwp.named-person-only", "Hansard 1987, disclosure policy", _named_person),
         OrderRule("dwp.controller-decision", "SSAA 1992 s.123", _controller_decided),
+    ),
+    duties=(
+        DutyRule(
+            "dwp.onward-consent",
+            "NCA Act 2013 Sch 7 para 3",
+            onward_at_most("prohibited", "with_owner_consent"),
+        ),
     ),
     disclosure_fields=("national_insurance_number", "date_of_birth"),
     defaults=Defaults(max_candidates=1, release_by_human=True),

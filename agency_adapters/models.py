@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from audit.evidence import NO_EVIDENCE, Evidence
 from audit.witness import Acknowledged, ConsistencyProof
@@ -59,11 +60,35 @@ class FoundRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """What waits for the agency's own people beside a report that says HELD.
+
+    Attributes:
+        withheld: the report that would have been made.
+        broker: the member id of the broker that may collect the answer.
+        order: the order, encoded, for the people who decide.
+        needed: how many different people must release it.
+        ask: whom they must have asked, such as a record's contributor.
+        switches: the kill switches that forbid its release while they are off.
+        decide_by: by when the agency is to decide.
+    """
+
+    withheld: MatchReport
+    broker: str
+    order: bytes = field(repr=False)
+    needed: int
+    ask: tuple[str, ...]
+    switches: tuple[str, ...]
+    decide_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """How a search ended here: the report, and the records behind it, which stay here."""
 
     report: MatchReport
     found: tuple[FoundRecord, ...] = ()
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +100,22 @@ class StoredMatch:
     search_id: str
     report: Envelope
     leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectParams:
+    """What a broker names a held answer by; nothing of it is checked."""
+
+    order_sha256: bytes
+    grant_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What became of a held answer: the answer, or nothing while it waits."""
+
+    answer: MatchAnswer | None
+    decide_by: datetime
 
 
 @dataclass(frozen=True, slots=True)

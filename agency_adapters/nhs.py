@@ -5,7 +5,11 @@
 2. The vital-interest route needs neither: to find a missing person or to identify remains, with
    DPA 2018 Schedule 8 paragraph 3 as the condition relied on.
 3. Either way the answer is hit/no-hit: that something is held, never what.
-4. Children's records and restricted ones are never searched.
+4. Either way a person here releases it: sharing with the police is decided case by case, by
+   somebody, and on the vital-interest route nobody has decided before the search.
+5. Children's records and restricted ones are never searched.
+6. What was said in confidence is passed on to nobody: an agreement that lets the recipient do so is
+   not answered under.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from agency_adapters.agency import (
     AgencyKind,
     Days,
     Defaults,
+    DutyRule,
     EligibilityRule,
     Flag,
     OrderRule,
@@ -29,6 +34,7 @@ from agency_adapters.agency import (
     birthday,
     days_before,
     every_day_if,
+    onward_at_most,
 )
 from trust.messages import SearchOrder
 
@@ -88,6 +94,9 @@ NHS: Final = AgencyKind(
             _decided_or_vital,
         ),
     ),
-    defaults=Defaults(max_candidates=1, hit_no_hit=True),
+    duties=(
+        DutyRule("nhs.no-onward", "Common-law duty of confidence", onward_at_most("prohibited")),
+    ),
+    defaults=Defaults(max_candidates=1, hit_no_hit=True, release_by_human=True),
     authorities=AUTHORITIES,
 )

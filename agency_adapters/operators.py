@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
+from agency_adapters.deciding import ReviewClerk
 from agency_adapters.galleries.store import read_manifest
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
-from audit.desk import Desk
+from audit.desk import Clerks, Desk
 from audit.leaves import JsonValue
 from audit.organisation import admin_leaf
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
@@ -113,8 +114,21 @@ class Operator:
         """Every kill switch that is off."""
         return self.ledger.switched_off
 
-    async def log(self, kind: str, **facts: JsonValue) -> int:
-        """Put an entry on the admin log, through the running adapter if there is one."""
+    async def log(
+        self, kind: str, private: Mapping[str, JsonValue] | None = None, **facts: JsonValue
+    ) -> int:
+        """Put an entry on the admin log, through the running adapter if there is one.
+
+        Args:
+            kind: the entry's type.
+            private: what the entry only commits to.
+            facts: what it says.
+        """
         now = self.clock()
         leaf = admin_leaf(kind, now, **facts)
-        return await self.desk.put(leaf, self.settings, SwitchClerk(self.ledger), now)
+        return await self.desk.put(leaf, self.settings, clerks(self.ledger), now, private)
+
+
+def clerks(ledger: Ledger) -> Clerks:
+    """Return who carries out what the agency's own people put on the admin log."""
+    return Clerks((SwitchClerk(ledger), ReviewClerk()))

@@ -2,8 +2,12 @@
 
 No statute names this search; guidance asks for serious crime, national security or a life at risk,
 the force's own galleries first, and two of the owner's reviewers before anything is released.
-Children's passports are never searched, nor are those issued in error. A lost or stolen passport is
-still its holder's image and is searched; its state is disclosed with it.
+
+1. Children's passports are never searched, nor are those issued in error.
+2. A lost, stolen, expired or cancelled passport is still its holder's image and is searched; its
+   state is disclosed with it, for whoever shows that passport need not be its holder.
+3. Historic images are searched as current ones are, and say that they are historic.
+4. Where an answer is held for release, two different people of the owner's release it.
 """
 
 from __future__ import annotations
@@ -64,6 +68,10 @@ class PassportRecord(PersonRecord):
         return super().incoherence(today)
 
 
+_GRAVE: Final = frozenset(
+    {"serious_crime", "threat_to_life", "national_security", "missing_at_risk"}
+)
+_GRAVE_PURPOSES: Final = frozenset({"national_security", "protect_life"})
 _OWN_GALLERIES_FIRST: Final = frozenset({"own_custody", "pnd"})
 
 
@@ -80,6 +88,11 @@ def _own_galleries_tried(order: SearchOrder, _decision: OwnerDecision | None) ->
     return why.urgent or bool(_OWN_GALLERIES_FIRST & set(why.tried_first))
 
 
+def _grave(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
+    why = order.justification
+    return why.purpose in _GRAVE_PURPOSES or why.offence.seriousness in _GRAVE
+
+
 PASSPORT: Final = AgencyKind(
     name="passport",
     title="HM Passport Office",
@@ -94,6 +107,7 @@ PASSPORT: Final = AgencyKind(
             "HM Passport Office staff guidance, September 2025",
             _own_galleries_tried,
         ),
+        OrderRule("passport.grave", "HM Passport Office staff guidance, September 2025", _grave),
     ),
     disclosure_fields=("passport_number", "state", "image", "date_of_birth", "issued_on"),
     defaults=Defaults(max_candidates=20, owner_reviewers=2),

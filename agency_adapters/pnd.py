@@ -3,6 +3,11 @@
 What bars a record: a contributor's withdrawal, handling conditions that keep it from being searched
 by others, being a victim's or a witness's, and the end of its retention under the Police
 Information and Records Management Code 2023.
+
+What bars an order: a purpose that is not policing's.
+
+What holds an answer: a record in it whose contributor is to be asked. The contributor stays its
+owner for release, so a person at the PND asks them, and names them with the release.
 """
 
 from __future__ import annotations
@@ -20,10 +25,14 @@ from agency_adapters.agency import (
     Flag,
     IsoDate,
     OptionalIsoDate,
+    OrderRule,
+    OwnerDecision,
     Record,
+    ReleaseRule,
     days_after,
     every_day_if,
 )
+from trust.messages import SearchOrder
 
 
 class Handling(StrEnum):
@@ -55,6 +64,9 @@ class PndRecord(Record):
     withdrawn: Flag = False
 
 
+_NOT_POLICING: Final = frozenset({"civil_penalty", "immigration_enforcement"})
+
+
 def _withdrawn(record: PndRecord) -> Days:
     return every_day_if(record.withdrawn)
 
@@ -71,6 +83,14 @@ def _retention_ended(record: PndRecord) -> Days:
     return days_after(record.retain_until)
 
 
+def _policing_purpose(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
+    return order.justification.purpose not in _NOT_POLICING
+
+
+def _contributor_to_ask(record: PndRecord) -> str:
+    return record.contributor if record.handling is Handling.ASK_CONTRIBUTOR else ""
+
+
 PND: Final = AgencyKind(
     name="pnd",
     title="Police National Database",
@@ -85,6 +105,8 @@ PND: Final = AgencyKind(
             _retention_ended,
         ),
     ),
+    orders=(OrderRule("pnd.policing-purpose", "PND Code of Practice 2010", _policing_purpose),),
+    release=(ReleaseRule("pnd.ask-contributor", "PND Code of Practice 2010", _contributor_to_ask),),
     disclosure_fields=("captured_on", "contributor", "contributor_reference", "handling"),
     defaults=Defaults(max_candidates=50),
 )

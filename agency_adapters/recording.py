@@ -1,7 +1,7 @@
 """What an adapter puts on its search log, durably before anything is said (rule 16).
 
 1. An answer, what its references stand for, what was acknowledged of the broker's log, what the
-   ledger keeps and the entry commit in one transaction.
+   ledger keeps, what is held for a person and the entry commit in one transaction.
 2. A caller that gives up meanwhile changes nothing: an entry on its way is seen to its end, and
    what it changes in memory with it.
 3. The statement beside a report says that this agency searched and answered, nothing of what it
@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from agency_adapters.checks import Admitted, Permission
+from agency_adapters.holding import keep_held
 from agency_adapters.models import Finding, StoredMatch
 from agency_adapters.ruling import Records, Ruling
 from agency_adapters.state import keep_answer
@@ -78,6 +79,8 @@ class Recorder:
 
         def also(connection: Connection, index: int) -> None:  # (1)
             keep_answer(connection, stored(index), finding.found)
+            if finding.hold is not None:
+                keep_held(connection, report, finding.hold)
             admission.persist(connection)
             self.records.write(connection, ruling)
 

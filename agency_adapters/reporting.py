@@ -1,22 +1,25 @@
 """What an adapter reports of one search, as far as its duties allow.
 
 1. An answer that a person must release is HELD whatever was found: that it waits must not say that
-   there is something.
+   there is something. What would have been reported is kept beside it and does not leave the
+   agency before its people have decided (``deciding``). An answer is also held because of who must
+   be asked about a record in it (``ReleaseRule``).
 2. In hit/no-hit mode the report says that something is held, never what, how many or how like.
 3. Otherwise each candidate is an opaque reference with its score.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from agency_adapters.checks import Admitted
+from agency_adapters.checks import MATCHER_SWITCHES, Admitted
 from agency_adapters.galleries.gallery import Found, GalleryFacts
 from agency_adapters.galleries.store import size_class
-from agency_adapters.models import Finding, FoundRecord
+from agency_adapters.models import Finding, FoundRecord, Hold
 from agency_adapters.references import References
+from policy.standing import switches_of
 from trust.messages import (
     HIT_ONLY,
     TO_BE_RELEASED,
@@ -25,6 +28,7 @@ from trust.messages import (
     Obligations,
     OutcomeState,
 )
+from trust.wire import encode_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class Reporting:
         gallery: what the gallery says about itself.
         policy_sha256: the digest of the agreements decided under.
         now: when the request was decided.
+        broker: the member id of the broker that asked.
+        owner_reviewers: how many people must release what is held.
+        decide_within: how long they have.
     """
 
     agency: str
@@ -44,6 +51,9 @@ class Reporting:
     gallery: GalleryFacts
     policy_sha256: bytes
     now: datetime
+    broker: str
+    owner_reviewers: int
+    decide_within: timedelta
 
     def report(self, state: OutcomeState, **more: Any) -> MatchReport:
         """Return a report in this state."""
@@ -59,8 +69,51 @@ class Reporting:
             **more,
         )
 
-    def finding(self, found: Found, duties: Obligations, references: References) -> Finding:
-        """Report what a search found, as far as the duties allow."""
+    def finding(
+        self,
+        found: Found,
+        duties: Obligations,
+        references: References,
+        ask: tuple[str, ...] = (),
+    ) -> Finding:
+        """Report what a search found, as far as the duties allow.
+
+        Args:
+            found: what it found.
+            duties: what to keep.
+            references: makes opaque references.
+            ask: who must be asked about a record in it.
+        """
+        plain = self._plain(found, duties, references)
+        if not duties.release_by_human and not ask:
+            return plain
+        said = plain.report  # (1)
+        held = self.report(
+            OutcomeState.HELD,
+            reason=TO_BE_RELEASED,
+            matcher=said.matcher,
+            threshold=said.threshold,
+            gallery_class=said.gallery_class,
+            exact=said.exact,
+        )
+        return replace(plain, report=held, hold=self._hold(said, ask))
+
+    def _hold(self, withheld: MatchReport, ask: tuple[str, ...]) -> Hold:
+        order = self.admitted.order
+        why, model = order.justification, order.probe.model
+        switches = {*switches_of(self.agency, order.force, why.purpose, model), *MATCHER_SWITCHES}
+        return Hold(
+            withheld=withheld,
+            broker=self.broker,
+            order=encode_order(order),
+            needed=self.owner_reviewers,
+            ask=ask,
+            switches=tuple(sorted(switches)),
+            decide_by=self.now + self.decide_within,
+        )
+
+    def _plain(self, found: Found, duties: Obligations, references: References) -> Finding:
+        """Report what a search found as if nobody had to release it."""
         searched = {
             "matcher": self.gallery.matcher,
             "threshold": duties.min_score,
@@ -74,10 +127,6 @@ class Reporting:
             )
             for rank, one in enumerate(found.candidates, start=1)
         )
-        if duties.release_by_human:  # (1)
-            return Finding(
-                self.report(OutcomeState.HELD, reason=TO_BE_RELEASED, **searched), records
-            )
         if not records:
             return Finding(self.report(OutcomeState.NO_CANDIDATE, **searched))
         if duties.hit_no_hit:  # (2)

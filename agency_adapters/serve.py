@@ -4,7 +4,9 @@
    open and agree; the kill switches that are off are read before that, too.
 2. A new directory, bundle or gallery is on the admin log before a request sees it decide anything.
 3. One that cannot be trusted is refused whole; the one in use stays, until it expires by itself.
-4. An urgent search that was not confirmed in time is put on the search log, once.
+4. An urgent search that was not confirmed in time is put on the search log, once; so is a held
+   answer that nobody decided in time.
+5. What the agency's people decided about a held answer is carried out, whoever was up at the time.
 """
 
 from __future__ import annotations
@@ -17,13 +19,17 @@ import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from agency_adapters import wire
+from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand, Witnesses
+from agency_adapters.deciding import Deciding
 from agency_adapters.galleries.files import ScanLimits
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.holding import HeldAnswers
+from agency_adapters.operators import clerks
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
-from agency_adapters.registry import kind_named
+from agency_adapters.registry import kind_named, place_of
 from agency_adapters.ruling import Records
 from agency_adapters.servicer import MatchServicer, ReleaseServicer
 from agency_adapters.settings import AdapterSettings
@@ -34,7 +40,7 @@ from audit.desk import Desk
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
 from policy.decision import CompiledPolicy
-from policy.ledger import Ledger, SwitchClerk
+from policy.ledger import Ledger
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -67,6 +73,8 @@ class Adapter:
     shelf: Shelf
     logs: Logs
     command: MatchCommand
+    collect: CollectCommand
+    deciding: Deciding
     clock: Clock
 
     @classmethod
@@ -102,20 +110,49 @@ class Adapter:
             logs_dir=settings.logs_dir,
             at=now,
         )
+        recorder = Recorder(logs.search, Records(settings.id, ledger), folder.signer())
+        witnesses, held = Witnesses(state), HeldAnswers(state.engine)
         command = MatchCommand(
             settings=settings,
             directory=lambda: directories.current,
             policy=lambda: policies.current,
             gallery=lambda: shelf.gallery,
             state=state,
-            witnesses=Witnesses(state),
-            recorder=Recorder(logs.search, Records(settings.id, ledger), folder.signer()),
+            witnesses=witnesses,
+            recorder=recorder,
             openers=folder.openers(),
             references=references,
             clock=clock,
         )
+        collect = CollectCommand(
+            held=held,
+            log=logs.search,
+            witnesses=witnesses,
+            directory=lambda: directories.current,
+            clock=clock,
+        )
+        deciding = Deciding(
+            held=held,
+            state=state,
+            ledger=ledger,
+            recorder=recorder,
+            gallery=lambda: shelf.gallery,
+            switches=settings.switches(),
+            clock=clock,
+        )
         adapter = cls(
-            settings, state, ledger, desk, directories, policies, shelf, logs, command, clock
+            settings=settings,
+            state=state,
+            ledger=ledger,
+            desk=desk,
+            directories=directories,
+            policies=policies,
+            shelf=shelf,
+            logs=logs,
+            command=command,
+            collect=collect,
+            deciding=deciding,
+            clock=clock,
         )
         await adapter.record_all()
         adapter.observe()
@@ -127,18 +164,21 @@ class Adapter:
         now = self.clock()
         await self.logs.record_directory(self.directories.current, now)
         await self._record_bundle(self.policies.current)
+        await self._record_kind(self.shelf.gallery.facts.kind)
         await self._record_gallery(self.shelf.gallery)
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
-        """Return what runs beside the server for as long as it does (2) (3) (4)."""
+        """Return what runs beside the server for as long as it does (2) (3) (4) (5)."""
         steps = (
             self.refresh_directory,
             self.refresh_bundle,
             self.refresh_gallery,
             self.record_unconfirmed,
+            self.deciding.record_overdue,
         )
+        decided = keep_doing((self.deciding.settle,), self.settings.admin_poll_s)
         fresh = keep_doing(steps, self.settings.reload_interval_s)
-        return (fresh, self.serve_desk(), self.ledger.keep_pruned(self.clock))
+        return (fresh, decided, self.serve_desk(), self.ledger.keep_pruned(self.clock))
 
     async def record_unconfirmed(self) -> None:
         """Look once for urgent searches that are late (4)."""
@@ -146,7 +186,7 @@ class Adapter:
 
     async def serve_desk(self) -> None:
         """Put what the agency's own people ask for on the admin log, for ever."""
-        await self.desk.serve(self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s)
+        await self.desk.serve(self.logs.admin, clerks(self.ledger), self.settings.admin_poll_s)
 
     async def refresh_directory(self) -> None:
         """Look once for a new directory."""
@@ -179,6 +219,13 @@ class Adapter:
         bundle = policy.bundle
         await self.logs.record_bundle(bundle.set_id, bundle.version, bundle.sha256, self.clock())
 
+    async def _record_kind(self, kind: str) -> None:
+        """Say whose rules decide, where they are not this software's own (2)."""
+        place = place_of(kind)
+        if place:
+            await self.logs.record("kind.activated", self.clock(), name=kind, place=place)
+            telemetry.log("kind of agency from outside")
+
     async def _record_gallery(self, gallery: Gallery) -> None:
         facts = gallery.facts
         await self.logs.record(
@@ -210,7 +257,9 @@ class Adapter:
     def register(self, server: grpc.aio.Server) -> None:
         """Add every servicer to a server."""
         around = Surroundings(lambda: self.directories.current, self.settings.max_deadline_s)
-        wire.register_match(MatchServicer(around, command=self.command), server)
+        wire.register_match(
+            MatchServicer(around, command=self.command, collect=self.collect), server
+        )
         wire.register_release(ReleaseServicer(around), server)
         audit = AuditServicer(around, owner=self.settings.id, logs=self.logs.by_name())
         audit_wire.register_audit(audit, server)

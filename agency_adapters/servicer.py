@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agency_adapters import wire
+from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand
 from trust.directory import Role
 from trust.errors import ProbegateError, Reason
@@ -14,9 +15,12 @@ from trust.rpc import Call, Servicer, Surroundings, unary
 class MatchServicer(Servicer, wire.MatchServicerBase):
     """Matching, for the broker alone."""
 
-    def __init__(self, surroundings: Surroundings, *, command: MatchCommand) -> None:
+    def __init__(
+        self, surroundings: Surroundings, *, command: MatchCommand, collect: CollectCommand
+    ) -> None:
         super().__init__(surroundings)
         self._command = command
+        self._collect = collect
 
     @unary(Role.BROKER)
     async def Describe(  # noqa: N802 - gRPC's name
@@ -35,9 +39,12 @@ class MatchServicer(Servicer, wire.MatchServicerBase):
         return wire.match_response(answer)
 
     @unary(Role.BROKER)
-    async def Collect(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
+    async def Collect(  # noqa: N802
+        self, request: wire.CollectRequest, call: Call
+    ) -> wire.CollectResponse:
+        """Say what became of an answer that was held."""
+        collected = await self._collect.execute(wire.collect_params(request), call.peer.member)
+        return wire.collect_response(collected)
 
 
 class ReleaseServicer(Servicer, wire.ReleaseServicerBase):

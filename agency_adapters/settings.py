@@ -46,6 +46,9 @@ class AdapterSettings(BaseSettings):
     bar_overdue_reviews: bool = False
     """Custody: whether images whose review is overdue are left out."""
 
+    decide_within_h: Annotated[float, Field(gt=0, le=720)] = 48.0
+    """How long the agency's people have to decide about an answer that is held, hours."""
+
     clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
     """How far ahead of ours another organisation's clock may be, seconds."""
     max_deadline_s: Annotated[float, Field(gt=0, le=600)] = 60.0

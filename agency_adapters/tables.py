@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Engine,
@@ -61,6 +62,39 @@ owner_decisions = Table(
     Column("leaf_index", BigInteger, nullable=False),
 )
 """Decisions of the agency's own people on a request that is to come."""
+
+held = Table(
+    "held",
+    metadata,
+    Column("order_sha256", LargeBinary(32), primary_key=True),
+    Column("grant_sha256", LargeBinary(32), nullable=False),
+    Column("search_id", String(36), nullable=False),
+    Column("broker", String(64), nullable=False),
+    Column("held_us", BigInteger, nullable=False),
+    Column("decide_by_us", BigInteger, nullable=False),
+    Column("needed", Integer, nullable=False),
+    Column("ask", String, nullable=False),
+    Column("switches", String, nullable=False),
+    Column("order_payload", LargeBinary),
+    Column("withheld", LargeBinary),
+    Column("flagged", Boolean, nullable=False),
+    Column("report", LargeBinary),
+    Column("statement", LargeBinary),
+    Column("leaf_index", BigInteger),
+    Index("ix_held_leaf", "leaf_index", "held_us"),
+)
+"""One row per answer that a person must release. ``ask`` and ``switches`` are JSON lists of names;
+``order_payload`` and ``withheld`` are emptied once the decision's report is there."""
+
+held_reviews = Table(
+    "held_reviews",
+    metadata,
+    Column("order_sha256", LargeBinary(32), primary_key=True),
+    Column("reviewer", String(128), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+)
+"""What each of the agency's people decided about a held answer, and where the admin log says so."""
 
 
 def open_engine(state_dir: Path) -> Engine:

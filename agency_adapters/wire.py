@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from google.protobuf.message import Message
 from probegate.agency.v1 import (
     match_service_pb2,
     match_service_pb2_grpc,
@@ -16,7 +17,14 @@ from probegate.agency.v1 import (
     release_service_pb2_grpc,
 )
 
-from agency_adapters.models import Capabilities, Dossier, MatchAnswer, MatchParams
+from agency_adapters.models import (
+    Capabilities,
+    Collected,
+    CollectParams,
+    Dossier,
+    MatchAnswer,
+    MatchParams,
+)
 from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
@@ -44,6 +52,8 @@ DescribeRequest = match_service_pb2.DescribeRequest
 DescribeResponse = match_service_pb2.DescribeResponse
 MatchRequest = match_service_pb2.MatchRequest
 MatchResponse = match_service_pb2.MatchResponse
+CollectRequest = match_service_pb2.CollectRequest
+CollectResponse = match_service_pb2.CollectResponse
 
 
 def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
@@ -52,10 +62,7 @@ def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
     Raises:
         ProbegateError: ``MESSAGE_INVALID`` for too much of the past, or unknown fields.
     """
-    size = request.ByteSize()
-    request.DiscardUnknownFields()
-    if request.ByteSize() != size:
-        raise ProbegateError(Reason.MESSAGE_INVALID, field="unknown")
+    _require_known(request)
     return MatchParams(
         dossier=request.dossier,
         sealed_key_id=request.sealed_key_id,
@@ -66,6 +73,23 @@ def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
         ),
         evidence=_evidence(request),
     )
+
+
+def collect_params(request: match_service_pb2.CollectRequest) -> CollectParams:
+    """Read which held answer is asked for.
+
+    Raises:
+        ProbegateError: ``MESSAGE_INVALID`` for unknown fields.
+    """
+    _require_known(request)
+    return CollectParams(request.order_sha256, request.grant_sha256)
+
+
+def _require_known(request: Message) -> None:
+    size = request.ByteSize()
+    request.DiscardUnknownFields()
+    if request.ByteSize() != size:
+        raise ProbegateError(Reason.MESSAGE_INVALID, field="unknown")
 
 
 def _evidence(request: match_service_pb2.MatchRequest) -> Evidence:
@@ -134,6 +158,15 @@ def match_response(answer: MatchAnswer) -> match_service_pb2.MatchResponse:
         agency_checkpoint=answer.agency_checkpoint,
         agency_leaf_index=answer.agency_leaf_index,
         statement=envelope_to_wire(answer.statement) if answer.statement else None,
+    )
+
+
+def collect_response(collected: Collected) -> match_service_pb2.CollectResponse:
+    """Write what became of a held answer."""
+    answer = collected.answer
+    return match_service_pb2.CollectResponse(
+        answer=match_response(answer) if answer is not None else None,
+        decide_by=timestamp(collected.decide_by),
     )
 
 

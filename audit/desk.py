@@ -8,6 +8,8 @@ running, the command opens the log itself.
 2. What an entry changes besides (a ``Clerk``'s part) commits with it or not at all.
 3. A clerk acts ``before`` an entry is logged where acting early is the safe side, and ``after`` it
    where acting late is.
+4. What of an entry is personal (who decided, in whose words) is committed to by the entry and kept
+   beside the log; a request keeps it no longer than it waits.
 """
 
 from __future__ import annotations
@@ -64,10 +66,12 @@ requests: Final = Table(
 """Entries that a command asks the running server to put on the admin log."""
 
 Leaf = Mapping[str, JsonValue]
+_PRIVATE: Final = "private"
+"""Where a request that waits keeps what its entry only commits to (4)."""
 
 
 class Clerk(Protocol):
-    """Carries out what an entry says."""
+    """Carries out what an entry says, what it only commits to included."""
 
     def before(self, leaf: Leaf) -> None:
         """Act before the entry is on the log."""
@@ -77,6 +81,28 @@ class Clerk(Protocol):
 
     def after(self, leaf: Leaf) -> None:
         """Act once the entry is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clerks:
+    """Several clerks as one, each minding its own entries."""
+
+    each: tuple[Clerk, ...]
+
+    def before(self, leaf: Leaf) -> None:
+        """Let each act before the entry is on the log."""
+        for clerk in self.each:
+            clerk.before(leaf)
+
+    def also(self, connection: Connection, index: int, leaf: Leaf) -> None:
+        """Let each write what commits with the entry."""
+        for clerk in self.each:
+            clerk.also(connection, index, leaf)
+
+    def after(self, leaf: Leaf) -> None:
+        """Let each act once the entry is durable."""
+        for clerk in self.each:
+            clerk.after(leaf)
 
 
 class MemberSettings(DirectoryPlaces, Protocol):
@@ -120,30 +146,49 @@ class Desk:
         """Log every request that waits."""
         for request, text in self._waiting():
             leaf = json.loads(text)
+            private = leaf.pop(_PRIVATE, {})
+            said = leaf | private
 
             def also(
-                connection: Connection, index: int, request: str = request, leaf: Leaf = leaf
+                connection: Connection,
+                index: int,
+                request: str = request,
+                leaf: Leaf = leaf,
+                said: Leaf = said,
             ) -> None:
                 mark = update(requests).where(requests.c.id == request)
-                connection.execute(mark.values(leaf_index=index))  # (1)
+                done = {"leaf_index": index, "leaf": json.dumps(leaf)}
+                connection.execute(mark.values(done))  # (1) (4)
                 if clerk is not None:
-                    clerk.also(connection, index, leaf)  # (2)
+                    clerk.also(connection, index, said)  # (2)
 
             if clerk is not None:
-                clerk.before(leaf)  # (3)
-            await log.append(NewEntry(leaf=leaf, also=also))
+                clerk.before(said)  # (3)
+            await log.append(NewEntry(leaf=leaf, private=private, also=also))
             if clerk is not None:
-                clerk.after(leaf)  # (3)
+                clerk.after(said)  # (3)
 
     async def put(
-        self, leaf: Leaf, settings: MemberSettings, clerk: Clerk | None, now: datetime
+        self,
+        leaf: Leaf,
+        settings: MemberSettings,
+        clerk: Clerk | None,
+        now: datetime,
+        private: Leaf | None = None,
     ) -> int:
         """Have an entry logged by the running server, or log it here; return its index.
+
+        Args:
+            leaf: what the entry says.
+            settings: where the server's keys and logs are.
+            clerk: carries out what it says.
+            now: this machine's clock.
+            private: what the entry only commits to (4).
 
         Raises:
             ProbegateError: ``LOG_UNAVAILABLE`` if the running server did not take it in time.
         """
-        request = self._ask(leaf)
+        request = self._ask({**leaf, _PRIVATE: dict(private)} if private else leaf)
         try:
             await self._clear_here(settings, clerk, now)
         except ProbegateError as error:

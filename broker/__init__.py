@@ -18,7 +18,8 @@ Module map, from the edge inwards:
 - ``commands``: what can be asked, one transport-free command each.
 - ``admission``, ``decisions``, ``reports``, ``leaves``: the pure rules: may this order be decided,
   what is decided, may this answer be believed, what does the log say.
-- ``searches``: one search from its recording to its signed end.
+- ``searches``: one search from its recording to its signed end; ``ending``: that end, and the one
+  that replaces it; ``held``, ``held_store``: asking for answers that an agency holds for a person.
 - ``dispatch``, ``links``, ``backoff``: asking one agency, and what is remembered of it.
 - ``store``, ``tables``, ``migrations``: searches in the database they share with the log.
 """

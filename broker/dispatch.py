@@ -27,7 +27,7 @@ from broker import wire
 from broker.backoff import AgencyBackoff
 from broker.links import AgencyLink, LogMemory
 from broker.models import AgencyAnswer, SealedProbe
-from broker.reports import AgencyReply, Expectation, answer_of
+from broker.reports import AgencyReply, Collected, Expectation, answer_of
 from broker.settings import BrokerSettings
 from trust import telemetry
 from trust.directory import Directory
@@ -122,6 +122,39 @@ class AgencyClient:
             self.backoff.answered()
         state = _STATES.get(failure.reason, OutcomeState.UNAVAILABLE)  # (5)
         return self._nothing(state, failure.reason, began)
+
+    async def collect(
+        self, order_sha256: bytes, grant_sha256: bytes, timeout_s: float
+    ) -> Collected:
+        """Ask what became of an answer that the agency held (1) (2) (3).
+
+        Args:
+            order_sha256: of the order that was answered.
+            grant_sha256: of the grant it was answered under.
+            timeout_s: how long the agency may take, seconds.
+
+        Raises:
+            ProbegateError: ``SERVICE_UNREACHABLE``, ``DEADLINE_PASSED``, ``OUTCOME_INVALID`` for
+                bytes that do not parse, or what the agency refuses with.
+        """
+        if not self.backoff.may_call(self._clock()):  # (1)
+            raise ProbegateError(Reason.SERVICE_UNREACHABLE, agency=self.agency)
+        request = wire.encode_collect(order_sha256, grant_sha256)
+        deadline = perf_counter() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s), self._room:  # (2)
+                data = await self._attempt(lambda left: self.link.collect(request, left), deadline)
+        except TimeoutError:
+            self.backoff.failed(Reason.DEADLINE_PASSED, self._clock())
+            raise ProbegateError(Reason.DEADLINE_PASSED, agency=self.agency) from None
+        except ProbegateError as error:
+            if error.reason in _OUTAGES:  # (4)
+                self.backoff.failed(error.reason, self._clock())
+            else:
+                self.backoff.answered()
+            raise
+        self.backoff.answered()
+        return wire.decode_collected(data)
 
     def _answered(self, reply: AgencyReply, dispatch: Dispatch, began: float) -> AgencyAnswer:
         self.backoff.answered()

@@ -1,7 +1,8 @@
 """What the broker's search log says of a search, without anything personal.
 
 ``search.order`` goes in before any agency is asked and names every decision, denials included;
-``search.result`` goes in before the force is answered and names every outcome. A search on the
+``search.result`` goes in before the force is answered and names every outcome, and again each time
+an answer that was held comes after all. A search on the
 urgent route is followed by ``search.confirmed``, and by ``search.unconfirmed`` if that is late.
 Facts about people and the case travel as salted commitments whose values lie beside the log
 (``docs/log-entries.md``); together they are all that the decisions were made on.
@@ -15,7 +16,7 @@ from datetime import datetime
 
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.leaves import JsonValue, stamp
-from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Ruling
+from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Replaced, Ruling
 from policy.ledger import UNCONFIRMED_ENTRY, UrgentUse
 from policy.standing import Standing
 from trust.messages import UrgentConfirmation
@@ -153,9 +154,13 @@ def result_leaf(
     result_payload: bytes,
     answers: Sequence[AgencyAnswer],
     finished_at: datetime,
+    replaces: Replaced | None = None,
 ) -> dict[str, JsonValue]:
-    """State how the search ended, with each agency's report and its own log's checkpoint."""
-    return {
+    """State how the search ended, with each agency's report and its own log's checkpoint.
+
+    An end that replaces an earlier one, because a held answer came, names it.
+    """
+    leaf: dict[str, JsonValue] = {
         "v": 1,
         "type": RESULT_ENTRY,
         "search_id": search_id,
@@ -177,6 +182,10 @@ def result_leaf(
             for answer in answers
         ],
     }
+    if replaces is not None:
+        leaf["revision"] = replaces.revision + 1
+        leaf["replaces_sha256"] = replaces.result_sha256.hex()
+    return leaf
 
 
 def sha256(data: bytes) -> bytes:

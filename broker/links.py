@@ -44,6 +44,9 @@ class AgencyLink(Protocol):
     async def match(self, request: bytes, timeout_s: float) -> bytes:
         """Send one encoded match request and return the encoded answer."""
 
+    async def collect(self, request: bytes, timeout_s: float) -> bytes:
+        """Ask with one encoded request for a held answer and return what became of it, encoded."""
+
     async def describe(self, timeout_s: float) -> bytes:
         """Return the agency's encoded description."""
 
@@ -72,6 +75,7 @@ class DialledLink:
         self._channel: Any = None
         self._built_for: object = None
         self._match: Any = None
+        self._collect: Any = None
         self._describe: Any = None
         self._retired: set[asyncio.Task[None]] = set()
 
@@ -80,6 +84,13 @@ class DialledLink:
         if self._channel is None:
             self.refresh()
         reply: bytes = await self._match(request, timeout=timeout_s, metadata=telemetry.inject())
+        return reply
+
+    async def collect(self, request: bytes, timeout_s: float) -> bytes:
+        """Ask with one encoded request for a held answer and return what became of it, encoded."""
+        if self._channel is None:
+            self.refresh()
+        reply: bytes = await self._collect(request, timeout=timeout_s)
         return reply
 
     async def describe(self, timeout_s: float) -> bytes:
@@ -101,6 +112,7 @@ class DialledLink:
         self._channel = self._dial(agency, directory)
         # Bytes in, bytes out: the request was encoded once for all agencies.
         self._match = self._channel.unary_unary(wire.MATCH_METHOD)
+        self._collect = self._channel.unary_unary(wire.COLLECT_METHOD)
         self._describe = self._channel.unary_unary(wire.DESCRIBE_METHOD)
         self._built_for = wanted
         if old is not None:

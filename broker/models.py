@@ -130,6 +130,17 @@ class AgencyAnswer:
     acknowledged: Acknowledged | None = None
     statement: Envelope | None = None
     """The agency's signed word that it searched, to be shown to other agencies; not checked."""
+    late_at: datetime | None = None
+    """When it came, where that was after the search had first ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The end of a search that a later one replaces."""
+
+    revision: int
+    result_sha256: bytes
+    leaf_index: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ Rules; an answer that fails any of them is INVALID, never "no candidate" (promis
 3. It keeps the obligations it was granted under: no more candidates, no lower score, and in
    hit/no-hit mode no candidate at all.
 4. It is of this moment: made after the grant and not in the future, within clock skew.
-5. The agency's log checkpoint that came with it is present and of a sensible size. Its signature
+5. It follows what it must: an answer to the grant follows no report; one that was collected later
+   follows the very HELD report that this broker holds, and is an answer.
+6. The agency's log checkpoint that came with it is present and of a sensible size. Its signature
    is checked by whoever audits: the broker only records which one was claimed.
 """
 
@@ -39,6 +41,8 @@ class Expectation:
     grant_sha256: bytes
     granted_at: datetime
     obligations: Obligations
+    held_sha256: bytes = b""
+    """Of the HELD report that the answer must follow; empty for the first answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ class AgencyReply:
     acknowledged: Acknowledged
     agency_checkpoint: bytes
     statement: Envelope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What an agency says became of a held answer, nothing of it checked.
+
+    Attributes:
+        reply: the answer; none while it waits.
+        decide_by: by when the agency is to decide, if it says.
+    """
+
+    reply: AgencyReply | None
+    decide_by: datetime | None
 
 
 def answer_of(
@@ -117,6 +134,10 @@ def _verified(
         raise ProbegateError(Reason.OUTCOME_INVALID, field="candidates.score")
     if not expected.granted_at - skew <= report.reported_at <= now + skew:  # (4)
         raise ProbegateError(Reason.OUTCOME_INVALID, field="reported_at")
-    if not 0 < len(reply.agency_checkpoint) <= MAX_AGENCY_NOTE_BYTES:  # (5)
+    if report.held_report_sha256 != expected.held_sha256:  # (5)
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="held_report_sha256")
+    if expected.held_sha256 and not report.state.is_answer:
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="state")
+    if not 0 < len(reply.agency_checkpoint) <= MAX_AGENCY_NOTE_BYTES:  # (6)
         raise ProbegateError(Reason.OUTCOME_INVALID, field="agency_checkpoint")
     return report

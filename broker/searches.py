@@ -28,7 +28,8 @@ from sqlalchemy import Connection
 from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
 from broker.decisions import grant_for
-from broker.dispatch import AgencyClient, Dispatch, outcome_metrics
+from broker.dispatch import AgencyClient, Dispatch
+from broker.ending import Ending
 from broker.history import History
 from broker.models import (
     AdmittedOrder,
@@ -47,12 +48,11 @@ from policy.ledger import Ledger, UrgentUse
 from policy.standing import switches_of
 from trust import dsse, telemetry
 from trust.clock import Clock
-from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder, SearchResult
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder
 from trust.payload_types import PayloadType
-from trust.wire import encode_grant, encode_result
+from trust.wire import encode_grant
 
 CANCELLED: Final = "SEARCH_CANCELLED"
 """The reason of an outcome that a cancelled search did not wait for."""
@@ -121,6 +121,7 @@ class Searches:
         history: what an agency is shown of the past.
         log: the search log.
         signer: the broker's envelope key.
+        ending: ends searches.
         agencies: every agency of the directory, ready to be asked.
         clock: the time.
     """
@@ -134,6 +135,7 @@ class Searches:
         history: History,
         log: LogWriter,
         signer: Signer,
+        ending: Ending,
         agencies: Mapping[str, AgencyClient],
         clock: Clock,
     ) -> None:
@@ -143,11 +145,11 @@ class Searches:
         self._history = history
         self._log = log
         self._signer = signer
+        self._ending = ending
         self._agencies = agencies
         self._clock = clock
         self._running: dict[str, RunningSearch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._count_outcomes = outcome_metrics()
         self._lifetime = timedelta(seconds=settings.grant_lifetime_s)
 
     def running(self, search_id: str) -> RunningSearch | None:
@@ -385,56 +387,8 @@ class Searches:
             or _nothing(decision.agency, OutcomeState.NOT_ASKED, Reason.UNEXPECTED.name)
             for decision in search.record.decisions
         )
-        missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
-        now = self._clock()
-        payload = encode_result(
-            SearchResult(
-                search_id=search.record.search_id,
-                order_sha256=search.record.order_sha256,
-                outcomes=tuple(answer.outcome for answer in answers),
-                complete=not missing,
-                missing=missing,
-                finished_at=now,
-            )
-        )
-        result: Envelope = dsse.sign(PayloadType.SEARCH_RESULT, payload, self._signer)
         state = SearchState.CANCELLED if search.cancelled else SearchState.FINISHED
-        record_id = search.record.search_id
-        appended = await self._log.append(  # (4)
-            NewEntry(
-                leaf=leaves.result_leaf(
-                    record_id, search.record.order_sha256, payload, answers, now
-                ),
-                also=self._ending(record_id, state, answers, result, now),
-            )
-        )
-        self._count_outcomes(answers)
-        return replace(
-            search.record,
-            state=state,
-            answers=answers,
-            result=result,
-            result_leaf_index=appended.index,
-        )
-
-    def _ending(
-        self,
-        search_id: str,
-        state: SearchState,
-        answers: tuple[AgencyAnswer, ...],
-        result: Envelope,
-        now: datetime,
-    ) -> Callable[[Connection, int], None]:
-        """Return what is written in the transaction of a result's log entry (4)."""
-        row = self._store.end(search_id, state, answers, result)
-        answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
-
-        def write(connection: Connection, index: int) -> None:
-            row(connection, index)
-            if answered:
-                self._ledger.write_answered(connection, search_id, answered, now)
-
-        return write
+        return await self._ending.conclude(search.record, answers, state)  # (4)
 
     async def follow(self, search: RunningSearch) -> AsyncIterator[AgencyAnswer]:
         """Yield each outcome of a running search once, as it comes, until the search ends."""

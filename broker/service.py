@@ -7,6 +7,7 @@
 4. Searches that a dead process left running go on before new ones are taken.
 5. Operators' entries (a kill switch) are put on the admin log, and carried out, as they appear; an
    urgent search whose confirmation is overdue is put on the search log.
+6. What agencies hold for a person is asked for until it comes, or too late.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from broker.commands.create import CreateSearch
 from broker.commands.preview import PreviewSearch
 from broker.commands.read import Reading
 from broker.dispatch import AgencyClient
+from broker.ending import Ending
+from broker.held import HeldAnswers
+from broker.held_store import HeldStore
 from broker.history import History
 from broker.links import DialledLink
 from broker.ruling import Decider
@@ -71,6 +75,7 @@ class Broker:
     logs: Logs
     ledger: Ledger
     searches: Searches
+    held: HeldAnswers
     agencies: dict[str, AgencyClient]
     links: dict[str, DialledLink]
     make_agency: Callable[[str], None]
@@ -124,6 +129,15 @@ class Broker:
                 agency, link, settings, lambda: directories.current, clock, logs.search.consistency
             )
 
+        held = HeldStore(engine, settings)
+        ending = Ending(
+            store=store,
+            held=held,
+            ledger=ledger,
+            log=logs.search,
+            signer=folder.signer(),
+            clock=clock,
+        )
         searches = Searches(
             settings=settings,
             store=store,
@@ -131,6 +145,7 @@ class Broker:
             history=history,
             log=logs.search,
             signer=folder.signer(),
+            ending=ending,
             agencies=agencies,
             clock=clock,
         )
@@ -143,6 +158,16 @@ class Broker:
             logs=logs,
             ledger=ledger,
             searches=searches,
+            held=HeldAnswers(
+                settings=settings,
+                held=held,
+                store=store,
+                ledger=ledger,
+                ending=ending,
+                agencies=agencies,
+                directory=lambda: directories.current,
+                clock=clock,
+            ),
             agencies=agencies,
             links=links,
             make_agency=make_agency,
@@ -282,12 +307,13 @@ class Broker:
         )
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
-        """Return what runs beside the server for as long as it does (2) (5)."""
+        """Return what runs beside the server for as long as it does (2) (5) (6)."""
         desk = Desk.open(self.engine).serve(
             self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
         )
         fresh = keep_doing(self._steps(), self.settings.reload_interval_s)
-        return (fresh, desk, self.ledger.keep_pruned(self.clock))
+        held = keep_doing((self.held.collect,), self.settings.held_poll_s)
+        return (fresh, desk, held, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

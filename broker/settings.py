@@ -76,5 +76,15 @@ class BrokerSettings(BaseSettings):
     """How often the directory, the bundle and certificates are looked at for a change, seconds."""
     admin_poll_s: Annotated[float, Field(gt=0)] = 0.25
     """How often operators' requests are taken from the database, seconds."""
+    held_poll_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the answers that agencies hold are looked through for one to ask for, seconds."""
+    held_first_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long after its end a search's held answer is first asked for, seconds; it doubles."""
+    held_longest_s: Annotated[float, Field(gt=0)] = 900.0
+    """Longest time between asking for a held answer, seconds."""
+    held_margin_h: Annotated[float, Field(ge=0)] = 24.0
+    """How long after an agency was to decide it is still asked, hours."""
+    held_at_most_h: Annotated[float, Field(gt=0)] = 336.0
+    """How long a held answer is asked for at most, whatever the agency says, hours."""
     watch_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often a search that another process runs is read while watched, seconds."""

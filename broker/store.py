@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, and_, bindparam, insert, null, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from broker import wire
@@ -34,6 +46,8 @@ from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
 _NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
+NO_RESULT: Final = -1
+"""Where in the log the end is of a search that has none."""
 Write = Callable[[Connection, int], None]
 
 
@@ -73,7 +87,11 @@ class SearchStore:
                 result_index=bindparam("result_index"),
                 sealed=null(),
             )
-            .where(searches.c.search_id == bindparam("of_search"))
+            .where(
+                searches.c.search_id == bindparam("of_search"),
+                func.coalesce(searches.c.result_index, literal_column(str(NO_RESULT)))
+                == bindparam("instead_of"),
+            )
             .compile(dialect=dialect)
         )
 
@@ -122,12 +140,25 @@ class SearchStore:
         state: SearchState,
         answers: Sequence[AgencyAnswer],
         result: Envelope,
+        replaces: int | None = None,
     ) -> Write:
-        """Return the write that records a search's end with its log entry, and drops the probes."""
+        """Return the write that records a search's end with its log entry, and drops the probes.
+
+        Args:
+            search_id: the search.
+            state: how it ended.
+            answers: one for each agency.
+            result: the signed result.
+            replaces: where in the log the end is that this one replaces, if it does. The write
+                raises ``STATE_UNAVAILABLE`` if that is not the search's end as it stands.
+        """
         ended = wire.encode_ended(answers, result)
+        instead_of = NO_RESULT if replaces is None else replaces
 
         def write(connection: Connection, index: int) -> None:
-            connection.exec_driver_sql(self._end, (state.value, ended, index, search_id))
+            values = (state.value, ended, index, search_id, instead_of)
+            if connection.exec_driver_sql(self._end, values).rowcount != 1:
+                raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")
 
         return write
 
@@ -169,6 +200,12 @@ class SearchStore:
         )
         rows = await self._read(statement)
         return _record(rows[0]) if rows else None
+
+    async def order(self, search_id: str) -> SearchOrder | None:
+        """Return the order of a search, or none."""
+        query = select(searches.c.order_envelope).where(searches.c.search_id == search_id)
+        rows = await self._read(query)
+        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload) if rows else None
 
     async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
         """Return a force's searches, newest first, from after a position on."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Engine,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -61,6 +62,21 @@ confirmations = Table(
     Column("envelope", LargeBinary, nullable=False),
 )
 """One row per urgent search that was confirmed in writing, with what the force signed."""
+
+held_answers = Table(
+    "held_answers",
+    metadata,
+    Column("search_id", String(36), primary_key=True),
+    Column("agency", String(64), primary_key=True),
+    Column("force", String(64), nullable=False),
+    Column("held_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("next_us", BigInteger, nullable=False),
+    Index("ix_held_answers_next", "next_us"),
+)
+"""One row per answer that an agency holds for a person and that is still asked for: how often it
+was, when it is next, and until when."""
 
 
 def open_engine(state_dir: Path, url: str = "") -> Engine:

@@ -36,7 +36,7 @@ from broker.models import (
     SearchState,
     SearchView,
 )
-from broker.reports import AgencyReply
+from broker.reports import AgencyReply, Collected
 from policy.decision import Decision
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -70,6 +70,7 @@ SERVICES: Final = tuple(
     )
 )
 MATCH_METHOD: Final = "/probegate.agency.v1.MatchService/Match"
+COLLECT_METHOD: Final = "/probegate.agency.v1.MatchService/Collect"
 DESCRIBE_METHOD: Final = "/probegate.agency.v1.MatchService/Describe"
 DESCRIBE_REQUEST: Final = match_service_pb2.DescribeRequest().SerializeToString()
 
@@ -199,6 +200,7 @@ def answer_message(answer: AgencyAnswer) -> search_service_pb2.AgencyAnswer:
             else None
         ),
         statement=envelope_to_wire(answer.statement) if answer.statement else None,
+        late_at=timestamp(answer.late_at) if answer.late_at else None,
     )
 
 
@@ -211,6 +213,7 @@ def _answer(message: search_service_pb2.AgencyAnswer) -> AgencyAnswer:
             _acknowledged(message.acknowledged) if message.HasField("acknowledged") else None
         ),
         statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
+        late_at=moment(message.late_at) if message.HasField("late_at") else None,
     )
 
 
@@ -347,12 +350,38 @@ def decode_reply(data: bytes) -> AgencyReply:
         message = match_service_pb2.MatchResponse.FromString(data)
     except DecodeError as error:
         raise ProbegateError(Reason.OUTCOME_INVALID, field="response") from error
+    return _reply(message)
+
+
+def _reply(message: match_service_pb2.MatchResponse) -> AgencyReply:
     return AgencyReply(
         report=envelope_from_wire(message.report),
         acknowledged=_acknowledged(message.acknowledged),
         agency_checkpoint=message.agency_checkpoint,
         statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
     )
+
+
+def encode_collect(order_sha256: bytes, grant_sha256: bytes) -> bytes:
+    """Encode which held answer is asked for."""
+    return match_service_pb2.CollectRequest(
+        order_sha256=order_sha256, grant_sha256=grant_sha256
+    ).SerializeToString()
+
+
+def decode_collected(data: bytes) -> Collected:
+    """Decode what became of a held answer; nothing in it is checked yet.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` if the bytes do not parse.
+    """
+    try:
+        message = match_service_pb2.CollectResponse.FromString(data)
+        decide_by = moment(message.decide_by) if message.HasField("decide_by") else None
+    except (DecodeError, ValueError) as error:
+        raise ProbegateError(Reason.OUTCOME_INVALID, field="response") from error
+    reply = _reply(message.answer) if message.HasField("answer") else None
+    return Collected(reply, decide_by)
 
 
 def decode_description(data: bytes) -> Acknowledged:

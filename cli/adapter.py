@@ -5,6 +5,7 @@ r"""``probegate adapter``: an agency's gallery, its server, and what its own peo
     probegate adapter serve --config adapter.toml
     probegate adapter resolve --config adapter.toml --reference abcdefghijklmnopqrst
     probegate adapter switch off purpose:prosecution --reference 2026/17 --config adapter.toml
+    probegate adapter inbox --config adapter.toml
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli import gallery, switching
+from cli import gallery, inbox, switching
 from cli.output import OneLineErrors
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def switches(
 ) -> None:
     """List the kill switches that are off at this agency."""
     switching.show(_operator(config), as_json=as_json)
+
+
+inbox.add_to(app)
 
 
 def _operator(config: Path | None) -> Operator:

@@ -29,6 +29,7 @@ from trust.messages import (
     Person,
     SearchLimits,
 )
+from trust.wire import decode_result
 
 
 class SearchState(StrEnum):
@@ -134,6 +135,8 @@ class ReceivedAnswer:
     outcome: Outcome
     report: Envelope | None = None
     agency_checkpoint: bytes = b""
+    late_at: datetime | None = None
+    """When it came, where that was after the search had first ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ class AgencyOutcome:
     gallery_class: str = ""
     exact: bool = False
     report: MatchReport | None = None
+    released: bool = False
+    """Whether the agency had held it and its people decided since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +235,12 @@ class SearchView:
     receipt: str
     receipt_leaf: bytes
     received: ReceivedSearch
+
+    @property
+    def revision(self) -> int:
+        """How often the search ended anew because an answer that was held came."""
+        result = self.received.result
+        return decode_result(result.payload).revision if result is not None else 0
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
 5. A report is about this search, this order and this grant, says what the outcome says, was made
    in this search's time, and keeps to the most candidates and the lowest score that were asked for.
 6. A denial by the broker and the broker's own decisions agree.
-7. The receipt proves, under the broker's search-log key in the directory, an entry that states this
+7. A result that replaces an earlier one does so because answers that were held came: it is a later
+   revision and names what it replaces, and at least one report in it follows a HELD report and is
+   an answer. A first result has no such report in it.
+8. The receipt proves, under the broker's search-log key in the directory, an entry that states this
    search, this order, this result and these outcomes (promise 1).
 """
 
@@ -103,7 +106,8 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
     )
     _check_one_grant(outcomes)
     _check_decisions(received.decisions, result.outcomes, witness)  # (6)
-    _check_receipt(received, result, witness)  # (7)
+    _check_revision(result, outcomes)  # (7)
+    _check_receipt(received, result, witness)  # (8)
     return ended_view(received, witness.order, outcomes, result.missing)
 
 
@@ -229,6 +233,19 @@ def _check_one_grant(outcomes: Sequence[AgencyOutcome]) -> None:
         raise _invalid("reports under different grants", "grant_sha256")
 
 
+def _check_revision(result: SearchResult, outcomes: Sequence[AgencyOutcome]) -> None:
+    """Rule (7)."""
+    released = [one for one in outcomes if one.released]
+    for one in released:
+        if not one.state.is_answer:
+            raise _invalid("a report that follows a held one and holds", "state", one.agency)
+    if bool(result.revision) != bool(result.replaces_sha256):
+        raise _invalid("a revision that replaces nothing, or no revision that does", "revision")
+    # Each revision completes at least one answer, and each report that follows a held one made one.
+    if bool(released) != bool(result.revision) or len(released) < result.revision:
+        raise _invalid("revised without an answer that was held", "revision")
+
+
 # --- the receipt -----------------------------------------------------------------------------
 
 
@@ -252,6 +269,10 @@ def _check_receipt(received: ReceivedSearch, result: SearchResult, witness: Witn
     for name, value in expected.items():
         if leaf.get(name) != value:
             raise _invalid(f"the entry states another {name}", "receipt_leaf")
+    if leaf.get("revision", 0) != result.revision:
+        raise _invalid("the entry states another revision", "receipt_leaf")
+    if leaf.get("replaces_sha256", "") != result.replaces_sha256.hex():
+        raise _invalid("the entry replaces another result", "receipt_leaf")
     if _logged(leaf.get("outcomes")) != [_logged_form(one) for one in result.outcomes]:
         raise _invalid("the entry states other outcomes", "receipt_leaf")
 

@@ -48,6 +48,7 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
         gallery_class=report.gallery_class,
         exact=report.exact,
         report=report,
+        released=bool(report.held_report_sha256),
     )
 
 

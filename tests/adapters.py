@@ -33,6 +33,7 @@ from trust.wire import decode_report, envelope_from_wire, envelope_to_wire
 __all__ = ["BrokerSide", "Papers", "Scans", "Scene", "entries", "make_world", "scene"]
 
 MATCH = "/probegate.agency.v1.MatchService/Match"
+COLLECT = "/probegate.agency.v1.MatchService/Collect"
 
 
 @dataclass(slots=True)
@@ -102,15 +103,27 @@ class Scene:
         self, request: bytes, member: str = "broker", method: str = MATCH
     ) -> pb.MatchResponse:
         """Send bytes with a member's certificate; a refusal is raised as the peer reads it."""
+        return pb.MatchResponse.FromString(await self._reply(request, member, method))
+
+    async def collect(
+        self, order_sha256: bytes, grant_sha256: bytes, member: str = "broker"
+    ) -> pb.CollectResponse:
+        """Ask what became of a held answer."""
+        asked = pb.CollectRequest(order_sha256=order_sha256, grant_sha256=grant_sha256)
+        reply = await self._reply(asked.SerializeToString(), member, COLLECT)
+        return pb.CollectResponse.FromString(reply)
+
+    async def _reply(self, request: bytes, member: str, method: str) -> bytes:
         if member not in self.channels:
             self.channels[member] = await self.stack.enter_async_context(
                 channel_to(self.world, member, "custody", self.server.port)
             )
         try:
-            reply = await self.channels[member].unary_unary(method)(request, timeout=CALLER_S)
+            call = self.channels[member].unary_unary(method)
+            reply: bytes = await call(request, timeout=CALLER_S)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
-        return pb.MatchResponse.FromString(reply)
+        return reply
 
     async def ask(self, params: MatchParams, member: str = "broker") -> pb.MatchResponse:
         """Send one request to match."""

@@ -69,6 +69,12 @@ class Knobs:
     delay_s: float = 0.0
     resets_left: int = 0
     """How many calls fail as a lost connection before one gets through."""
+    late: Behaviour | None = None
+    """How it answers when a held answer is asked for; it waits until this is set."""
+    follows: bytes | None = None
+    """The digest of the HELD report that a late answer names, instead of the right one."""
+    decide_by: datetime | None = None
+    """By when it says that it will have decided."""
 
 
 @dataclass(slots=True)
@@ -81,6 +87,8 @@ class SimulatedAgency:
     knobs: Knobs = field(default_factory=Knobs)
     calls: int = 0
     requests: MutableSequence[bytes] = field(default_factory=list)
+    collects: int = 0
+    held: dict[tuple[bytes, bytes], tuple[agency_pb.Dossier, bytes]] = field(default_factory=dict)
     newest_size: int = 0
     checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
 
@@ -100,6 +108,38 @@ class SimulatedAgency:
         dossier = agency_pb.Dossier.FromString(request.dossier)
         self.newest_size = max(self.newest_size, checkpoint_size(dossier.checkpoint))
         report = self.report(dossier, behaviour)
+        answer = self._answer(report, dossier, behaviour)
+        if behaviour is Behaviour.HOLDS:
+            name = (report.order_sha256, report.grant_sha256)
+            self.held[name] = (dossier, answer.report.payload)
+        return answer.SerializeToString()
+
+    async def collect(self, data: bytes, context: Any) -> bytes:
+        """Answer one request for a held answer as the knobs say."""
+        self.collects += 1
+        request = agency_pb.CollectRequest.FromString(data)
+        kept = self.held.get((request.order_sha256, request.grant_sha256))
+        if kept is None:
+            await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
+            raise AssertionError
+        behaviour = self.knobs.late
+        response = agency_pb.CollectResponse()
+        if self.knobs.decide_by is not None:
+            response.decide_by.FromDatetime(self.knobs.decide_by)
+        if behaviour is None:
+            return response.SerializeToString()
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
+        dossier, held = kept
+        report = self.report(dossier, behaviour)
+        follows = self.knobs.follows
+        report.held_report_sha256 = hashlib.sha256(held).digest() if follows is None else follows
+        response.answer.CopyFrom(self._answer(report, dossier, behaviour))
+        return response.SerializeToString()
+
+    def _answer(
+        self, report: search_pb2.MatchReport, dossier: agency_pb.Dossier, behaviour: Behaviour
+    ) -> agency_pb.MatchResponse:
         signer = self.other_signer if behaviour is Behaviour.WRONG_KEY else self.signer
         envelope = dsse.sign(PayloadType.MATCH_REPORT, report.SerializeToString(), signer)
         payload = envelope.payload
@@ -111,7 +151,7 @@ class SimulatedAgency:
             agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
             agency_leaf_index=self.calls,
             statement=self.statement(report, dossier, behaviour),
-        ).SerializeToString()
+        )
 
     def statement(
         self, report: search_pb2.MatchReport, dossier: agency_pb.Dossier, behaviour: Behaviour
@@ -239,6 +279,7 @@ async def serve_simulated(
         server = grpc.aio.server()
         handlers = {
             "Match": grpc.unary_unary_rpc_method_handler(simulated.match),
+            "Collect": grpc.unary_unary_rpc_method_handler(simulated.collect),
             "Describe": grpc.unary_unary_rpc_method_handler(simulated.describe),
         }
         server.add_generic_rpc_handlers(

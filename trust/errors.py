@@ -296,6 +296,16 @@ class Reason(Enum):
         "A log is read for one of the four purposes of DPA 2018 s.62(4), which must be stated.",
         "State the purpose of the read.",
     )
+    RELEASE_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The decision does not fit an answer that is held here.",
+        "See `probegate adapter inbox`; each reviewer decides once and names who was asked.",
+    )
+    RELEASE_SWITCHED_OFF = Entry(
+        Status.FAILED_PRECONDITION,
+        "A kill switch is off, so nothing it names may be released.",
+        "Refuse the answer, or release it once the switch is on again.",
+    )
     RESULT_INVALID = Entry(
         Status.FAILED_PRECONDITION,
         "The result, a report or its receipt does not verify.",

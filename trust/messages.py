@@ -105,6 +105,8 @@ _ANSWERS: Final = frozenset(
 )
 TO_BE_RELEASED: Final = "TO_BE_RELEASED"
 """The reason of a report that a person at the agency must release first."""
+OWNER_REFUSED: Final = "OWNER_REFUSED"
+"""The reason of a report whose release a person at the agency refused."""
 HIT_ONLY: Final = "HIT_ONLY"
 """The reason of a report that says only that something is held (hit/no-hit mode)."""
 _WITH_REASON: Final = frozenset({OutcomeState.DENIED, OutcomeState.HELD, OutcomeState.REJECTED})

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from agency_adapters import checks
+from agency_adapters.agency import DutyRule, onward_at_most
 from agency_adapters.checks import Admitted
+from agency_adapters.custody import CUSTODY
 from agency_adapters.models import MatchAnswer
 from agency_adapters.serve import Adapter
 from audit.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint
@@ -416,3 +418,19 @@ async def test_references_of_two_searches_cannot_be_linked(bench: Bench) -> None
     assert len(references) == 3
     records = {bench.adapter.state.resolve(reference=one)[0][1].record_id for one in references}
     assert records == {MATE}
+
+
+async def test_an_agreement_that_asks_too_little_of_the_recipient_is_not_answered_under(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("within_prosecution", "prohibited")  # the first is what custody's agreement says
+    for said, denied in zip(words, (False, True), strict=True):
+        rule = DutyRule("custody.onward", "-", onward_at_most(said))
+        kind = replace(CUSTODY, duties=(rule,))
+        monkeypatch.setattr("agency_adapters.command.kind_named", lambda _name, kind=kind: kind)
+        report = await bench.answer(Request(bench.world))
+        if denied:
+            assert (report.state, report.reason) == (OutcomeState.DENIED, "POLICY_DENIED")
+            assert report.failed_clauses == ("custody.onward",)
+        else:
+            assert report.state is OutcomeState.CANDIDATES

@@ -504,3 +504,74 @@ def test_a_search_that_runs_leaves_no_evidence(scene: Scene, tmp_path: Path) -> 
     view = verify_search(running, scene.witness(order))
     with pytest.raises(ProbegateError):
         save_evidence(tmp_path / "e", view, order)
+
+
+# --- answers that were held, and came ----------------------------------------------------------
+
+FIRST: dict[str, object] = {"revision": 1, "replaces_sha256": b"\1" * 32}
+ENTRY: dict[str, object] = {"revision": 1, "replaces_sha256": (b"\1" * 32).hex()}
+FOLLOWS: dict[str, object] = {"held_report_sha256": b"\2" * 32}
+
+
+def revised(
+    scene: Scene,
+    order: SignedOrder,
+    report: dict[str, object],
+    result: dict[str, object],
+    leaf: dict[str, object],
+) -> ReceivedSearch:
+    """A search in which custody's report is changed, and the end says and logs these."""
+    sid = "00000000-0000-4000-8000-000000000009"
+    answers = scene.honest_answers(order, sid)
+    answers[0] = answer_of(scene.report(order, sid, "custody", **report))
+    return scene.ended(order, answers, search_id=sid, result=result, leaf=leaf)
+
+
+def test_a_later_end_with_an_answer_that_was_held_is_believed(
+    scene: Scene, order: SignedOrder
+) -> None:
+    view = verify_search(revised(scene, order, FOLLOWS, FIRST, ENTRY), scene.witness(order))
+    assert view.revision == 1
+    assert [one.released for one in view.outcomes] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("report", "result", "leaf", "check"),
+    [
+        pytest.param({}, FIRST, ENTRY, "revision", id="nothing came"),
+        pytest.param(FOLLOWS, {}, {}, "revision", id="it came and nothing was revised"),
+        pytest.param(
+            FOLLOWS, FIRST | {"replaces_sha256": b""}, ENTRY, "revision", id="replaces nothing"
+        ),
+        pytest.param(
+            FOLLOWS, FIRST | {"revision": 0}, ENTRY, "revision", id="replaces, and is the first"
+        ),
+        pytest.param(
+            FOLLOWS, FIRST | {"revision": 2}, ENTRY, "revision", id="revised oftener than it came"
+        ),
+        pytest.param(
+            FOLLOWS | {"state": OutcomeState.HELD, "reason": "TO_BE_RELEASED", "candidates": ()},
+            FIRST,
+            ENTRY,
+            "state",
+            id="held again",
+        ),
+        pytest.param(FOLLOWS, FIRST, {}, "receipt_leaf", id="the entry is of a first end"),
+        pytest.param(
+            FOLLOWS,
+            FIRST,
+            ENTRY | {"replaces_sha256": "00" * 32},
+            "receipt_leaf",
+            id="the entry replaces another",
+        ),
+    ],
+)
+def test_an_end_that_does_not_follow_from_what_came_is_refused(
+    scene: Scene,
+    order: SignedOrder,
+    report: dict[str, object],
+    result: dict[str, object],
+    leaf: dict[str, object],
+    check: str,
+) -> None:
+    assert refused(scene, order, revised(scene, order, report, result, leaf))["check"] == check

@@ -57,6 +57,7 @@ ROLES: Mapping[str, set[Role]] = {
     "probegate.broker.v1.DisclosureService/GetDisclosure": FORCE,
     "probegate.agency.v1.MatchService/Describe": BROKER,
     "probegate.agency.v1.MatchService/Match": BROKER,
+    "probegate.agency.v1.MatchService/Collect": BROKER,
     "probegate.agency.v1.ReleaseService/RequestRelease": BROKER | FORCE,
     "probegate.agency.v1.ReleaseService/GetRelease": BROKER | FORCE,
     "probegate.audit.v1.AuditService/GetCheckpoint": EVERYBODY,

@@ -1,0 +1,265 @@
+"""Answers that wait for the agency's own people, as they are kept.
+
+1. What is withheld is kept in the transaction of the HELD answer's log entry.
+2. A review is kept in the transaction of its own entry, and only if it counts: while the answer
+   waits, once for each reviewer, and not after a refusal.
+3. The report that follows a decision is kept in the transaction of its entry, once; what was
+   withheld, and the order it was withheld from, are erased by the same write.
+
+Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``NewEntry.also``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, and_, insert, literal, not_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from agency_adapters.models import Hold
+from agency_adapters.tables import held, held_reviews, matches
+from trust.clock import from_us, to_us
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.messages import MatchReport, SearchOrder
+from trust.wire import (
+    decode_order,
+    decode_report,
+    encode_report,
+    envelope_from_bytes,
+    envelope_to_bytes,
+)
+
+
+class Verdict(StrEnum):
+    """What one of the agency's people decided."""
+
+    RELEASED = "released"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One decision of one person; ``reviewer`` is as ``same_person`` makes it."""
+
+    reviewer: str
+    verdict: Verdict
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAnswer:
+    """One held answer as it stands.
+
+    Attributes:
+        order_sha256: of the order that was answered.
+        grant_sha256: of the grant it was answered under.
+        search_id: the broker's id of the search.
+        broker: who may collect the answer.
+        held_at: since when it waits.
+        decide_by: by when the agency is to decide.
+        needed: how many different people must release it.
+        ask: whom they must have asked.
+        switches: the kill switches that forbid its release while they are off.
+        reviews: what was decided so far.
+        flagged: whether it is on the log that nobody decided in time.
+        order: what was asked; none once the decision's report is there.
+        withheld: the report that would have been made; none once there is another.
+        report: the report that followed the decision, signed.
+        statement: the statement that goes with it, where there is one.
+        leaf_index: where in the search log that report is.
+    """
+
+    order_sha256: bytes
+    grant_sha256: bytes
+    search_id: str
+    broker: str
+    held_at: datetime
+    decide_by: datetime
+    needed: int
+    ask: tuple[str, ...]
+    switches: frozenset[str]
+    reviews: tuple[Review, ...]
+    flagged: bool
+    order: SearchOrder | None = field(repr=False)
+    withheld: MatchReport | None = field(repr=False)
+    report: Envelope | None
+    statement: Envelope | None
+    leaf_index: int | None
+
+    @property
+    def releases(self) -> int:
+        """How many people have released it."""
+        return sum(review.verdict is Verdict.RELEASED for review in self.reviews)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What was decided: one refusal refuses; a release takes as many as are needed."""
+        if any(review.verdict is Verdict.REFUSED for review in self.reviews):
+            return Verdict.REFUSED
+        return Verdict.RELEASED if self.releases >= self.needed else None
+
+
+def same_person(reviewer: str) -> str:
+    """Return a reviewer's id in the one form in which two spellings of it are one person."""
+    return " ".join(reviewer.split()).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAnswers:
+    """The held answers in the adapter's database."""
+
+    engine: Engine
+
+    def waiting(self) -> tuple[HeldAnswer, ...]:
+        """Return every answer without its decision's report, the oldest first."""
+        return self._where(held.c.leaf_index.is_(None))
+
+    def reviewed(self) -> tuple[HeldAnswer, ...]:
+        """Return those of them that somebody has decided about, in part or whole."""
+        reviews = select(held_reviews.c.reviewer).where(
+            held_reviews.c.order_sha256 == held.c.order_sha256
+        )
+        return self._where(held.c.leaf_index.is_(None) & reviews.exists())
+
+    def overdue(self, now: datetime) -> tuple[HeldAnswer, ...]:
+        """Return those that nobody decided in time, and of which the log does not say so yet."""
+        late = held.c.decide_by_us <= to_us(now)
+        return self._where(held.c.leaf_index.is_(None) & late & ~held.c.flagged)
+
+    def named(self, name: str) -> tuple[HeldAnswer, ...]:
+        """Return the answers of a search id, or of an order's digest in hexadecimal."""
+        try:
+            digest = bytes.fromhex(name)
+        except ValueError:
+            digest = b""
+        return self._where((held.c.search_id == name) | (held.c.order_sha256 == digest))
+
+    def of_order(self, order_sha256: bytes) -> HeldAnswer | None:
+        """Return the answer that was held to an order, if one was."""
+        found = self._where(held.c.order_sha256 == order_sha256)
+        return found[0] if found else None
+
+    def held_report(self, order_sha256: bytes) -> Envelope:
+        """Return the HELD report itself, signed."""
+        query = select(matches.c.report).where(matches.c.order_sha256 == order_sha256)
+        with self._reading() as connection:
+            return envelope_from_bytes(connection.execute(query).scalar_one())
+
+    def _where(self, condition: Any) -> tuple[HeldAnswer, ...]:
+        query = select(held).where(condition).order_by(held.c.held_us, held.c.order_sha256)
+        reviewed = select(held_reviews).order_by(held_reviews.c.leaf_index)
+        with self._reading() as connection:
+            return tuple(
+                _answer(
+                    row,
+                    connection.execute(
+                        reviewed.where(held_reviews.c.order_sha256 == row.order_sha256)
+                    ).all(),
+                )
+                for row in connection.execute(query).all()
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
+
+
+def _answer(row: Any, reviews: Any) -> HeldAnswer:
+    return HeldAnswer(
+        order_sha256=row.order_sha256,
+        grant_sha256=row.grant_sha256,
+        search_id=row.search_id,
+        broker=row.broker,
+        held_at=from_us(row.held_us),
+        decide_by=from_us(row.decide_by_us),
+        needed=row.needed,
+        ask=tuple(json.loads(row.ask)),
+        switches=frozenset(json.loads(row.switches)),
+        reviews=tuple(Review(r.reviewer, Verdict(r.verdict), r.leaf_index) for r in reviews),
+        flagged=row.flagged,
+        order=decode_order(row.order_payload) if row.order_payload else None,
+        withheld=decode_report(row.withheld) if row.withheld else None,
+        report=envelope_from_bytes(row.report) if row.report else None,
+        statement=envelope_from_bytes(row.statement) if row.statement else None,
+        leaf_index=row.leaf_index,
+    )
+
+
+def keep_held(connection: Connection, report: MatchReport, hold: Hold) -> None:
+    """Write what is withheld (1)."""
+    row = {
+        "order_sha256": report.order_sha256,
+        "grant_sha256": report.grant_sha256,
+        "search_id": report.search_id,
+        "broker": hold.broker,
+        "held_us": to_us(report.reported_at),
+        "decide_by_us": to_us(hold.decide_by),
+        "needed": hold.needed,
+        "ask": json.dumps(hold.ask),
+        "switches": json.dumps(hold.switches),
+        "order_payload": hold.order,
+        "withheld": encode_report(hold.withheld),
+        "flagged": False,
+    }
+    connection.execute(insert(held), row)
+
+
+_COLUMNS: Final = tuple(column.name for column in held_reviews.columns)
+
+
+def keep_review(connection: Connection, order_sha256: bytes, review: Review) -> None:
+    """Write a review if it counts (2); one that does not leaves its entry of the log alone."""
+    waits = select(held.c.order_sha256).where(
+        held.c.order_sha256 == order_sha256, held.c.leaf_index.is_(None)
+    )
+    settled = select(held_reviews.c.reviewer).where(
+        held_reviews.c.order_sha256 == order_sha256,
+        (held_reviews.c.reviewer == review.reviewer)
+        | (held_reviews.c.verdict == Verdict.REFUSED.value),
+    )
+    row = select(
+        literal(order_sha256),
+        literal(review.reviewer),
+        literal(review.verdict.value),
+        literal(review.leaf_index),
+    ).where(and_(waits.exists(), not_(settled.exists())))
+    connection.execute(insert(held_reviews).from_select(_COLUMNS, row))
+
+
+def keep_decided(
+    connection: Connection,
+    order_sha256: bytes,
+    report: Envelope,
+    statement: Envelope | None,
+    leaf_index: int,
+) -> None:
+    """Write the report that followed a decision, and erase what was withheld (3)."""
+    changed = connection.execute(
+        update(held)
+        .where(held.c.order_sha256 == order_sha256, held.c.leaf_index.is_(None))
+        .values(
+            report=envelope_to_bytes(report),
+            statement=envelope_to_bytes(statement) if statement is not None else None,
+            leaf_index=leaf_index,
+            order_payload=None,
+            withheld=None,
+        )
+    )
+    if changed.rowcount != 1:
+        raise ProbegateError(Reason.STATE_UNAVAILABLE, "a held answer was decided twice")
+
+
+def keep_flagged(connection: Connection, order_sha256: bytes) -> None:
+    """Write that it is on the log that nobody decided in time."""
+    connection.execute(update(held).where(held.c.order_sha256 == order_sha256).values(flagged=True))

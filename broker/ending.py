@@ -1,0 +1,153 @@
+"""The signed end of a search, and the one that replaces it when an answer that was held comes.
+
+1. Every agency of the order has exactly one outcome in it (promise 5).
+2. The result is signed, its digest logged and its row written in one commit, and only then is
+   anybody told (promise 8).
+3. An end that replaces an earlier one is made the same way, names it by digest, and is written only
+   over that very one: no answer is lost between two that come at once.
+4. With the first end go the answers that are to be asked for later (``held``): those an agency
+   holds, unless the force cancelled the search, and so does not wait for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from audit.writer import LogWriter, NewEntry
+from broker import leaves
+from broker.dispatch import outcome_metrics
+from broker.held_store import HeldStore
+from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
+from broker.store import SearchStore
+from policy.ledger import Ledger
+from trust import dsse
+from trust.clock import Clock
+from trust.dsse import Envelope
+from trust.keys import Signer
+from trust.messages import OutcomeState, SearchResult
+from trust.payload_types import PayloadType
+from trust.wire import encode_result
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Ends searches.
+
+    Attributes:
+        store: where searches are kept.
+        held: where the answers are kept that are to be asked for later.
+        ledger: what later decisions are made on.
+        log: the search log.
+        signer: the broker's envelope key.
+        clock: the time.
+    """
+
+    store: SearchStore
+    held: HeldStore
+    ledger: Ledger
+    log: LogWriter
+    signer: Signer
+    clock: Clock
+
+    async def conclude(
+        self,
+        record: SearchRecord,
+        answers: tuple[AgencyAnswer, ...],
+        state: SearchState,
+        *,
+        replaces: Replaced | None = None,
+        came: Collection[str] | None = None,
+    ) -> SearchRecord:
+        """Sign, log and keep the end of a search, and return it (1) (2).
+
+        Args:
+            record: the search.
+            answers: one for each agency of the order, in its sequence.
+            state: how it ended.
+            replaces: the end that this one replaces, if it does (3).
+            came: the agencies whose answers are new in it; all of them if left out.
+
+        Raises:
+            ProbegateError: ``LOG_UNAVAILABLE``, ``DISK_FULL``, or ``STATE_UNAVAILABLE`` if another
+                end came first.
+        """
+        now = self.clock()
+        payload = encode_result(_result(record, answers, now, replaces))
+        result: Envelope = dsse.sign(PayloadType.SEARCH_RESULT, payload, self.signer)
+        fresh = tuple(a for a in answers if came is None or a.outcome.agency in came)
+        appended = await self.log.append(
+            NewEntry(
+                leaf=leaves.result_leaf(
+                    record.search_id, record.order_sha256, payload, answers, now, replaces
+                ),
+                also=self._writes(record, answers, fresh, state, result, now, replaces),
+            )
+        )
+        _count(fresh)
+        return replace(
+            record,
+            state=state,
+            answers=answers,
+            result=result,
+            result_leaf_index=appended.index,
+        )
+
+    def _writes(
+        self,
+        record: SearchRecord,
+        answers: tuple[AgencyAnswer, ...],
+        fresh: tuple[AgencyAnswer, ...],
+        state: SearchState,
+        result: Envelope,
+        now: datetime,
+        replaces: Replaced | None,
+    ) -> Callable[[Connection, int], None]:
+        """Return what is written in the transaction of a result's log entry (2) (3) (4)."""
+        row = self.store.end(
+            record.search_id, state, answers, result, replaces.leaf_index if replaces else None
+        )
+        answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
+        wait = state is SearchState.FINISHED and replaces is None
+        held = [
+            answer.outcome.agency
+            for answer in fresh
+            if wait and answer.outcome.state is OutcomeState.HELD and answer.report is not None
+        ]
+
+        def write(connection: Connection, index: int) -> None:
+            row(connection, index)
+            if answered:
+                self.ledger.write_answered(connection, record.search_id, answered, now)
+            self.held.write(connection, record, held, now)
+            if replaces is not None:
+                self.held.write_came(
+                    connection, record.search_id, [a.outcome.agency for a in fresh]
+                )
+
+        return write
+
+
+def _result(
+    record: SearchRecord,
+    answers: tuple[AgencyAnswer, ...],
+    now: datetime,
+    replaces: Replaced | None,
+) -> SearchResult:
+    missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
+    return SearchResult(
+        search_id=record.search_id,
+        order_sha256=record.order_sha256,
+        outcomes=tuple(answer.outcome for answer in answers),
+        complete=not missing,
+        missing=missing,
+        finished_at=now,
+        revision=replaces.revision + 1 if replaces else 0,
+        replaces_sha256=replaces.result_sha256 if replaces else b"",
+    )
+
+
+_count = outcome_metrics()

@@ -1,0 +1,202 @@
+"""Asks for the answers that agencies hold for a person, and completes the searches they belong to.
+
+1. Only answers of searches that have ended, and that say HELD under the agency's own signature, are
+   asked for; a cancelled search waits for nobody.
+2. They are asked for at growing intervals until a while after the agency was to decide, and never
+   longer than a limit of our own, whatever the agency says. What is asked for, when and until when
+   is in the database, so that a restart changes nothing.
+3. What comes is believed exactly as a first answer is (``reports``), and only if it follows the
+   HELD report that we hold. What is not believed changes nothing: the answer stays held, and is
+   asked for again.
+4. What is believed ends the search anew, by the code that first ended it (``ending``).
+5. What a kill switch has turned off is not asked while it is off.
+6. When nothing came in time, the search stays as it is: HELD, never "no candidate" (promise 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker import leaves
+from broker.dispatch import AgencyClient
+from broker.ending import Ending
+from broker.held_store import HeldRow, HeldStore
+from broker.models import AgencyAnswer, Replaced, SearchRecord
+from broker.reports import Collected, Expectation, answer_of
+from broker.settings import BrokerSettings
+from broker.store import SearchStore
+from policy.ledger import Ledger
+from policy.standing import switches_of
+from trust import telemetry
+from trust.clock import Clock
+from trust.directory import Directory
+from trust.errors import ProbegateError, Reason
+from trust.messages import OutcomeState
+from trust.wire import decode_report, decode_result
+
+AT_ONCE: Final = 32
+"""Most held answers asked for at once."""
+_MOST_DOUBLINGS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAnswers:
+    """Asks for held answers; the broker's core has one.
+
+    Attributes:
+        settings: how often and how long.
+        held: which are asked for.
+        store: the searches they belong to.
+        ledger: the kill switches.
+        ending: ends those anew.
+        agencies: every agency of the directory, ready to be asked.
+        directory: returns the directory in force.
+        clock: the time.
+    """
+
+    settings: BrokerSettings
+    held: HeldStore
+    store: SearchStore
+    ledger: Ledger
+    ending: Ending
+    agencies: Mapping[str, AgencyClient]
+    directory: Callable[[], Directory]
+    clock: Clock
+
+    async def collect(self) -> None:
+        """Ask once for every answer that is due.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE`` or what ending a search anew raises.
+        """
+        rows = await self.held.due(self.clock(), AT_ONCE)
+        collected = await asyncio.gather(*(self._asked(row) for row in rows))
+        for row, said in zip(rows, collected, strict=True):
+            if said is None or not await self._completed(row, said):
+                await self._wait(row, said)
+
+    async def _asked(self, row: HeldRow) -> Collected | None:
+        """Ask for one answer; nothing where nobody could be asked, or nothing came of it."""
+        record = await self.store.get(row.force, row.search_id)
+        client = self.agencies.get(row.agency)
+        expected = _expectation(record, row.agency) if record is not None else None
+        if client is None or expected is None or await self._switched_off(row):
+            return None
+        try:
+            return await client.collect(
+                expected.order_sha256, expected.grant_sha256, self.settings.agency_timeout_s
+            )
+        except ProbegateError as error:
+            telemetry.log(
+                "held answer not collected",
+                agency=row.agency,
+                search_id=row.search_id,
+                reason=error.reason.name,
+            )
+            return None
+
+    async def _switched_off(self, row: HeldRow) -> bool:
+        """Whether what the search is about is switched off now (5)."""
+        order = await self.store.order(row.search_id)
+        if order is None:
+            return True
+        purpose, model = order.justification.purpose, order.probe.model
+        named = switches_of(row.agency, row.force, purpose, model)
+        return not self.ledger.switched_off.isdisjoint(named)
+
+    async def _completed(self, row: HeldRow, said: Collected) -> bool:
+        """Complete the search with what came, if that can be believed (3) (4)."""
+        if said.reply is None:
+            return False
+        # Read again: another agency's answer may have ended it anew since.
+        record = await self.store.get(row.force, row.search_id)
+        expected = _expectation(record, row.agency) if record is not None else None
+        if record is None or expected is None:
+            return False
+        now = self.clock()
+        skew = timedelta(seconds=self.settings.clock_skew_s)
+        held = next(a for a in record.answers if a.outcome.agency == row.agency)
+        answer = answer_of(
+            said.reply, expected, self.directory(), now, skew, held.outcome.latency_ms
+        )
+        if answer.outcome.state is OutcomeState.INVALID:
+            telemetry.log(
+                "held answer not believed",
+                agency=row.agency,
+                search_id=row.search_id,
+                reason=answer.outcome.reason,
+            )
+            return False
+        await self._complete(record, replace(answer, late_at=now))
+        return True
+
+    async def _complete(self, record: SearchRecord, late: AgencyAnswer) -> None:
+        """End a search anew with an answer that came after its end (4)."""
+        agency = late.outcome.agency
+        answers = tuple(late if a.outcome.agency == agency else a for a in record.answers)
+        await self.ending.conclude(
+            record, answers, record.state, replaces=_replaced(record), came={agency}
+        )
+        telemetry.log(
+            "held answer came",
+            agency=agency,
+            search_id=record.search_id,
+            state=late.outcome.state.value,
+        )
+
+    async def _wait(self, row: HeldRow, said: Collected | None) -> None:
+        """Ask again later, unless it is late enough to give up (2) (6)."""
+        now, until = self.clock(), row.until
+        if said is not None and said.decide_by is not None:
+            margin, last = timedelta(hours=self.settings.held_margin_h), self._last(row)
+            # Ours first: what an agency says may lie at the end of the calendar.
+            until = min(last, min(last, said.decide_by) + margin)
+        if now >= until:
+            await self.held.given_up(row)
+            telemetry.log("held answer given up", agency=row.agency, search_id=row.search_id)
+            return
+        first, longest = self.settings.held_first_s, self.settings.held_longest_s
+        pause = min(first * 2 ** min(row.asked + 1, _MOST_DOUBLINGS), longest)
+        await self.held.asked(row, until, now + timedelta(seconds=pause))
+
+    def _last(self, row: HeldRow) -> datetime:
+        return row.held_at + timedelta(hours=self.settings.held_at_most_h)
+
+
+def _expectation(record: SearchRecord, agency: str) -> Expectation | None:
+    """Return what a believable answer must fit, or None if none is held there (1) (3)."""
+    answer = next((a for a in record.answers if a.outcome.agency == agency), None)
+    decision = next((d for d in record.decisions if d.agency == agency), None)
+    if answer is None or answer.outcome.state is not OutcomeState.HELD or answer.report is None:
+        return None
+    if decision is None or decision.obligations is None:
+        return None
+    report = decode_report(answer.report.payload)
+    return Expectation(
+        search_id=record.search_id,
+        agency=agency,
+        order_sha256=record.order_sha256,
+        grant_sha256=report.grant_sha256,
+        granted_at=record.created_at,
+        obligations=decision.obligations,
+        held_sha256=leaves.sha256(answer.report.payload),
+    )
+
+
+def _replaced(record: SearchRecord) -> Replaced:
+    """Return the end of a search as what another replaces.
+
+    Raises:
+        ProbegateError: ``STATE_UNAVAILABLE`` for a search that has not ended.
+    """
+    if record.result is None or record.result_leaf_index is None:
+        raise ProbegateError(Reason.STATE_UNAVAILABLE, "a search that has not ended")
+    return Replaced(
+        revision=decode_result(record.result.payload).revision,
+        result_sha256=leaves.sha256(record.result.payload),
+        leaf_index=record.result_leaf_index,
+    )
