@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from agency_adapters.custody import CUSTODY, CustodyRecord, Deletion, Disposal, ImageSource
 from agency_adapters.galleries.editing import editing
-from agency_adapters.galleries.segment_content import NewRecord
+from agency_adapters.galleries.segment_content import NewRecord, contents_of
 from agency_adapters.galleries.templates import unit_rows
 
 Rows = npt.NDArray[np.float32]
@@ -46,7 +46,8 @@ def new_records(rows: Rows, ids: Sequence[str], eligible: Mask) -> list[NewRecor
 def write_gallery(out: Path, rows: Rows, ids: Sequence[str], eligible: Mask) -> None:
     """Make a gallery, or the next generation of one."""
     with editing(out, CUSTODY) as editor:
-        editor.replace("m-1", rows.shape[1], new_records(rows, ids, eligible), NOW)
+        records = new_records(rows, ids, eligible)
+        editor.replace("m-1", rows.shape[1], contents_of(CUSTODY, records), NOW)
 
 
 def brute_force(

@@ -29,7 +29,7 @@ import numpy as np
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing as editing_module
 from agency_adapters.galleries.editing import editing, swept
-from agency_adapters.galleries.segment_content import NewRecord
+from agency_adapters.galleries.segment_content import NewRecord, contents_of
 from agency_adapters.galleries.store import Check, StoredGallery
 from agency_adapters.galleries.templates import unit_rows
 from tests.galleries import custody_record
@@ -63,7 +63,8 @@ def change(gallery: Path, what: str, versions: State) -> None:
             case "compact":
                 editor.compact(NOW)
             case _:
-                editor.replace("m-1", DIMS, (new_record(*one) for one in versions.items()), NOW)
+                records = (new_record(*one) for one in versions.items())
+                editor.replace("m-1", DIMS, contents_of(CUSTODY, records), NOW)
 
 
 def after(state: State, what: str, versions: State) -> State:

@@ -83,25 +83,21 @@ class Editor:
         """The generation as it is now; 0 before there is one."""
         return self.manifest.generation if self.manifest else 0
 
-    def replace(self, model: str, dims: int, records: Iterable[NewRecord], now: datetime) -> int:
-        """Make a gallery of ``records``, or the next generation of one; return how many.
+    def replace(
+        self, model: str, dims: int, contents: Iterable[SegmentContent], now: datetime
+    ) -> int:
+        """Make a gallery of some contents, or the next generation of one; return how many records.
 
-        The records are read as they are written, so that a gallery of any size is imported in
-        the memory of one segment. If reading them fails, nothing changes.
+        They are taken as they are written, so that a gallery of any size is made in the memory of
+        one segment. If taking them fails, nothing changes.
         """
         draft = _Draft(gone={entry.name: [] for entry in self._entries})
         with self._undone(draft):
-            waiting: list[NewRecord] = []
-            count = 0
-            for record in records:
-                waiting.append(record)
-                count += 1
-                if len(waiting) == SEGMENT_ROWS:
-                    self._write(draft, content_of(self._kind, waiting))
-                    waiting = []
-            if waiting:
-                self._write(draft, content_of(self._kind, waiting))
-            self._commit(draft, model, dims, now, "import", rule_names(self._kind), enrolled=count)
+            for content in contents:
+                self._write(draft, content)
+            count = sum(entry.rows for entry in draft.new)
+            rules = rule_names(self._kind)
+            self._commit(draft, model, dims, now, "import", rules, enrolled=count)
         return count
 
     def enrol(self, records: Sequence[NewRecord], now: datetime) -> tuple[int, int]:

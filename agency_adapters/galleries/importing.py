@@ -25,7 +25,7 @@ from rich.table import Table
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.reading import ReadRow, TemplateRows, read_records, read_templates
-from agency_adapters.galleries.segment_content import NewRecord
+from agency_adapters.galleries.segment_content import NewRecord, contents_of
 from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.galleries.templates import template_faults, unit_rows
 from trust.errors import ProbegateError, Reason
@@ -108,7 +108,7 @@ def import_gallery(
     rows = read_templates(templates)
     checking = Checking(kind.record, rows, records, now, progress)
     with editing(out, kind) as editor:
-        enrolled = editor.replace(model, rows.dims, checking, now)
+        enrolled = editor.replace(model, rows.dims, contents_of(kind, checking), now)
         generation = editor.generation
     return checking.report(kind.name, model, enrolled, 0, generation)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -93,6 +93,18 @@ def content_of(kind: AgencyKind, records: Sequence[NewRecord]) -> SegmentContent
         np.stack([days_of(kind, one.record) for one in ordered]),
         tuple(one.record.model_dump_json().encode() + b"\n" for one in ordered),
     )
+
+
+def contents_of(kind: AgencyKind, records: Iterable[NewRecord]) -> Iterator[SegmentContent]:
+    """Encode any number of records, a segment at a time as they come."""
+    waiting: list[NewRecord] = []
+    for record in records:
+        waiting.append(record)
+        if len(waiting) == SEGMENT_ROWS:
+            yield content_of(kind, waiting)
+            waiting = []
+    if waiting:
+        yield content_of(kind, waiting)
 
 
 def merged(contents: Sequence[SegmentContent]) -> SegmentContent:

@@ -1,0 +1,1 @@
+"""Exact search over large galleries, beside other engines."""

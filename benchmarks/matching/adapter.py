@@ -1,0 +1,184 @@
+"""The whole adapter over gRPC: mTLS, papers, signatures, the log; beside the scan by itself.
+
+A real adapter process serves the gallery. The broker's side is the tests' own: orders are signed,
+recorded and proved before the clock starts, so that callers do not measure themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from agency_adapters.galleries.files import FileGallery, ScanLimits
+from agency_adapters.galleries.gallery import Query
+from agency_adapters.serve import Adapter
+from benchmarks.matching.data import probes
+from benchmarks.matching.engines import CORES
+from tests.adapters import MATCH, encoded
+from tests.brokers import channel_to
+from tests.unit.adapters_kit import BrokerSide, adapter_settings, make_world
+from tests.world import Request, World
+from trust.messages import OutcomeState
+from trust.wire import decode_report
+
+CALLERS: Final = 32
+SEARCHES: Final = 320
+"""Searches of one round; their grants live a minute."""
+ROUNDS: Final = 3
+CALL_S: Final = 60.0
+"""Longest wait for one answer, seconds."""
+START_S: Final = 120.0
+"""Longest wait for the adapter to serve, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverTheWire:
+    """What the adapter reached.
+
+    Attributes:
+        callers: how many callers at once.
+        per_second: searches a second over gRPC, the best round.
+        in_process: searches a second of the same gallery without the wire, the best round.
+    """
+
+    callers: int
+    per_second: float
+    in_process: float
+
+    @property
+    def ratio(self) -> float:
+        """Over the wire by in process."""
+        return self.per_second / self.in_process
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures."""
+        return {name: round(value, 1) for name, value in asdict(self).items()} | {
+            "ratio": round(self.ratio, 2)
+        }
+
+
+def over_the_wire(gallery: Path, told: Callable[[str], None]) -> OverTheWire:
+    """Measure the adapter, then the scan alone, in turn."""
+    return asyncio.run(_measured(gallery, told))
+
+
+async def _measured(gallery: Path, told: Callable[[str], None]) -> OverTheWire:
+    sought = probes(gallery, SEARCHES)
+    with tempfile.TemporaryDirectory(prefix="probegate-adapter-") as folder:
+        root = Path(folder)
+        world = make_world(root / "world")
+        config, port_file = _config(world, root, gallery)
+        told("starting the adapter")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "adapter", "serve", "--config", str(config)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            port = await _port(port_file)
+            side = BrokerSide.open(world, root / "broker")
+            # The same agreements, read by an adapter that is opened for nothing else.
+            settings = adapter_settings(world, root / "reading", gallery=str(gallery))
+            reading = await Adapter.open(settings)
+            wire, alone = [], []
+            for turn in range(ROUNDS):
+                told(f"{SEARCHES} searches by {CALLERS} callers, round {turn + 1} of {ROUNDS}")
+                requests = await _papers(world, side, reading, sought)
+                wire.append(await _calls(world, port, requests))
+                alone.append(await _in_process(gallery, sought))
+            await reading.close()
+            await side.logs.close()
+        finally:
+            process.terminate()
+            await process.wait()
+    return OverTheWire(CALLERS, max(wire), max(alone))
+
+
+def _config(world: World, root: Path, gallery: Path) -> tuple[Path, Path]:
+    port_file = root / "port"
+    settings = adapter_settings(
+        world,
+        root / "served",
+        gallery=str(gallery),
+        port_file=port_file,
+        max_waiting_probes=4 * CALLERS,
+    )
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    config = root / "adapter.toml"
+    config.write_text("".join(f"{name} = {value!r}\n" for name, value in given.items()))
+    return config, port_file
+
+
+async def _port(port_file: Path) -> int:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if port_file.exists():  # noqa: ASYNC240 - a look at a folder in memory
+            return int(port_file.read_text())  # noqa: ASYNC240
+        await asyncio.sleep(0.05)
+    raise TimeoutError("the adapter does not serve")
+
+
+async def _papers(
+    world: World, side: BrokerSide, reading: Adapter, sought: np.ndarray
+) -> list[bytes]:
+    now = datetime.now(UTC)
+    made = await asyncio.gather(
+        *(
+            side.papers(
+                reading,
+                Request(
+                    world,
+                    probe=probe.astype("<f4"),
+                    now=now,
+                    justification={"case_reference": f"CASE/{number}/{now:%H%M%S}"},
+                ),
+                obligations={"release_by_human": False},
+            )
+            for number, probe in enumerate(sought)
+        )
+    )
+    return [encoded(papers.params()) for papers in made]
+
+
+async def _calls(world: World, port: int, requests: list[bytes]) -> float:
+    waiting = iter(requests)
+    states: list[OutcomeState] = []
+    async with channel_to(world, "broker", "custody", port) as channel:
+        call = channel.unary_unary(MATCH)
+        from probegate.agency.v1 import match_service_pb2
+
+        async def caller() -> None:
+            for request in waiting:
+                reply = await call(request, timeout=CALL_S)
+                message = match_service_pb2.MatchResponse.FromString(reply)
+                states.append(decode_report(message.report.payload).state)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        elapsed = time.perf_counter() - began
+    searched = [state for state in states if state.searched]
+    if len(searched) != len(requests):
+        raise RuntimeError(f"{len(requests) - len(searched)} searches were not made: {set(states)}")
+    return len(requests) / elapsed
+
+
+async def _in_process(gallery: Path, sought: np.ndarray) -> float:
+    opened = await FileGallery.open(gallery, ScanLimits(threads=CORES))
+    queries = [Query(probe, 0.3, 20, date.today()) for probe in sought]  # noqa: DTZ011
+    await opened.eligible(queries[0].day, frozenset())
+    opened.search_all(queries[:CALLERS])
+    began = time.perf_counter()
+    for start in range(0, len(queries), CALLERS):
+        opened.search_all(queries[start : start + CALLERS])
+    elapsed = time.perf_counter() - began
+    await opened.close()
+    return len(queries) / elapsed
