@@ -276,6 +276,7 @@ class MatchCommand:
             limit=outcome.duties.max_candidates,
             day=reporting.now.date(),
             switches=self.settings.switches(),
+            deadline=params.deadline,
         )
         started = time.perf_counter()
         try:

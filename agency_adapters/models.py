@@ -25,13 +25,17 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class MatchParams:
-    """One request to match; nothing of it is checked."""
+    """One request to match; nothing of it is checked.
+
+    ``deadline`` is when the caller stops waiting, on the event loop's clock, seconds.
+    """
 
     dossier: bytes
     sealed_key_id: str
     sealed_probe: bytes = field(repr=False)
     consistency: tuple[ConsistencyProof, ...] = ()
     evidence: Evidence = NO_EVIDENCE
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

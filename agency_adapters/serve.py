@@ -246,12 +246,21 @@ class Adapter:
         def generation(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(self.shelf.gallery.facts.generation)]
 
+        def age(_: CallbackOptions) -> Iterable[Observation]:
+            changed = self.shelf.gallery.facts.changed_at
+            return [Observation((self.clock() - changed).total_seconds())]
+
+        def waiting(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(self.shelf.gallery.load)]
+
         def switched_off(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(len(self.ledger.switched_off))]
 
         self.logs.observe()
         meter.create_observable_gauge("probegate.gallery.records", [records])
         meter.create_observable_gauge("probegate.gallery.generation", [generation])
+        meter.create_observable_gauge("probegate.gallery.age", [age], unit="s")
+        meter.create_observable_gauge("probegate.adapter.waiting", [waiting])
         meter.create_observable_gauge("probegate.switches.off", [switched_off])
 
     def register(self, server: grpc.aio.Server) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from agency_adapters import wire
@@ -35,7 +37,9 @@ class MatchServicer(Servicer, wire.MatchServicerBase):
         self, request: wire.MatchRequest, call: Call
     ) -> wire.MatchResponse:
         """Match one sealed probe under one grant."""
-        answer = await self._command.execute(wire.match_params(request), call.peer.member)
+        params = wire.match_params(request)
+        deadline = asyncio.get_running_loop().time() + call.remaining_s
+        answer = await self._command.execute(replace(params, deadline=deadline), call.peer.member)
         return wire.match_response(answer)
 
     @unary(Role.BROKER)

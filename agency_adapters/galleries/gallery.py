@@ -105,6 +105,10 @@ class Gallery(Protocol):
     def facts(self) -> GalleryFacts:
         """What it says about itself."""
 
+    @property
+    def load(self) -> int:
+        """How many probes wait to be searched for."""
+
     async def search(self, query: Query) -> Found:
         """Search for one probe (1) (2).
 
