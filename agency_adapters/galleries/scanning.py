@@ -33,9 +33,9 @@ BLOCK_PRODUCTS: Final = 1 << 17
 """Products of one block, which stay in a core's cache: 0.5 MB."""
 LARGEST_PRODUCT: Final = 2**31 - 1
 FIRST_BLOCK_ROWS: Final = 256
-"""Rows of the first few blocks: a cut is found in few rows before many are compared with it."""
-FIRST_BLOCKS: Final = 4
-"""How many blocks of each pass are so small."""
+"""Rows of the first block; each is twice the one before until they are full, so that a cut is found
+in few rows before many are compared with it."""
+MOST_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def scan(
             _scan_blocks(blocks, eligible, encoded, kernel, tally)
 
         list(workers.map(work, tallies))
-        return best_of(tallies, rows)
+        first, *others = tallies
+        first.finish(others, workers.map)
+        return best_of(first, rows)
     finally:
         encoded.wipe()
         probes.fill(0)
@@ -106,8 +108,8 @@ class _Blocks:
         for segment in segments:
             start = 0
             while start < segment.rows:
-                size = FIRST_BLOCK_ROWS if made < FIRST_BLOCKS else self.most_rows
-                stop = min(start + min(size, self.most_rows), segment.rows)
+                size = min(self.most_rows, FIRST_BLOCK_ROWS << min(made, MOST_DOUBLINGS))
+                stop = min(start + size, segment.rows)
                 yield Block(segment, base, start, stop)
                 start, made = stop, made + 1
             base += segment.rows
@@ -139,7 +141,6 @@ def _scan_blocks(
         middle = product * (segment.scale * probes.scales[probe])  # (2)
         error = lost + probes.bounds[probe] * (1.0 + lost) + ROUNDING
         tally.add(probe, block.base + block.start + row, middle - error, middle + error)
-    tally.finish()
 
 
 def _lowest_products(

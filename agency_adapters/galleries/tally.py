@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,11 +16,12 @@ from agency_adapters.galleries.templates import Probe
 MAX_WAITING: Final = 1 << 18
 """Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
 BEYOND_ANY_SCORE: Final = 2.0
-SCORED_AT_ONCE: Final = 2048
-"""Rows whose templates are scored at once: 8 MB of float64 at 512 dimensions."""
+SCORED_AT_ONCE: Final = 512
+"""Rows whose templates are scored at once: 2 MB of float64 at 512 dimensions."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+Map = Callable[[Callable[[int], Floats], Iterable[int]], Iterable[Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Tally:
     Attributes:
         cuts: each probe's cut, float64, shape ``(p,)``; it only rises.
         limits: the most rows of each probe's answer, shape ``(p,)``.
+        waiting: probe, row, lower and upper of what is kept and not scored yet.
+        scored: probe, row and score of what is kept and scored.
     """
 
     def __init__(self, probes: Floats, asks: Sequence[Ask], gallery: Rows) -> None:
@@ -60,10 +63,11 @@ class Tally:
         self.limits = np.array([ask.limit for ask in asks])
         self._thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
         self.cuts = self._thresholds.clip(-BEYOND_ANY_SCORE, BEYOND_ANY_SCORE)
-        self._waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
+        self.waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
         self._count = 0
         self._raise_at = int(self.limits.sum())
-        self._scored: tuple[Ints, Ints, Floats] = (
+        self._map: Map = map
+        self.scored: tuple[Ints, Ints, Floats] = (
             np.empty(0, np.intp),
             np.empty(0, np.intp),
             np.empty(0),
@@ -74,7 +78,7 @@ class Tally:
         near = upper >= self.cuts[probe]
         if not near.any():
             return
-        self._waiting.append((probe[near], row[near], lower[near], upper[near]))
+        self.waiting.append((probe[near], row[near], lower[near], upper[near]))
         self._count += int(near.sum())
         if self._count >= self._raise_at:
             self._raise_cuts()
@@ -83,35 +87,42 @@ class Tally:
             # Not again before as many more have come: each raising looks at all that wait.
             self._raise_at = 2 * self._count + int(self.limits.sum())
 
-    def finish(self) -> None:
-        """Score what is kept (4)."""
+    def finish(self, others: Sequence[Tally], map_: Map) -> None:
+        """Take over what other threads kept, and score all of it together (4).
+
+        Args:
+            others: the other threads' tallies of the same pass, done.
+            map_: maps a function over chunks of rows, on several threads if they are free.
+        """
+        for other in others:
+            np.maximum(self.cuts, other.cuts, out=self.cuts)
+            self.waiting += other.waiting
+        pairs = zip(self.scored, *(other.scored for other in others), strict=True)
+        probe, row, scores = (np.concatenate(parts) for parts in pairs)
+        self.scored = probe, row, scores
+        self._map = map_
         self._raise_cuts()
         self._score()
 
-    @property
-    def scored(self) -> tuple[Ints, Ints, Floats]:
-        """Probe, row and score of all that is kept, once it is scored."""
-        return self._scored
-
     def _raise_cuts(self) -> None:
         """Raise each probe's cut to its k-th best lower bound and drop what is below (3)."""
-        if not self._waiting:
+        if not self.waiting:
             return
         probe, row, lower, upper = (
-            np.concatenate(part) for part in zip(*self._waiting, strict=True)
+            np.concatenate(part) for part in zip(*self.waiting, strict=True)
         )
-        known = np.concatenate([probe, self._scored[0]])
-        kth_best(known, np.concatenate([lower, self._scored[2]]), self.limits, self.cuts)
+        known = np.concatenate([probe, self.scored[0]])
+        kth_best(known, np.concatenate([lower, self.scored[2]]), self.limits, self.cuts)
         near = upper >= self.cuts[probe]
-        self._waiting = [(probe[near], row[near], lower[near], upper[near])]
+        self.waiting = [(probe[near], row[near], lower[near], upper[near])]
         self._count = int(near.sum())
 
     def _score(self) -> None:
         """Score what waits, the likeliest first (4)."""
-        if not self._waiting:
+        if not self.waiting:
             return
-        probe, row, _, upper = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
-        self._waiting, self._count = [], 0
+        probe, row, _, upper = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
+        self.waiting, self._count = [], 0
         order = np.lexsort((-upper, probe))
         place = np.arange(len(order)) - np.searchsorted(probe[order], probe[order])
         likely = order[place < self.limits[probe[order]]]
@@ -124,23 +135,25 @@ class Tally:
             self._take_scored(probe[some], row[some])
 
     def _take_scored(self, probe: Ints, row: Ints) -> None:
-        scores = np.empty(len(row))
-        for start in range(0, len(row), SCORED_AT_ONCE):
+        if not len(row):
+            return
+
+        def score(start: int) -> Floats:
             some = slice(start, start + SCORED_AT_ONCE)
-            scores[some] = paired_scores(
-                self._gallery.templates(row[some]), self._probes[probe[some]]
-            )
+            return paired_scores(self._gallery.templates(row[some]), self._probes[probe[some]])
+
+        scores = np.concatenate(list(self._map(score, range(0, len(row), SCORED_AT_ONCE))))
         reached = scores >= self._thresholds[probe]
         kept = tuple(
             np.concatenate(pair)
             for pair in zip(
-                self._scored, (probe[reached], row[reached], scores[reached]), strict=True
+                self.scored, (probe[reached], row[reached], scores[reached]), strict=True
             )
         )
         probe, row, scores = kept
         kth_best(probe, scores, self.limits, self.cuts)
         near = np.flatnonzero(scores >= self.cuts[probe])
-        self._scored = self._first_of_ties(probe[near], row[near], scores[near])
+        self.scored = self._first_of_ties(probe[near], row[near], scores[near])
 
     def _first_of_ties(self, probe: Ints, row: Ints, scores: Floats) -> tuple[Ints, Ints, Floats]:
         """Keep of the rows of one probe, segment and score no more than an answer can hold (5).
@@ -171,13 +184,11 @@ def kth_best(probe: Ints, values: Floats, limits: npt.NDArray[np.int_], cuts: Fl
     cuts[enough] = np.maximum(cuts[enough], values[places])
 
 
-def best_of(tallies: Sequence[Tally], gallery: Rows) -> list[tuple[Match, ...]]:
-    """Return each probe's answer from what all threads kept (5)."""
-    probe, row, score = (
-        np.concatenate(part) for part in zip(*(one.scored for one in tallies), strict=True)
-    )
+def best_of(tally: Tally, gallery: Rows) -> list[tuple[Match, ...]]:
+    """Return each probe's answer from what was kept and scored (5)."""
+    probe, row, score = tally.scored
     answers: list[tuple[Match, ...]] = []
-    for number, limit in enumerate(tallies[0].limits):
+    for number, limit in enumerate(tally.limits):
         mine = np.flatnonzero(probe == number)
         if len(mine) > limit:
             kth = -np.partition(-score[mine], limit - 1)[limit - 1]
