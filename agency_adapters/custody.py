@@ -22,10 +22,13 @@ from agency_adapters.agency import (
     Days,
     EligibilityRule,
     OptionalIsoDate,
+    OptionalPncId,
     PersonRecord,
     days_after,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 
 
 class Disposal(StrEnum):
@@ -59,6 +62,7 @@ class CustodyRecord(PersonRecord):
     image_source: ImageSource
     review_due: OptionalIsoDate = None
     deletion: Deletion = Deletion.NONE
+    pnc_id: OptionalPncId = ""
 
 
 _UNCONVICTED: Final = frozenset({Disposal.ACQUITTED, Disposal.NO_FURTHER_ACTION})
@@ -74,6 +78,10 @@ def _unconvicted_minor(record: CustodyRecord) -> Days:
 
 def _review_overdue(record: CustodyRecord) -> Days:
     return days_after(record.review_due)
+
+
+def _identifiers(record: CustodyRecord) -> Identifiers:
+    return link_tokens.pnc_id(record.pnc_id) + record.name_born
 
 
 CUSTODY: Final = AgencyKind(
@@ -100,4 +108,5 @@ CUSTODY: Final = AgencyKind(
         ),
     ),
     disclosure_fields=("captured_on", "date_of_birth", "disposal", "image_source"),
+    identifiers=_identifiers,
 )

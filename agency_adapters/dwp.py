@@ -26,6 +26,8 @@ from agency_adapters.agency import (
     PersonRecord,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -55,6 +57,10 @@ def _controller_decided(_order: SearchOrder, decision: OwnerDecision | None) -> 
     return decision is not None and decision.authority in AUTHORITIES
 
 
+def _identifiers(record: DwpRecord) -> Identifiers:
+    return link_tokens.ni_number(record.national_insurance_number) + record.name_born
+
+
 DWP: Final = AgencyKind(
     name="dwp",
     title="Department for Work and Pensions",
@@ -71,4 +77,5 @@ DWP: Final = AgencyKind(
     disclosure_fields=("national_insurance_number", "date_of_birth"),
     defaults=Defaults(max_candidates=1, release_by_human=True),
     authorities=AUTHORITIES,
+    identifiers=_identifiers,
 )

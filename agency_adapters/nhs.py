@@ -30,6 +30,8 @@ from agency_adapters.agency import (
     days_before,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 NHS_NUMBER_DIGITS: Final = 10
@@ -73,6 +75,11 @@ def _decided_or_vital(order: SearchOrder, decision: OwnerDecision | None) -> boo
     return vital or (decision is not None and decision.authority in AUTHORITIES)
 
 
+def _identifiers(record: NhsRecord) -> Identifiers:
+    # Of use only once an agreement lists candidates (3); a hit is never linked.
+    return link_tokens.nhs_number(record.nhs_number) + record.name_born
+
+
 NHS: Final = AgencyKind(
     name="nhs",
     title="NHS patient images",
@@ -90,4 +97,5 @@ NHS: Final = AgencyKind(
     ),
     defaults=Defaults(max_candidates=1, hit_no_hit=True),
     authorities=AUTHORITIES,
+    identifiers=_identifiers,
 )

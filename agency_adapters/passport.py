@@ -28,6 +28,8 @@ from agency_adapters.agency import (
     days_before,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -80,6 +82,10 @@ def _own_galleries_tried(order: SearchOrder, _decision: OwnerDecision | None) ->
     return why.urgent or bool(_OWN_GALLERIES_FIRST & set(why.tried_first))
 
 
+def _identifiers(record: PassportRecord) -> Identifiers:
+    return link_tokens.passport_number(record.passport_number) + record.name_born
+
+
 PASSPORT: Final = AgencyKind(
     name="passport",
     title="HM Passport Office",
@@ -97,4 +103,5 @@ PASSPORT: Final = AgencyKind(
     ),
     disclosure_fields=("passport_number", "state", "image", "date_of_birth", "issued_on"),
     defaults=Defaults(max_candidates=20, owner_reviewers=2),
+    identifiers=_identifiers,
 )

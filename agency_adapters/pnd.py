@@ -20,10 +20,13 @@ from agency_adapters.agency import (
     Flag,
     IsoDate,
     OptionalIsoDate,
+    OptionalPncId,
     Record,
     days_after,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 
 
 class Handling(StrEnum):
@@ -53,6 +56,7 @@ class PndRecord(Record):
     date_of_birth: OptionalIsoDate = None
     retain_until: IsoDate
     withdrawn: Flag = False
+    pnc_id: OptionalPncId = ""
 
 
 def _withdrawn(record: PndRecord) -> Days:
@@ -71,6 +75,13 @@ def _retention_ended(record: PndRecord) -> Days:
     return days_after(record.retain_until)
 
 
+def _identifiers(record: PndRecord) -> Identifiers:
+    # The contributor's own reference is nobody else's, and so no identifier.
+    return link_tokens.pnc_id(record.pnc_id) + link_tokens.name_born(
+        record.given_names, record.family_name, record.date_of_birth
+    )
+
+
 PND: Final = AgencyKind(
     name="pnd",
     title="Police National Database",
@@ -87,4 +98,5 @@ PND: Final = AgencyKind(
     ),
     disclosure_fields=("captured_on", "contributor", "contributor_reference", "handling"),
     defaults=Defaults(max_candidates=50),
+    identifiers=_identifiers,
 )

@@ -20,6 +20,7 @@ from agency_adapters import wire
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.linking import Linker
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named
@@ -98,6 +99,7 @@ class Adapter:
             logs_dir=settings.logs_dir,
             at=now,
         )
+        signer, openers = folder.signer(), folder.openers()
         command = MatchCommand(
             settings=settings,
             directory=lambda: directories.current,
@@ -105,9 +107,10 @@ class Adapter:
             gallery=lambda: shelf.gallery,
             state=state,
             witnesses=Witnesses(state),
-            recorder=Recorder(logs.search, Records(settings.id, ledger), folder.signer()),
-            openers=folder.openers(),
+            recorder=Recorder(logs.search, Records(settings.id, ledger), signer),
+            openers=openers,
             references=references,
+            linker=Linker(settings.id, lambda: directories.current, openers, signer),
             clock=clock,
         )
         adapter = cls(
