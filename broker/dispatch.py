@@ -26,8 +26,8 @@ from audit.evidence import NO_EVIDENCE, Evidence
 from broker import wire
 from broker.backoff import AgencyBackoff
 from broker.links import AgencyLink, LogMemory
-from broker.models import AgencyAnswer, SealedProbe
-from broker.reports import AgencyReply, Expectation, answer_of
+from broker.models import AgencyAnswer, AgencyReply, SealedProbe
+from broker.reports import Expectation, answer_of
 from broker.settings import BrokerSettings
 from trust import telemetry
 from trust.directory import Directory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from policy.decision import Decision
 from policy.ledger import Subjects
 from policy.standing import Standing
 from trust.dsse import Envelope
-from trust.messages import Obligations, Outcome, SearchOrder
+from trust.messages import CandidateLinks, Obligations, Outcome, SearchOrder
 
 
 class SearchState(StrEnum):
@@ -121,6 +121,17 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
+class AgencyReply:
+    """What came back over the wire from an agency, nothing of it checked."""
+
+    report: Envelope
+    acknowledged: Acknowledged
+    agency_checkpoint: bytes
+    statement: Envelope | None = None
+    links: Envelope | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgencyAnswer:
     """An agency's outcome with the evidence for it."""
 
@@ -130,6 +141,8 @@ class AgencyAnswer:
     acknowledged: Acknowledged | None = None
     statement: Envelope | None = None
     """The agency's signed word that it searched, to be shown to other agencies; not checked."""
+    links: CandidateLinks | None = field(default=None, repr=False)
+    """Verified link tokens. They never leave the broker: no message to a force has a place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from broker.models import (
     SearchState,
 )
 from broker.reports import Expectation
+from broker.results import result_of
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
 from broker.urgency import urgent_uses
@@ -50,7 +51,7 @@ from trust.clock import Clock
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder, SearchResult
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant, encode_result
 
@@ -385,17 +386,9 @@ class Searches:
             or _nothing(decision.agency, OutcomeState.NOT_ASKED, Reason.UNEXPECTED.name)
             for decision in search.record.decisions
         )
-        missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
         now = self._clock()
         payload = encode_result(
-            SearchResult(
-                search_id=search.record.search_id,
-                order_sha256=search.record.order_sha256,
-                outcomes=tuple(answer.outcome for answer in answers),
-                complete=not missing,
-                missing=missing,
-                finished_at=now,
-            )
+            result_of(search.record.search_id, search.record.order_sha256, answers, now)
         )
         result: Envelope = dsse.sign(PayloadType.SEARCH_RESULT, payload, self._signer)
         state = SearchState.CANCELLED if search.cancelled else SearchState.FINISHED
@@ -427,10 +420,12 @@ class Searches:
     ) -> Callable[[Connection, int], None]:
         """Return what is written in the transaction of a result's log entry (4)."""
         row = self._store.end(search_id, state, answers, result)
+        links = self._store.keep_links(search_id, answers)
         answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
 
         def write(connection: Connection, index: int) -> None:
             row(connection, index)
+            links(connection, index)
             if answered:
                 self._ledger.write_answered(connection, search_id, answered, now)
 

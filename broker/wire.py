@@ -29,6 +29,7 @@ from broker.models import (
     Acknowledged,
     AgencyAnswer,
     AgencyDecision,
+    AgencyReply,
     ConfirmParams,
     CreateParams,
     SealedProbe,
@@ -36,12 +37,12 @@ from broker.models import (
     SearchState,
     SearchView,
 )
-from broker.reports import AgencyReply
 from policy.decision import Decision
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES
+from trust.messages import MAX_AGENCIES, CandidateLink, CandidateLinks
 from trust.wire import (
+    checked,
     envelope_from_wire,
     envelope_to_wire,
     moment,
@@ -49,6 +50,7 @@ from trust.wire import (
     obligations_to_wire,
     outcome_from_wire,
     outcome_to_wire,
+    parse,
     timestamp,
 )
 
@@ -352,6 +354,47 @@ def decode_reply(data: bytes) -> AgencyReply:
         acknowledged=_acknowledged(message.acknowledged),
         agency_checkpoint=message.agency_checkpoint,
         statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
+        links=envelope_from_wire(message.links) if message.HasField("links") else None,
+    )
+
+
+def decode_links(payload: bytes) -> CandidateLinks:
+    """Decode the payload of a verified envelope of link tokens.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(match_service_pb2.CandidateLinks, payload, Reason.OUTCOME_INVALID)
+    return _links(message)
+
+
+def encode_kept_links(links: CandidateLinks) -> bytes:
+    """Encode verified link tokens for keeping."""
+    return match_service_pb2.CandidateLinks(
+        search_id=links.search_id,
+        agency=links.agency,
+        report_sha256=links.report_sha256,
+        link_key_id=links.link_key_id,
+        candidates=[
+            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
+            for one in links.candidates
+        ],
+    ).SerializeToString()
+
+
+def _links(message: match_service_pb2.CandidateLinks) -> CandidateLinks:
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: CandidateLinks(
+            search_id=message.search_id,
+            agency=message.agency,
+            report_sha256=message.report_sha256,
+            link_key_id=message.link_key_id,
+            candidates=tuple(
+                CandidateLink(reference=one.reference, tokens=tuple(one.tokens))
+                for one in message.candidates
+            ),
+        ),
     )
 
 

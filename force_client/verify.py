@@ -15,6 +15,8 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
 6. A denial by the broker and the broker's own decisions agree.
 7. The receipt proves, under the broker's search-log key in the directory, an entry that states this
    search, this order, this result and these outcomes (promise 1).
+8. Ranking and lanes are what the reports make of them, and the groups make sense (``combined``,
+   promise 7).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any, Final
 from audit.leaves import parse_leaf
 from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
+from force_client.combined import check_combined
 from force_client.models import (
     AgencyDecision,
     AgencyOutcome,
@@ -38,7 +41,7 @@ from force_client.models import (
 )
 from force_client.orders import SignedOrder
 from force_client.settings import MAX_CLOCK_SKEW
-from force_client.views import ended_view, running_view, shown
+from force_client.views import Combined, ended_view, running_view, shown
 from trust import dsse
 from trust.directory import Directory, KeyUse, MemberKey
 from trust.errors import ProbegateError, Reason
@@ -94,7 +97,7 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
         outcomes = tuple(
             verify_answer(one, received.search_id, witness) for one in answers.values()
         )
-        return running_view(received, witness.order, outcomes)
+        return running_view(received, witness.order, outcomes, witness.now)
     result = _result(received, witness)  # (2)
     _check_outcomes(result, witness)  # (3)
     outcomes = tuple(
@@ -104,7 +107,10 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
     _check_one_grant(outcomes)
     _check_decisions(received.decisions, result.outcomes, witness)  # (6)
     _check_receipt(received, result, witness)  # (7)
-    return ended_view(received, witness.order, outcomes, result.missing)
+    reports = [one.report for one in outcomes if one.report is not None]
+    check_combined(result, reports, witness.now)  # (8)
+    combined = Combined(result.ranking, result.lanes)
+    return ended_view(received, witness.order, outcomes, combined, result.missing)
 
 
 def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> AgencyOutcome:
