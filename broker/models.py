@@ -10,7 +10,7 @@ from policy.decision import Decision
 from policy.ledger import Subjects
 from policy.standing import Standing
 from trust.dsse import Envelope
-from trust.messages import CandidateLinks, Obligations, Outcome, SearchOrder
+from trust.messages import CandidateLinks, ExpectedFalse, Obligations, Outcome, SearchOrder
 
 
 class SearchState(StrEnum):
@@ -92,6 +92,8 @@ class AgencyDecision:
     """What the urgent route waived; such a permission must be confirmed."""
     confirm_by: datetime | None = None
     confirmer_rank: str = ""
+    expected_false: ExpectedFalse | None = None
+    """In a preview, what the agency expects at the threshold that would apply; not kept."""
     full: Decision | None = None
     """Every clause, for a preview or an explanation; not kept."""
 
@@ -118,6 +120,23 @@ class Ruling:
     def permitted(self) -> tuple[str, ...]:
         """The agencies that may be asked."""
         return tuple(decision.agency for decision in self.decisions if decision.permitted)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be decided, and how many false candidates are expected."""
+
+    ruling: Ruling
+    expected_false: ExpectedFalse | None
+    without_expectation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an agency says of itself; the capabilities are not checked."""
+
+    acknowledged: Acknowledged
+    capabilities: Envelope | None
 
 
 @dataclass(frozen=True, slots=True)

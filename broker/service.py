@@ -7,6 +7,7 @@
 4. Searches that a dead process left running go on before new ones are taken.
 5. Operators' entries (a kill switch) are put on the admin log, and carried out, as they appear; an
    urgent search whose confirmation is overdue is put on the search log.
+6. What agencies state of themselves is asked beside everything else: no search waits for it.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Broker:
                 clock=clock,
             ),
             reading=reading,
-            preview=PreviewSearch(decider=decider, clock=clock),
+            preview=PreviewSearch(decider=decider, agencies=agencies, clock=clock),
             confirm=ConfirmUrgent(
                 settings=settings,
                 store=store,
@@ -239,6 +240,17 @@ class Broker:
             if self.directories.current.find(agency) is not None:
                 link.refresh()
 
+    async def refresh_descriptions(self) -> None:
+        """Ask once every agency whose turn it is what it states of itself (6)."""
+        present = self.directories.current
+        await asyncio.gather(
+            *(
+                client.refresh_description()
+                for client in self.agencies.values()
+                if present.find(client.agency) is not None
+            )
+        )
+
     async def record_unconfirmed(self) -> None:
         """Look once for urgent searches that are late (5)."""
         await flag_unconfirmed(self.ledger, self.logs.search, self.clock())
@@ -282,12 +294,14 @@ class Broker:
         )
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
-        """Return what runs beside the server for as long as it does (2) (5)."""
+        """Return what runs beside the server for as long as it does (2) (5) (6)."""
         desk = Desk.open(self.engine).serve(
             self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
         )
         fresh = keep_doing(self._steps(), self.settings.reload_interval_s)
-        return (fresh, desk, self.ledger.keep_pruned(self.clock))
+        # By itself: an agency that does not answer must not keep a new directory waiting.
+        described = keep_doing((self.refresh_descriptions,), self.settings.reload_interval_s)
+        return (fresh, described, desk, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

@@ -32,19 +32,24 @@ from broker.models import (
     AgencyReply,
     ConfirmParams,
     CreateParams,
+    Description,
+    Preview,
     SealedProbe,
     SearchRecord,
     SearchState,
     SearchView,
 )
+from broker.stated import ExpectedAt, QualityBand, StatedCapabilities
 from policy.decision import Decision
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES, CandidateLink, CandidateLinks
+from trust.messages import MAX_AGENCIES, CandidateLink, CandidateLinks, ExpectedFalse
 from trust.wire import (
     checked,
     envelope_from_wire,
     envelope_to_wire,
+    expected_from_wire,
+    expected_to_wire,
     moment,
     obligations_from_wire,
     obligations_to_wire,
@@ -164,6 +169,18 @@ def decision_message(decision: AgencyDecision) -> search_service_pb2.AgencyDecis
         waived=decision.waived,
         confirm_by=timestamp(decision.confirm_by) if decision.confirm_by else None,
         confirmer_rank=decision.confirmer_rank,
+        expected_false=expected_to_wire(decision.expected_false),
+    )
+
+
+def preview_message(preview: Preview) -> search_service_pb2.PreviewSearchResponse:
+    """Write what would be decided and what is expected."""
+    return search_service_pb2.PreviewSearchResponse(
+        decisions=[decision_message(one) for one in preview.ruling.decisions],
+        policy_sha256=preview.ruling.policy_sha256,
+        warnings=preview.ruling.warnings,
+        expected_false=expected_to_wire(preview.expected_false),
+        without_expectation=preview.without_expectation,
     )
 
 
@@ -398,8 +415,8 @@ def _links(message: match_service_pb2.CandidateLinks) -> CandidateLinks:
     )
 
 
-def decode_description(data: bytes) -> Acknowledged:
-    """Read from an agency's description what it remembers of this broker's log.
+def decode_description(data: bytes) -> Description:
+    """Read an agency's description; nothing in it is checked yet.
 
     Raises:
         ProbegateError: ``OUTCOME_INVALID`` if the bytes do not parse.
@@ -408,7 +425,45 @@ def decode_description(data: bytes) -> Acknowledged:
         message = match_service_pb2.DescribeResponse.FromString(data)
     except DecodeError as error:
         raise ProbegateError(Reason.OUTCOME_INVALID, field="response") from error
-    return _acknowledged(message.acknowledged)
+    stated = message.HasField("capabilities")
+    return Description(
+        acknowledged=_acknowledged(message.acknowledged),
+        capabilities=envelope_from_wire(message.capabilities) if stated else None,
+    )
+
+
+def decode_capabilities(payload: bytes) -> StatedCapabilities:
+    """Decode the payload of a verified envelope of capabilities.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(match_service_pb2.Capabilities, payload, Reason.OUTCOME_INVALID)
+    calibrated = message.HasField("calibration_expires_at")
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: StatedCapabilities(
+            agency=message.agency,
+            stated_at=moment(message.stated_at),
+            calibration_expires_at=moment(message.calibration_expires_at) if calibrated else None,
+            bands=tuple(map(_band, message.expected_false)),
+        ),
+    )
+
+
+def _band(message: match_service_pb2.ExpectedForQuality) -> QualityBand:
+    return QualityBand(
+        quality_from=message.quality_from,
+        quality_to=message.quality_to,
+        at=tuple(ExpectedAt(score=one.score, expected_false=_expected(one)) for one in message.at),
+    )
+
+
+def _expected(message: match_service_pb2.ExpectedAtScore) -> ExpectedFalse:
+    expected = expected_from_wire(message)
+    if expected is None:
+        raise ValueError("expected_false")
+    return expected
 
 
 def _acknowledged(message: match_service_pb2.Acknowledged) -> Acknowledged:

@@ -37,12 +37,8 @@ _STYLES: Final = {
     OutcomeState.HELD: "yellow",
 }
 _NO_ANSWER: Final = "red"
-_RANKING_NOTE: Final = (
-    "Expected false: how many other people held there would be expected to score as high."
-)
-_GROUP_NOTE: Final = (
-    "Same #: one person, these agencies say. It makes nothing stronger: the strongest line counts."
-)
+_RANKING_NOTE: Final = "Expected false: how many other people there are expected to score as high."
+_GROUP_NOTE: Final = "Same #: one person, these agencies say. Of a group the strongest line counts."
 
 
 def document(view: SearchView) -> dict[str, Any]:
@@ -224,7 +220,7 @@ def _ranking(view: SearchView) -> Table:
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("Agency", overflow="fold", max_width=14)
     table.add_column("Reference", overflow="fold", max_width=20)
-    table.add_column("log10 LR", overflow="fold", max_width=17)
+    table.add_column("log10 LR", overflow="fold", max_width=18)
     table.add_column("Expected false", no_wrap=True)
     table.add_column("Same", no_wrap=True)
     for place, one in enumerate(view.ranking, 1):

@@ -246,7 +246,7 @@ def test_a_ranking_reads_well(running: RunningPeer, capsys: pytest.CaptureFixtur
         assert words in ranked
     assert "passport-a" in apart
     assert "passport-a" not in ranked
-    assert "the strongest line counts" in apart
+    assert "Of a group the strongest line counts" in apart
     assert apart.index("passport-a") < apart.index("Outcome")
 
 
