@@ -408,10 +408,20 @@ def test_a_preview_says_what_it_would_take(
     assert max(map(len, shown.splitlines())) <= WIDTH
     assert "permitted" in shown
     assert "authoriser_rank at_least" in " ".join(shown.split())
+    said = " ".join(shown.split())
+    assert "of all permitted agencies together: 1.2 (0.5-3)." in said
+    assert "Not counted, because they state none: asylum." in said
 
 
 def test_a_preview_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preview", "--json", *facts(running, agency="pnd")]) == 3
-    (decision,) = json.loads(capsys.readouterr().out)["decisions"]
+    document = json.loads(capsys.readouterr().out)
+    (decision,) = document["decisions"]
+    assert document["expected_false"] is decision["expected_false"] is None
     assert decision["failed_clauses"] == ["rank.inspector"]
     assert decision["clauses"][0]["required"] == "chief_inspector"
+    assert main(["preview", "--json", *facts(running, agency="custody")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    stated = {"expected": 1.25, "low": 0.5, "high": 3.0}
+    assert document["expected_false"] == document["decisions"][0]["expected_false"] == stated
+    assert document["without_expectation"] == ["asylum"]
