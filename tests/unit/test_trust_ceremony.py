@@ -268,7 +268,7 @@ def test_the_next_link_key_is_known_before_it_is_valid(scheme: Scheme) -> None:
 
     def chosen(at: datetime) -> str | None:
         one = newest_at(keys, at)
-        return one and one.id
+        return one.id if one else None
 
     turn = NOW + LINK_KEY_LEAD
     assert chosen(NOW) == first.id

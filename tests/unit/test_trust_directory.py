@@ -134,8 +134,8 @@ def test_a_document_from_before_link_keys_keeps_its_bytes(federation: Federation
     assert refused(federation, empty) is Reason.DIRECTORY_INVALID
 
 
-def linked(document: Any, member: str, **changes: Any) -> None:
-    """Add a link key to a member of a document, with changes."""
+def linked(document: Any, member: str, **changes: Any) -> Any:
+    """Add a link key to a member of a document, with changes, and return the document."""
     owner = next(one for one in document["members"] if one["id"] == member)
     seal = next((key["kid"] for key in owner["keys"] if key["use"] == "seal"), "0" * 64)
     made = {
@@ -146,6 +146,7 @@ def linked(document: Any, member: str, **changes: Any) -> None:
         "sealed": "AAAA",
     }
     owner.setdefault("link_keys", []).append(made | changes)
+    return document
 
 
 def test_a_document_with_link_keys_verifies(federation: Federation) -> None:
