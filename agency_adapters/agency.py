@@ -25,10 +25,12 @@ from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from policy.agreements import Obligations
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 _ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -73,17 +75,25 @@ OptionalIsoDate = Annotated[
     date | None, BeforeValidator(lambda value: None if value in {"", None} else _iso_date(value))
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
+PNC_ID_PATTERN: Final = r"^([0-9A-Z]{2,4}/[0-9]{1,7}[A-Z])?$"
+OptionalPncId = Annotated[str, StringConstraints(pattern=PNC_ID_PATTERN)]
 RecordId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Record(BaseModel):
-    """What one agency holds beside one template; ``record_id`` is opaque and never leaves it."""
+    """What one agency holds beside one template; ``record_id`` is opaque and never leaves it.
+
+    The names may be left out. Nothing is decided on them and they never leave the agency but in
+    link tokens, which say nothing without the agencies' own key.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     record_id: RecordId
     captured_on: IsoDate
+    given_names: Annotated[Text, Field(repr=False)] = ""
+    family_name: Annotated[Text, Field(repr=False)] = ""
 
     def incoherence(self, today: date) -> str | None:
         """Return why the record contradicts itself, or None; such a row is not enrolled."""
@@ -105,6 +115,11 @@ class PersonRecord(Record):
     def was_minor(self) -> bool:
         """Whether the person was under 18 when captured."""
         return age_on(self.date_of_birth, self.captured_on) < ADULT_YEARS
+
+    @property
+    def name_born(self) -> Identifiers:
+        """The name with the date of birth, if the name is kept."""
+        return link_tokens.name_born(self.given_names, self.family_name, self.date_of_birth)
 
 
 def age_on(born: date, day: date) -> int:
@@ -235,6 +250,11 @@ class Defaults:
     owner_reviewers: int = 1
 
 
+def no_identifiers(_record: Any) -> Identifiers:
+    """Return nothing: this kind of agency says of nobody that others hold them too."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class AgencyKind:
     """One kind of agency: everything about it that is not common to all.
@@ -250,6 +270,7 @@ class AgencyKind:
         disclosure_fields: the fields that may ever be disclosed about a record.
         defaults: what it insists on.
         authorities: the owner's decisions that its people can record.
+        identifiers: returns what of a record other agencies may hold too, for link tokens.
     """
 
     name: str
@@ -262,6 +283,7 @@ class AgencyKind:
     disclosure_fields: tuple[str, ...] = ()
     defaults: Defaults = Defaults()
     authorities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    identifiers: Callable[[Any], Identifiers] = no_identifiers
 
     def failed_rules(self, order: SearchOrder, decision: OwnerDecision | None) -> tuple[str, ...]:
         """Return the names of the order rules that bar ``order``, all of them."""

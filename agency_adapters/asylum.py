@@ -31,6 +31,8 @@ from agency_adapters.agency import (
     every_day_if,
     onward_at_most,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -58,6 +60,7 @@ class AsylumRecord(Record):
     status: ApplicationStatus
     claimed_date_of_birth: OptionalIsoDate = None
     protected: Flag = False
+    passport_number: Annotated[str, StringConstraints(pattern=r"^([0-9A-Z]{6,12})?$")] = ""
 
 
 _LOCKED_OUT: Final = frozenset(
@@ -80,6 +83,13 @@ def _people_at_risk_only_to_protect(order: SearchOrder, _decision: OwnerDecision
     return why.subject_category not in _AT_RISK or why.purpose in _TO_PROTECT
 
 
+def _identifiers(record: AsylumRecord) -> Identifiers:
+    # The application's reference is nobody else's, and so no identifier.
+    return link_tokens.passport_number(record.passport_number) + link_tokens.name_born(
+        record.given_names, record.family_name, record.claimed_date_of_birth
+    )
+
+
 ASYLUM: Final = AgencyKind(
     name="asylum",
     title="Home Office asylum applications",
@@ -98,4 +108,5 @@ ASYLUM: Final = AgencyKind(
     ),
     disclosure_fields=("application_reference", "standing", "status"),
     defaults=Defaults(max_candidates=10, release_by_human=True),
+    identifiers=_identifiers,
 )

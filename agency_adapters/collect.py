@@ -17,6 +17,7 @@ from agency_adapters import checks
 from agency_adapters.command import Witnesses
 from agency_adapters.holding import HeldAnswer, HeldAnswers
 from agency_adapters.models import Collected, CollectParams, MatchAnswer
+from agency_adapters.state import AdapterState
 from audit.writer import LogWriter
 from trust.clock import Clock
 from trust.directory import Directory, Member
@@ -29,6 +30,7 @@ class CollectCommand:
 
     Attributes:
         held: the held answers.
+        state: the link tokens that go with reports.
         log: this agency's search log.
         witnesses: what is remembered of the brokers' logs.
         directory: returns the directory in force.
@@ -36,6 +38,7 @@ class CollectCommand:
     """
 
     held: HeldAnswers
+    state: AdapterState
     log: LogWriter
     witnesses: Witnesses
     directory: Callable[[], Directory]
@@ -64,6 +67,7 @@ class CollectCommand:
         return MatchAnswer(  # (4)
             report=answer.report,
             statement=answer.statement,
+            links=self.state.links_of(answer.report),
             acknowledged=self.witnesses.of(log_key).acknowledged,
             agency_checkpoint=self.log.checkpoint.note,
             agency_leaf_index=answer.leaf_index,

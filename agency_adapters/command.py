@@ -10,7 +10,8 @@ The gate's rules (1) to (14) are in ``checks`` and ``ruling``; here they are app
     nothing is answered. Nobody can ask twice at once under one order: the second waits, until an
     entry that is on its way is durable or has failed, even if the first has gone away.
 17. What is answered is the signed report, and where this agency searched and said what came of it,
-    its signed statement that it did. A person's name, or a template, is in none of it.
+    its signed statement that it did. A person's name, or a template, is in none of it. Beside a
+    report that lists candidates come their link tokens (``linking``), for the broker alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from agency_adapters.evidence import Against
 from agency_adapters.galleries.gallery import Found, Gallery, Query
 from agency_adapters.galleries.store import size_class
 from agency_adapters.galleries.templates import wipe
+from agency_adapters.linking import Linker
 from agency_adapters.models import (
     Capabilities,
     Dossier,
@@ -120,6 +122,7 @@ class MatchCommand:
         recorder: puts what becomes of requests on this agency's search log.
         openers: this agency's sealing keys, by key id.
         references: makes opaque references.
+        linker: makes link tokens.
         clock: tells the time.
     """
 
@@ -132,6 +135,7 @@ class MatchCommand:
     recorder: Recorder
     openers: Mapping[str, Opener] = field(repr=False)
     references: References
+    linker: Linker
     clock: Clock
     _one_at_a_time: WeakValueDictionary[bytes, asyncio.Lock] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
@@ -198,6 +202,7 @@ class MatchCommand:
             acknowledged=papers.admission.acknowledged,
             agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=earlier.leaf_index,
+            links=earlier.links,
         )
 
     async def _answered_anew(
@@ -233,6 +238,7 @@ class MatchCommand:
         )
         try:
             finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)
+            finding = await self.linker.linked(finding, gallery, admitted.grant.issued_at)
         except BaseException:
             ruling.release()
             raise

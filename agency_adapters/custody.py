@@ -26,12 +26,15 @@ from agency_adapters.agency import (
     Days,
     EligibilityRule,
     OptionalIsoDate,
+    OptionalPncId,
     OrderRule,
     OwnerDecision,
     PersonRecord,
     days_after,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -66,6 +69,7 @@ class CustodyRecord(PersonRecord):
     image_source: ImageSource
     review_due: OptionalIsoDate = None
     deletion: Deletion = Deletion.NONE
+    pnc_id: OptionalPncId = ""
 
 
 _UNCONVICTED: Final = frozenset({Disposal.ACQUITTED, Disposal.NO_FURTHER_ACTION})
@@ -90,6 +94,10 @@ def _review_overdue(record: CustodyRecord) -> Days:
 
 def _related_to_crime(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
     return order.justification.purpose not in _NOT_CRIME
+
+
+def _identifiers(record: CustodyRecord) -> Identifiers:
+    return link_tokens.pnc_id(record.pnc_id) + record.name_born
 
 
 CUSTODY: Final = AgencyKind(
@@ -117,4 +125,5 @@ CUSTODY: Final = AgencyKind(
     ),
     orders=(OrderRule("custody.related-to-crime", "PACE 1984 s.64A(4)", _related_to_crime),),
     disclosure_fields=("captured_on", "date_of_birth", "disposal", "image_source"),
+    identifiers=_identifiers,
 )

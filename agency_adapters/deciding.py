@@ -32,9 +32,10 @@ from agency_adapters.holding import (
     keep_review,
     same_person,
 )
+from agency_adapters.linking import Linker
 from agency_adapters.recording import REPORT_ENTRY, Recorder
 from agency_adapters.registry import kind_named
-from agency_adapters.state import AdapterState
+from agency_adapters.state import AdapterState, keep_links
 from audit.leaves import JsonValue, stamp
 from audit.writer import NewEntry
 from policy.ledger import Ledger
@@ -77,6 +78,7 @@ class Deciding:
         state: what references stand for.
         ledger: the kill switches.
         recorder: the search log and the signer.
+        linker: makes the link tokens of what is released.
         gallery: returns the gallery's newest generation.
         switches: the operator's eligibility switches that are on.
         clock: tells the time.
@@ -86,6 +88,7 @@ class Deciding:
     state: AdapterState
     ledger: Ledger
     recorder: Recorder
+    linker: Linker
     gallery: Callable[[], Gallery]
     switches: frozenset[str]
     clock: Clock
@@ -173,8 +176,13 @@ class Deciding:
             self.recorder.statement(envelope, answer.order) if answer.order is not None else None
         )
 
+        # The link key of the time it was held: of the grant, or seconds after.
+        found = [one for _, one in self.state.resolve(search_id=answer.search_id)]
+        links = await self.linker.links(report, found, self.gallery(), answer.held_at)
+
         def also(connection: Connection, index: int) -> None:
             keep_decided(connection, answer.order_sha256, envelope, statement, index)
+            keep_links(connection, envelope, links)
 
         leaf = _leaf(REPORT_ENTRY, report.reported_at, answer) | {
             "broker_checkpoint": None,

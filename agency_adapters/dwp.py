@@ -29,6 +29,8 @@ from agency_adapters.agency import (
     every_day_if,
     onward_at_most,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -58,6 +60,10 @@ def _controller_decided(_order: SearchOrder, decision: OwnerDecision | None) -> 
     return decision is not None and decision.authority in AUTHORITIES
 
 
+def _identifiers(record: DwpRecord) -> Identifiers:
+    return link_tokens.ni_number(record.national_insurance_number) + record.name_born
+
+
 DWP: Final = AgencyKind(
     name="dwp",
     title="Department for Work and Pensions",
@@ -81,4 +87,5 @@ DWP: Final = AgencyKind(
     disclosure_fields=("national_insurance_number", "date_of_birth"),
     defaults=Defaults(max_candidates=1, release_by_human=True),
     authorities=AUTHORITIES,
+    identifiers=_identifiers,
 )

@@ -43,7 +43,8 @@ class MatchAnswer:
     """The signed report with this agency's own record of it.
 
     ``statement`` says that this agency searched and answered, and nothing of what it found; there
-    is none where it did not.
+    is none where it did not. ``links`` are for the broker alone; there are none where nothing was
+    listed or no identifier is held.
     """
 
     report: Envelope
@@ -51,6 +52,7 @@ class MatchAnswer:
     acknowledged: Acknowledged
     agency_checkpoint: bytes
     agency_leaf_index: int
+    links: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Finding:
     report: MatchReport
     found: tuple[FoundRecord, ...] = ()
     hold: Hold | None = None
+    links: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class StoredMatch:
     search_id: str
     report: Envelope
     leaf_index: int
+    links: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ from agency_adapters.agency import (
     every_day_if,
     onward_at_most,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 NHS_NUMBER_DIGITS: Final = 10
@@ -79,6 +81,11 @@ def _decided_or_vital(order: SearchOrder, decision: OwnerDecision | None) -> boo
     return vital or (decision is not None and decision.authority in AUTHORITIES)
 
 
+def _identifiers(record: NhsRecord) -> Identifiers:
+    # Of use only once an agreement lists candidates (3); a hit is never linked.
+    return link_tokens.nhs_number(record.nhs_number) + record.name_born
+
+
 NHS: Final = AgencyKind(
     name="nhs",
     title="NHS patient images",
@@ -99,4 +106,5 @@ NHS: Final = AgencyKind(
     ),
     defaults=Defaults(max_candidates=1, hit_no_hit=True, release_by_human=True),
     authorities=AUTHORITIES,
+    identifiers=_identifiers,
 )

@@ -32,6 +32,8 @@ from agency_adapters.agency import (
     days_before,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -93,6 +95,10 @@ def _grave(order: SearchOrder, _decision: OwnerDecision | None) -> bool:
     return why.purpose in _GRAVE_PURPOSES or why.offence.seriousness in _GRAVE
 
 
+def _identifiers(record: PassportRecord) -> Identifiers:
+    return link_tokens.passport_number(record.passport_number) + record.name_born
+
+
 PASSPORT: Final = AgencyKind(
     name="passport",
     title="HM Passport Office",
@@ -111,4 +117,5 @@ PASSPORT: Final = AgencyKind(
     ),
     disclosure_fields=("passport_number", "state", "image", "date_of_birth", "issued_on"),
     defaults=Defaults(max_candidates=20, owner_reviewers=2),
+    identifiers=_identifiers,
 )

@@ -25,6 +25,7 @@ from agency_adapters.agency import (
     Flag,
     IsoDate,
     OptionalIsoDate,
+    OptionalPncId,
     OrderRule,
     OwnerDecision,
     Record,
@@ -32,6 +33,8 @@ from agency_adapters.agency import (
     days_after,
     every_day_if,
 )
+from trust import link_tokens
+from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
 
 
@@ -62,6 +65,7 @@ class PndRecord(Record):
     date_of_birth: OptionalIsoDate = None
     retain_until: IsoDate
     withdrawn: Flag = False
+    pnc_id: OptionalPncId = ""
 
 
 _NOT_POLICING: Final = frozenset({"civil_penalty", "immigration_enforcement"})
@@ -91,6 +95,13 @@ def _contributor_to_ask(record: PndRecord) -> str:
     return record.contributor if record.handling is Handling.ASK_CONTRIBUTOR else ""
 
 
+def _identifiers(record: PndRecord) -> Identifiers:
+    # The contributor's own reference is nobody else's, and so no identifier.
+    return link_tokens.pnc_id(record.pnc_id) + link_tokens.name_born(
+        record.given_names, record.family_name, record.date_of_birth
+    )
+
+
 PND: Final = AgencyKind(
     name="pnd",
     title="Police National Database",
@@ -109,4 +120,5 @@ PND: Final = AgencyKind(
     release=(ReleaseRule("pnd.ask-contributor", "PND Code of Practice 2010", _contributor_to_ask),),
     disclosure_fields=("captured_on", "contributor", "contributor_reference", "handling"),
     defaults=Defaults(max_candidates=50),
+    identifiers=_identifiers,
 )

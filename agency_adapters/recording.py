@@ -75,6 +75,7 @@ class Recorder:
                 search_id=report.search_id,
                 report=envelope,
                 leaf_index=index,
+                links=finding.links,
             )
 
         def also(connection: Connection, index: int) -> None:  # (1)

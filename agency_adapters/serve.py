@@ -26,6 +26,7 @@ from agency_adapters.galleries.files import ScanLimits
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holding import HeldAnswers
+from agency_adapters.linking import Linker
 from agency_adapters.operators import clerks
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
@@ -110,8 +111,10 @@ class Adapter:
             logs_dir=settings.logs_dir,
             at=now,
         )
-        recorder = Recorder(logs.search, Records(settings.id, ledger), folder.signer())
+        signer, openers = folder.signer(), folder.openers()
+        recorder = Recorder(logs.search, Records(settings.id, ledger), signer)
         witnesses, held = Witnesses(state), HeldAnswers(state.engine)
+        linker = Linker(settings.id, lambda: directories.current, openers, signer)
         command = MatchCommand(
             settings=settings,
             directory=lambda: directories.current,
@@ -120,12 +123,14 @@ class Adapter:
             state=state,
             witnesses=witnesses,
             recorder=recorder,
-            openers=folder.openers(),
+            openers=openers,
             references=references,
+            linker=linker,
             clock=clock,
         )
         collect = CollectCommand(
             held=held,
+            state=state,
             log=logs.search,
             witnesses=witnesses,
             directory=lambda: directories.current,
@@ -135,6 +140,7 @@ class Adapter:
             held=held,
             state=state,
             ledger=ledger,
+            linker=linker,
             recorder=recorder,
             gallery=lambda: shelf.gallery,
             switches=settings.switches(),

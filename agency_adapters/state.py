@@ -6,6 +6,7 @@ answered nothing may be answered. Writes run inside the log's transaction (``New
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.models import FoundRecord, StoredMatch
-from agency_adapters.tables import candidates, matches, owner_decisions
+from agency_adapters.tables import candidate_links, candidates, matches, owner_decisions
 from audit.tables import storage_failure
+from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.wire import envelope_from_bytes, envelope_to_bytes
 
@@ -34,13 +36,23 @@ class AdapterState:
             row = connection.execute(query).first()
         if row is None:
             return None
+        report = envelope_from_bytes(row.report)
         return StoredMatch(
             order_sha256=row.order_sha256,
             grant_sha256=row.grant_sha256,
             search_id=row.search_id,
-            report=envelope_from_bytes(row.report),
+            report=report,
             leaf_index=row.leaf_index,
+            links=self.links_of(report),
         )
+
+    def links_of(self, report: Envelope) -> Envelope | None:
+        """Return the link tokens that went with a report, if any did."""
+        digest = hashlib.sha256(report.payload).digest()
+        query = select(candidate_links.c.links).where(candidate_links.c.report_sha256 == digest)
+        with self._reading() as connection:
+            kept = connection.execute(query).scalar()
+        return None if kept is None else envelope_from_bytes(kept)
 
     def owner_decision(self, request_id: str) -> OwnerDecision | None:
         """Return the owner's decision on a request, if one is recorded."""
@@ -108,6 +120,7 @@ def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[Fou
             "leaf_index": answer.leaf_index,
         },
     )
+    keep_links(connection, answer.report, answer.links)
     if found:
         connection.execute(
             insert(candidates),
@@ -122,3 +135,11 @@ def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[Fou
                 for one in found
             ],
         )
+
+
+def keep_links(connection: Connection, report: Envelope, links: Envelope | None) -> None:
+    """Write the link tokens that go with a report, if any do, within the log's transaction."""
+    if links is not None:
+        digest = hashlib.sha256(report.payload).digest()
+        row = {"report_sha256": digest, "links": envelope_to_bytes(links)}
+        connection.execute(insert(candidate_links), row)

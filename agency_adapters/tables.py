@@ -53,6 +53,14 @@ candidates = Table(
 )
 """What each reference stands for; it never leaves the agency."""
 
+candidate_links = Table(
+    "candidate_links",
+    metadata,
+    Column("report_sha256", LargeBinary(32), primary_key=True),
+    Column("links", LargeBinary, nullable=False),
+)
+"""The signed link tokens that went with a report, so that a repeated request gets the same ones."""
+
 owner_decisions = Table(
     "owner_decisions",
     metadata,

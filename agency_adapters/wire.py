@@ -29,7 +29,7 @@ from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES, Encoding
+from trust.messages import MAX_AGENCIES, CandidateLinks, Encoding
 from trust.wire import envelope_from_wire, envelope_to_wire, parse, timestamp
 
 MatchServicerBase = match_service_pb2_grpc.MatchServiceServicer
@@ -158,6 +158,7 @@ def match_response(answer: MatchAnswer) -> match_service_pb2.MatchResponse:
         agency_checkpoint=answer.agency_checkpoint,
         agency_leaf_index=answer.agency_leaf_index,
         statement=envelope_to_wire(answer.statement) if answer.statement else None,
+        links=envelope_to_wire(answer.links) if answer.links else None,
     )
 
 
@@ -168,6 +169,20 @@ def collect_response(collected: Collected) -> match_service_pb2.CollectResponse:
         answer=match_response(answer) if answer is not None else None,
         decide_by=timestamp(collected.decide_by),
     )
+
+
+def encode_links(links: CandidateLinks) -> bytes:
+    """Encode what is signed of candidates' link tokens."""
+    return match_service_pb2.CandidateLinks(
+        search_id=links.search_id,
+        agency=links.agency,
+        report_sha256=links.report_sha256,
+        link_key_id=links.link_key_id,
+        candidates=[
+            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
+            for one in links.candidates
+        ],
+    ).SerializeToString(deterministic=True)
 
 
 def encode_capabilities(stated: Capabilities, at: datetime) -> bytes:

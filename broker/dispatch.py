@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Final
 
@@ -25,9 +25,10 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from audit.evidence import NO_EVIDENCE, Evidence
 from broker import wire
 from broker.backoff import AgencyBackoff
+from broker.expectations import Heard, heard_of
 from broker.links import AgencyLink, LogMemory
-from broker.models import AgencyAnswer, SealedProbe
-from broker.reports import AgencyReply, Collected, Expectation, answer_of
+from broker.models import AgencyAnswer, AgencyReply, SealedProbe
+from broker.reports import Collected, Expectation, answer_of
 from broker.settings import BrokerSettings
 from trust import telemetry
 from trust.directory import Directory
@@ -38,6 +39,10 @@ from trust.rpc import catalogued, error_of, is_connection_fault
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
 _SHORTEST_CALL_S: Final = 0.001
+DESCRIBE_EVERY: Final = timedelta(minutes=5)
+"""How often an agency is asked what it states of itself."""
+DESCRIBE_TIMEOUT_S: Final = 5.0
+"""How long that may take, seconds."""
 _OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
 """How a call ends when nobody was there."""
 _STATES: Final = {
@@ -85,6 +90,9 @@ class AgencyClient:
         self.agency = agency
         self.link = link
         self.memory = LogMemory()
+        self.heard: Heard | None = None
+        """What the agency last stated of itself, verified; how old it is, it says itself."""
+        self._next_description = datetime.min.replace(tzinfo=UTC)
         self.backoff = AgencyBackoff(
             agency,
             tolerated=settings.backoff_after_failures,
@@ -156,6 +164,26 @@ class AgencyClient:
         self.backoff.answered()
         return wire.decode_collected(data)
 
+    async def refresh_description(self) -> None:
+        """Ask what the agency states of itself, if it is time to; what fails is tried next time.
+
+        What it acknowledges of our log is left alone: a search under way knows better.
+        """
+        now = self._clock()
+        if now < self._next_description or not self.backoff.may_call(now):
+            return
+        self._next_description = now + DESCRIBE_EVERY
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
+                data = await self.link.describe(DESCRIBE_TIMEOUT_S)
+            stated = wire.decode_description(data).capabilities
+            if stated is not None:
+                directory, at = self._directory(), self._clock()
+                self.heard = heard_of(stated, self.agency, directory, at, self._skew)
+        except (grpc.aio.AioRpcError, TimeoutError, ProbegateError) as error:
+            failure = catalogued(error, "describe")
+            telemetry.log("not described", agency=self.agency, reason=failure.reason.name)
+
     def _answered(self, reply: AgencyReply, dispatch: Dispatch, began: float) -> AgencyAnswer:
         self.backoff.answered()
         answer = answer_of(
@@ -186,7 +214,7 @@ class AgencyClient:
 
     async def _learn(self, deadline: float) -> None:
         data = await self._attempt(self.link.describe, deadline)
-        self.memory.learn(wire.decode_description(data))
+        self.memory.learn(wire.decode_description(data).acknowledged)
 
     async def _call(self, dispatch: Dispatch, deadline: float) -> AgencyReply:
         size = dispatch.checkpoint_size

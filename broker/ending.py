@@ -6,7 +6,8 @@
 3. An end that replaces an earlier one is made the same way, names it by digest, and is written only
    over that very one: no answer is lost between two that come at once.
 4. With the first end go the answers that are to be asked for later (``held``): those an agency
-   holds, unless the force cancelled the search, and so does not wait for them.
+   holds, unless the force cancelled the search, and so does not wait for them. Link tokens are kept
+   as long as something is held, for the groups to be made again, and not longer.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from broker import leaves
 from broker.dispatch import outcome_metrics
 from broker.held_store import HeldStore
 from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
+from broker.results import result_of
 from broker.store import SearchStore
 from policy.ledger import Ledger
 from trust import dsse
 from trust.clock import Clock
 from trust.dsse import Envelope
 from trust.keys import Signer
-from trust.messages import OutcomeState, SearchResult
+from trust.messages import OutcomeState
 from trust.payload_types import PayloadType
 from trust.wire import encode_result
 
@@ -76,7 +78,7 @@ class Ending:
                 end came first.
         """
         now = self.clock()
-        payload = encode_result(_result(record, answers, now, replaces))
+        payload = encode_result(result_of(record, answers, now, replaces))
         result: Envelope = dsse.sign(PayloadType.SEARCH_RESULT, payload, self.signer)
         fresh = tuple(a for a in answers if came is None or a.outcome.agency in came)
         appended = await self.log.append(
@@ -110,6 +112,7 @@ class Ending:
         row = self.store.end(
             record.search_id, state, answers, result, replaces.leaf_index if replaces else None
         )
+        links = self.store.keep_links(record.search_id, answers)
         answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
         wait = state is SearchState.FINISHED and replaces is None
         held = [
@@ -120,6 +123,7 @@ class Ending:
 
         def write(connection: Connection, index: int) -> None:
             row(connection, index)
+            links(connection, index)
             if answered:
                 self.ledger.write_answered(connection, record.search_id, answered, now)
             self.held.write(connection, record, held, now)
@@ -129,25 +133,6 @@ class Ending:
                 )
 
         return write
-
-
-def _result(
-    record: SearchRecord,
-    answers: tuple[AgencyAnswer, ...],
-    now: datetime,
-    replaces: Replaced | None,
-) -> SearchResult:
-    missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
-    return SearchResult(
-        search_id=record.search_id,
-        order_sha256=record.order_sha256,
-        outcomes=tuple(answer.outcome for answer in answers),
-        complete=not missing,
-        missing=missing,
-        finished_at=now,
-        revision=replaces.revision + 1 if replaces else 0,
-        replaces_sha256=replaces.result_sha256 if replaces else b"",
-    )
 
 
 _count = outcome_metrics()

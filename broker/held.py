@@ -137,7 +137,11 @@ class HeldAnswers:
     async def _complete(self, record: SearchRecord, late: AgencyAnswer) -> None:
         """End a search anew with an answer that came after its end (4)."""
         agency = late.outcome.agency
-        answers = tuple(late if a.outcome.agency == agency else a for a in record.answers)
+        kept = await self.store.links(record.search_id)
+        answers = tuple(
+            late if a.outcome.agency == agency else replace(a, links=kept.get(a.outcome.agency))
+            for a in record.answers
+        )
         await self.ending.conclude(
             record, answers, record.state, replaces=_replaced(record), came={agency}
         )

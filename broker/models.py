@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from policy.decision import Decision
 from policy.ledger import Subjects
 from policy.standing import Standing
 from trust.dsse import Envelope
-from trust.messages import Obligations, Outcome, SearchOrder
+from trust.messages import CandidateLinks, ExpectedFalse, Obligations, Outcome, SearchOrder
 
 
 class SearchState(StrEnum):
@@ -92,6 +92,8 @@ class AgencyDecision:
     """What the urgent route waived; such a permission must be confirmed."""
     confirm_by: datetime | None = None
     confirmer_rank: str = ""
+    expected_false: ExpectedFalse | None = None
+    """In a preview, what the agency expects at the threshold that would apply; not kept."""
     full: Decision | None = None
     """Every clause, for a preview or an explanation; not kept."""
 
@@ -121,6 +123,34 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be decided, and how many false candidates are expected."""
+
+    ruling: Ruling
+    expected_false: ExpectedFalse | None
+    without_expectation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an agency says of itself; the capabilities are not checked."""
+
+    acknowledged: Acknowledged
+    capabilities: Envelope | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyReply:
+    """What came back over the wire from an agency, nothing of it checked."""
+
+    report: Envelope
+    acknowledged: Acknowledged
+    agency_checkpoint: bytes
+    statement: Envelope | None = None
+    links: Envelope | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgencyAnswer:
     """An agency's outcome with the evidence for it."""
 
@@ -132,6 +162,8 @@ class AgencyAnswer:
     """The agency's signed word that it searched, to be shown to other agencies; not checked."""
     late_at: datetime | None = None
     """When it came, where that was after the search had first ended."""
+    links: CandidateLinks | None = field(default=None, repr=False)
+    """Verified link tokens. They never leave the broker: no message to a force has a place."""
 
 
 @dataclass(frozen=True, slots=True)

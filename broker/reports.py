@@ -20,11 +20,11 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from broker.models import Acknowledged, AgencyAnswer
+from broker.candidate_links import links_of
+from broker.models import AgencyAnswer, AgencyReply
 from broker.settings import MAX_AGENCY_NOTE_BYTES
 from trust import dsse
 from trust.directory import Directory, KeyUse
-from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import MatchReport, Obligations, Outcome, OutcomeState
 from trust.payload_types import PayloadType
@@ -43,16 +43,6 @@ class Expectation:
     obligations: Obligations
     held_sha256: bytes = b""
     """Of the HELD report that the answer must follow; empty for the first answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgencyReply:
-    """What came back over the wire from an agency, nothing of it checked."""
-
-    report: Envelope
-    acknowledged: Acknowledged
-    agency_checkpoint: bytes
-    statement: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,8 @@ def answer_of(
         reply.agency_checkpoint,
         reply.acknowledged,
         # Checked when it is shown to another agency: by us, and by that agency.
-        reply.statement if report.state.searched else None,
+        statement=reply.statement if report.state.searched else None,
+        links=links_of(reply.links, report, reply.report.payload, directory, now),
     )
 
 

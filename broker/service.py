@@ -8,6 +8,7 @@
 5. Operators' entries (a kill switch) are put on the admin log, and carried out, as they appear; an
    urgent search whose confirmation is overdue is put on the search log.
 6. What agencies hold for a person is asked for until it comes, or too late.
+7. What agencies state of themselves is asked beside everything else: no search waits for it.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class Broker:
                 clock=clock,
             ),
             reading=reading,
-            preview=PreviewSearch(decider=decider, clock=clock),
+            preview=PreviewSearch(decider=decider, agencies=agencies, clock=clock),
             confirm=ConfirmUrgent(
                 settings=settings,
                 store=store,
@@ -264,6 +265,17 @@ class Broker:
             if self.directories.current.find(agency) is not None:
                 link.refresh()
 
+    async def refresh_descriptions(self) -> None:
+        """Ask once every agency whose turn it is what it states of itself (6)."""
+        present = self.directories.current
+        await asyncio.gather(
+            *(
+                client.refresh_description()
+                for client in self.agencies.values()
+                if present.find(client.agency) is not None
+            )
+        )
+
     async def record_unconfirmed(self) -> None:
         """Look once for urgent searches that are late (5)."""
         await flag_unconfirmed(self.ledger, self.logs.search, self.clock())
@@ -313,7 +325,9 @@ class Broker:
         )
         fresh = keep_doing(self._steps(), self.settings.reload_interval_s)
         held = keep_doing((self.held.collect,), self.settings.held_poll_s)
-        return (fresh, desk, held, self.ledger.keep_pruned(self.clock))
+        # By itself: an agency that does not answer must not keep a new directory waiting.
+        described = keep_doing((self.refresh_descriptions,), self.settings.reload_interval_s)
+        return (fresh, described, desk, held, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

@@ -93,14 +93,10 @@ class SearchServicer(Servicer, wire.SearchServicerBase):
         self, request: wire.PreviewSearchRequest, call: Call
     ) -> wire.PreviewSearchResponse:
         """Decide without searching."""
-        ruling = await self._preview.execute(
+        preview = await self._preview.execute(
             order_from_wire(request.order), call.peer, self.surroundings.directory()
         )
-        return wire.PreviewSearchResponse(
-            decisions=[wire.decision_message(d) for d in ruling.decisions],
-            policy_sha256=ruling.policy_sha256,
-            warnings=ruling.warnings,
-        )
+        return wire.preview_message(preview)
 
     @unary(Role.FORCE)
     async def ConfirmUrgent(  # noqa: N802
@@ -125,9 +121,10 @@ class PolicyServicer(Servicer, wire.PolicyServicerBase):
         self, request: wire.ExplainRequest, call: Call
     ) -> wire.ExplainResponse:
         """Explain a decision clause by clause."""
-        ruling = await self._preview.execute(
+        preview = await self._preview.execute(
             order_from_wire(request.order), call.peer, self.surroundings.directory()
         )
+        ruling = preview.ruling
         return wire.ExplainResponse(
             decisions=[wire.decision_message(d) for d in ruling.decisions],
             prose=["\n".join(lines(d.full)) for d in ruling.decisions if d.full],

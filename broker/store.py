@@ -6,7 +6,7 @@ Reads run on worker threads; none is on the path of a new search.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Engine,
     and_,
     bindparam,
+    delete,
     func,
     insert,
     literal_column,
@@ -36,11 +37,11 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.tables import confirmations, searches
+from broker.tables import candidate_links, confirmations, searches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import SearchOrder
+from trust.messages import CandidateLinks, OutcomeState, SearchOrder
 from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
 
 _NUL: Final = "\x00"
@@ -161,6 +162,37 @@ class SearchStore:
                 raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")
 
         return write
+
+    def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer]) -> Write:
+        """Return the write that keeps link tokens while an answer is held, and then drops them.
+
+        A held answer may be released later, and then the groups are made again.
+        """
+        held = any(answer.outcome.state is OutcomeState.HELD for answer in answers)
+        rows = [
+            {
+                "search_id": search_id,
+                "agency": answer.outcome.agency,
+                "links": wire.encode_kept_links(answer.links),
+            }
+            for answer in answers
+            if held and answer.links is not None
+        ]
+
+        def write(connection: Connection, _index: int) -> None:
+            mine = candidate_links.c.search_id == search_id
+            connection.execute(delete(candidate_links).where(mine))
+            if rows:
+                connection.execute(insert(candidate_links), rows)
+
+        return write
+
+    async def links(self, search_id: str) -> Mapping[str, CandidateLinks]:
+        """Return the link tokens kept of a search, by agency."""
+        rows = await self._read(
+            select(candidate_links).where(candidate_links.c.search_id == search_id)
+        )
+        return {row.agency: wire.decode_links(row.links) for row in rows}
 
     def confirmed(self, search_id: str, envelope: Envelope, at: datetime) -> Write:
         """Return the write that keeps a confirmation with its log entry.

@@ -78,6 +78,16 @@ held_answers = Table(
 """One row per answer that an agency holds for a person and that is still asked for: how often it
 was, when it is next, and until when."""
 
+candidate_links = Table(
+    "candidate_links",
+    metadata,
+    Column("search_id", String(36), primary_key=True),
+    Column("agency", String(64), primary_key=True),
+    Column("links", LargeBinary, nullable=False),
+)
+"""Link tokens of searches with an answer that is held, for the groups to be made again when it is
+released. Only groups are ever sent on, and without the agencies' key the tokens say nothing."""
+
 
 def open_engine(state_dir: Path, url: str = "") -> Engine:
     """Open the broker's database and bring its tables up to date.

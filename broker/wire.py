@@ -29,26 +29,34 @@ from broker.models import (
     Acknowledged,
     AgencyAnswer,
     AgencyDecision,
+    AgencyReply,
     ConfirmParams,
     CreateParams,
+    Description,
+    Preview,
     SealedProbe,
     SearchRecord,
     SearchState,
     SearchView,
 )
-from broker.reports import AgencyReply, Collected
+from broker.reports import Collected
+from broker.stated import ExpectedAt, QualityBand, StatedCapabilities
 from policy.decision import Decision
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES
+from trust.messages import MAX_AGENCIES, CandidateLink, CandidateLinks, ExpectedFalse
 from trust.wire import (
+    checked,
     envelope_from_wire,
     envelope_to_wire,
+    expected_from_wire,
+    expected_to_wire,
     moment,
     obligations_from_wire,
     obligations_to_wire,
     outcome_from_wire,
     outcome_to_wire,
+    parse,
     timestamp,
 )
 
@@ -163,6 +171,18 @@ def decision_message(decision: AgencyDecision) -> search_service_pb2.AgencyDecis
         waived=decision.waived,
         confirm_by=timestamp(decision.confirm_by) if decision.confirm_by else None,
         confirmer_rank=decision.confirmer_rank,
+        expected_false=expected_to_wire(decision.expected_false),
+    )
+
+
+def preview_message(preview: Preview) -> search_service_pb2.PreviewSearchResponse:
+    """Write what would be decided and what is expected."""
+    return search_service_pb2.PreviewSearchResponse(
+        decisions=[decision_message(one) for one in preview.ruling.decisions],
+        policy_sha256=preview.ruling.policy_sha256,
+        warnings=preview.ruling.warnings,
+        expected_false=expected_to_wire(preview.expected_false),
+        without_expectation=preview.without_expectation,
     )
 
 
@@ -359,6 +379,7 @@ def _reply(message: match_service_pb2.MatchResponse) -> AgencyReply:
         acknowledged=_acknowledged(message.acknowledged),
         agency_checkpoint=message.agency_checkpoint,
         statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
+        links=envelope_from_wire(message.links) if message.HasField("links") else None,
     )
 
 
@@ -384,8 +405,48 @@ def decode_collected(data: bytes) -> Collected:
     return Collected(reply, decide_by)
 
 
-def decode_description(data: bytes) -> Acknowledged:
-    """Read from an agency's description what it remembers of this broker's log.
+def decode_links(payload: bytes) -> CandidateLinks:
+    """Decode the payload of a verified envelope of link tokens.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(match_service_pb2.CandidateLinks, payload, Reason.OUTCOME_INVALID)
+    return _links(message)
+
+
+def encode_kept_links(links: CandidateLinks) -> bytes:
+    """Encode verified link tokens for keeping."""
+    return match_service_pb2.CandidateLinks(
+        search_id=links.search_id,
+        agency=links.agency,
+        report_sha256=links.report_sha256,
+        link_key_id=links.link_key_id,
+        candidates=[
+            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
+            for one in links.candidates
+        ],
+    ).SerializeToString()
+
+
+def _links(message: match_service_pb2.CandidateLinks) -> CandidateLinks:
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: CandidateLinks(
+            search_id=message.search_id,
+            agency=message.agency,
+            report_sha256=message.report_sha256,
+            link_key_id=message.link_key_id,
+            candidates=tuple(
+                CandidateLink(reference=one.reference, tokens=tuple(one.tokens))
+                for one in message.candidates
+            ),
+        ),
+    )
+
+
+def decode_description(data: bytes) -> Description:
+    """Read an agency's description; nothing in it is checked yet.
 
     Raises:
         ProbegateError: ``OUTCOME_INVALID`` if the bytes do not parse.
@@ -394,7 +455,45 @@ def decode_description(data: bytes) -> Acknowledged:
         message = match_service_pb2.DescribeResponse.FromString(data)
     except DecodeError as error:
         raise ProbegateError(Reason.OUTCOME_INVALID, field="response") from error
-    return _acknowledged(message.acknowledged)
+    stated = message.HasField("capabilities")
+    return Description(
+        acknowledged=_acknowledged(message.acknowledged),
+        capabilities=envelope_from_wire(message.capabilities) if stated else None,
+    )
+
+
+def decode_capabilities(payload: bytes) -> StatedCapabilities:
+    """Decode the payload of a verified envelope of capabilities.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(match_service_pb2.Capabilities, payload, Reason.OUTCOME_INVALID)
+    calibrated = message.HasField("calibration_expires_at")
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: StatedCapabilities(
+            agency=message.agency,
+            stated_at=moment(message.stated_at),
+            calibration_expires_at=moment(message.calibration_expires_at) if calibrated else None,
+            bands=tuple(map(_band, message.expected_false)),
+        ),
+    )
+
+
+def _band(message: match_service_pb2.ExpectedForQuality) -> QualityBand:
+    return QualityBand(
+        quality_from=message.quality_from,
+        quality_to=message.quality_to,
+        at=tuple(ExpectedAt(score=one.score, expected_false=_expected(one)) for one in message.at),
+    )
+
+
+def _expected(message: match_service_pb2.ExpectedAtScore) -> ExpectedFalse:
+    expected = expected_from_wire(message)
+    if expected is None:
+        raise ValueError("expected_false")
+    return expected
 
 
 def _acknowledged(message: match_service_pb2.Acknowledged) -> Acknowledged:

@@ -7,6 +7,7 @@ A whole scheme::
     probegate keys member demo broker --role broker --endpoint 127.0.0.1:7400
     probegate keys member demo custody --role agency --endpoint 127.0.0.1:7401
     probegate keys cert demo northshire
+    probegate keys link-key demo
     probegate keys directory demo
     probegate keys show demo
 """
@@ -30,6 +31,7 @@ from trust.ceremony import DIRECTORY_LIFETIME, MemberFolder, Scheme
 from trust.clock import utc_now
 from trust.directory import KeyUse, MemberKey, Role
 from trust.errors import ProbegateError, Reason
+from trust.link_keys import LINK_KEY_LIFETIME
 from trust.pki import CERTIFICATE_LIFETIME
 from trust.tokens import MAX_TOKEN_AGE, Part
 
@@ -114,6 +116,29 @@ def rotate(
     """Give a member a new key; publish the directory afterwards."""
     made = Scheme.open(folder).rotate_key(member_id, use)
     typer.echo(f"New {use} key {made.kid}; now run `probegate keys directory {folder}`.")
+
+
+@app.command("link-key")
+def link_key(
+    folder: SchemeFolder,
+    *,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1)] = (
+        LINK_KEY_LIFETIME.days
+    ),
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Withdraw all others, because one leaked.")
+    ] = False,
+) -> None:
+    """Make the next key that agencies share to link candidates; publish the directory afterwards.
+
+    Neither the broker nor any force can open it. The first one is valid at once, a
+    later one in three days, so that every agency has the directory by then.
+    """
+    made = Scheme.open(folder).add_link_key(lifetime=timedelta(days=days), replace=replace)
+    typer.echo(
+        f"New link key {made.id}, valid {made.not_before:%Y-%m-%d} to {made.not_after:%Y-%m-%d}; "
+        f"now run `probegate keys directory {folder}`."
+    )
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cli import facts
 from cli.output import EXIT_ALL_DENIED, console, plain, print_json, text
-from cli.results import WARNINGS
+from cli.results import WARNINGS, expectation
 from force_client import AgencyDecision, AsyncForceClient, Explanation, ForceSettings
 from trust.messages import MAX_DIMS
 
@@ -89,9 +89,18 @@ def preview(
     )
     if as_json:
         shown = [_document(one) for one in explained.decisions]
-        print_json({"decisions": shown, "warnings": list(explained.warnings)})
+        total = explained.expected_false
+        print_json(
+            {
+                "decisions": shown,
+                "warnings": list(explained.warnings),
+                "expected_false": total.model_dump() if total else None,
+                "without_expectation": list(explained.without_expectation),
+            }
+        )
     else:
         _show(explained.decisions, console())
+        console().print(_expected(explained))
         for one in explained.warnings:
             console().print(text(f"Warning: {WARNINGS.get(one, one)}.", "yellow"))
     if not any(one.permitted for one in explained.decisions):
@@ -110,7 +119,7 @@ async def _preview(
         officer = client.officers.person(people[0], option="officer")
         authoriser = client.officers.person(people[1], option="authoriser")
         draft = drafting(officer, authoriser, facts.agencies_from(agencies, client))
-        return await client.explain(draft, model=model or None, dims=dims)
+        return await client.preview(draft, model=model or None, dims=dims)
 
 
 def _document(decision: AgencyDecision) -> dict[str, Any]:
@@ -139,7 +148,23 @@ def _document(decision: AgencyDecision) -> dict[str, Any]:
         "waived": list(decision.waived),
         "confirm_by": decision.confirm_by.isoformat() if decision.confirm_by else None,
         "confirmer_rank": decision.confirmer_rank,
+        "expected_false": decision.expected_false.model_dump() if decision.expected_false else None,
     }
+
+
+def _expected(explained: Explanation) -> Text:
+    """Say how many false candidates this search would yield, and for whom nobody can say."""
+    if not any(one.permitted for one in explained.decisions):
+        return Text("")
+    total, unknown = explained.expected_false, ", ".join(explained.without_expectation)
+    said = (
+        f"Expected false candidates of all permitted agencies together: {expectation(total)}."
+        if total
+        else "No permitted agency states how many false candidates to expect."
+    )
+    return text(
+        f"{said} Not counted, because they state none: {unknown}." if total and unknown else said
+    )
 
 
 def _show(decisions: tuple[AgencyDecision, ...], screen: Console) -> None:
@@ -174,6 +199,8 @@ def _held_to(decision: AgencyDecision) -> Text:
             else f"at most {duties.max_candidates} candidates",
             f"score {duties.min_score:g} or more",
         ]
+        if decision.expected_false is not None:
+            parts.append(f"expected false candidates {expectation(decision.expected_false)}")
         parts += [duties.mode] if duties.mode else []
         parts += ["released by a person"] if duties.release_by_human else []
         parts += [f"kept {duties.retention_days} days"] if duties.retention_days else []

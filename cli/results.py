@@ -13,8 +13,15 @@ from audit.checkpoints import Checkpoint
 from audit.notes import split_note
 from audit.proofs import parse_proof
 from cli.output import plain, text
-from force_client import AgencyOutcome, Lane, LanedCandidate, SearchView
-from trust.messages import HIT_ONLY, OutcomeState
+from force_client import (
+    SCALE_NOTE,
+    AgencyOutcome,
+    Lane,
+    LanedCandidate,
+    SearchView,
+    support,
+)
+from trust.messages import HIT_ONLY, ExpectedFalse, OutcomeState
 
 BANNER: Final = "Investigative lead only - not identification"
 WARNINGS: Final = {
@@ -30,6 +37,8 @@ _STYLES: Final = {
     OutcomeState.HELD: "yellow",
 }
 _NO_ANSWER: Final = "red"
+_RANKING_NOTE: Final = "Expected false: how many other people there are expected to score as high."
+_GROUP_NOTE: Final = "Same #: one person, these agencies say. Of a group the strongest line counts."
 
 
 def document(view: SearchView) -> dict[str, Any]:
@@ -51,7 +60,7 @@ def document(view: SearchView) -> dict[str, Any]:
                 "failed_clauses": list(one.failed_clauses),
                 "decided_by": one.decided_by,
                 "candidates": [
-                    {"reference": c.reference, "score": c.score, "rank": c.rank}
+                    {"reference": c.reference, "score": c.score, "rank": c.rank} | _strength(c)
                     for c in one.candidates
                 ],
                 "matcher": one.matcher,
@@ -63,9 +72,26 @@ def document(view: SearchView) -> dict[str, Any]:
             }
             for one in view.outcomes
         ],
+        "ranking": [
+            {"place": place, **_candidate(one), "support": support(one.log10_lr or 0.0)}
+            for place, one in enumerate(view.ranking, 1)
+        ],
         "lanes": [
-            {"name": lane.name, "calibration": lane.calibration, "agencies": list(lane.agencies)}
+            {
+                "agency": lane.agency,
+                "matcher": lane.matcher,
+                "candidates": [_candidate(one) for one in lane.candidates],
+            }
             for lane in view.lanes
+        ],
+        "groups": [
+            {
+                "group": group.number,
+                "log10_lr": group.log10_lr,
+                "agencies": sorted({one.agency for one in group.candidates}),
+                "references": [one.reference for one in group.candidates],
+            }
+            for group in view.groups
         ],
         "candidates": [_candidate(one) for one in view.candidates],
         "notice": BANNER,
@@ -81,6 +107,15 @@ def _candidate(one: LanedCandidate) -> dict[str, Any]:
         "score": one.score,
         "rank": one.rank,
         "lane": one.lane,
+        "group": one.group,
+    } | _strength(one)
+
+
+def _strength(one: LanedCandidate) -> dict[str, Any]:
+    expected = one.expected_false
+    return {
+        "log10_lr": one.log10_lr,
+        "expected_false": expected.model_dump() if expected else None,
     }
 
 
@@ -96,18 +131,25 @@ def progress(outcome: AgencyOutcome) -> Text:
 
 
 def show(view: SearchView, screen: Console) -> None:
-    """Print a search: outcomes, candidates lane by lane, and what the evidence is worth."""
+    """Print a search: the ranking, raw scores apart, outcomes, and what the evidence is worth."""
     screen.print()
-    screen.print(_outcomes(view))
     if view.candidates:
         screen.print(Text(BANNER, "bold reverse"), justify="center")
+    if view.ranking:
+        screen.print(Text("Ranked by strength of evidence", "bold"))
+        screen.print(_ranking(view))
+        screen.print(Text(_RANKING_NOTE, "dim"))
+        screen.print(Text(SCALE_NOTE, "dim"))
     for lane in view.lanes:
         screen.print()
-        screen.print(text(f"{', '.join(lane.agencies)}: {_scale(lane, view)}", "bold"))
+        scale = f"raw scores of {lane.matcher or 'an unnamed matcher'}, in no ranking"
+        screen.print(text(f"{lane.agency}: {scale}", "bold"))
         screen.print(_lane(lane))
-    if len(view.lanes) > 1:
+    if len(view.lanes) + bool(view.ranking) > 1:
         screen.print("Scores of different lists are on different scales: never compare them.")
-    screen.print()
+    if view.groups:
+        screen.print(Text(_GROUP_NOTE))
+    screen.print(_outcomes(view))
     screen.print(_completeness(view))
     for line in notices(view):
         screen.print(text(line, "yellow"))
@@ -166,20 +208,42 @@ def _lane(lane: Lane) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Rank", justify="right")
     table.add_column("Score", justify="right")
-    if len(lane.agencies) > 1:
-        table.add_column("Agency", no_wrap=True, max_width=24)
     table.add_column("Reference", overflow="fold")
+    table.add_column("Same", no_wrap=True)
     for one in lane.candidates:
-        agency = (text(one.agency),) if len(lane.agencies) > 1 else ()
-        table.add_row(str(one.rank), f"{one.score:.4f}", *agency, text(one.reference))
+        table.add_row(str(one.rank), f"{one.score:.4f}", text(one.reference), _same(one))
     return table
 
 
-def _scale(lane: Lane, view: SearchView) -> str:
-    if lane.calibration:
-        return f"calibrated as {lane.calibration}"
-    matchers = {one.matcher for one in view.outcomes if one.agency in lane.agencies}
-    return f"raw scores of {', '.join(sorted(matchers)) or 'an unnamed matcher'}"
+def _ranking(view: SearchView) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("Agency", overflow="fold", max_width=14)
+    table.add_column("Reference", overflow="fold", max_width=20)
+    table.add_column("log10 LR", overflow="fold", max_width=18)
+    table.add_column("Expected false", no_wrap=True)
+    table.add_column("Same", no_wrap=True)
+    for place, one in enumerate(view.ranking, 1):
+        strength = one.log10_lr or 0.0
+        table.add_row(
+            str(place),
+            text(one.agency),
+            text(one.reference),
+            f"{strength:.2f} {support(strength)}",
+            expectation(one.expected_false) if one.expected_false else "",
+            _same(one),
+        )
+    return table
+
+
+def _same(one: LanedCandidate) -> str:
+    return f"#{one.group}" if one.group else ""
+
+
+def expectation(expected: ExpectedFalse) -> str:
+    """Return an expected number with its interval, such as ``0.3 (0.1-0.9)``."""
+    low, high = f"{expected.low:.2g}", f"{expected.high:.2g}"
+    return f"{expected.expected:.2g} ({low}-{high})"
 
 
 def _completeness(view: SearchView) -> Text:

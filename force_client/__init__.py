@@ -54,6 +54,7 @@ from force_client.models import (
     Lane,
     LanedCandidate,
     OrderDraft,
+    PersonGroup,
     ProbeFacts,
     SearchState,
     SearchSummary,
@@ -63,10 +64,12 @@ from force_client.officers import read_token
 from force_client.probes import Probe, load_probe
 from force_client.settings import ForceSettings
 from force_client.sync import ForceClient
+from force_client.verbal import SCALE_NOTE, support
 from trust.errors import ProbegateError, Reason
 from trust.tokens import Part
 
 __all__ = [
+    "SCALE_NOTE",
     "AgencyDecision",
     "AgencyOutcome",
     "AsyncForceClient",
@@ -77,6 +80,7 @@ __all__ = [
     "LanedCandidate",
     "OrderDraft",
     "Part",
+    "PersonGroup",
     "Probe",
     "ProbeFacts",
     "ProbegateError",
@@ -87,5 +91,6 @@ __all__ = [
     "load_probe",
     "read_token",
     "save_evidence",
+    "support",
     "verify_evidence",
 ]

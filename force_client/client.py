@@ -29,7 +29,6 @@ from tenacity import (
 from force_client import wire
 from force_client.connection import Connection, broker_of
 from force_client.models import (
-    AgencyDecision,
     AgencyOutcome,
     Explanation,
     OrderDraft,
@@ -337,8 +336,8 @@ class AsyncForceClient:
 
     async def preview(
         self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS
-    ) -> tuple[AgencyDecision, ...]:
-        """Return what would be decided for each agency, clause by clause, without a search.
+    ) -> Explanation:
+        """Return what would be decided for each agency, and what is expected, without a search.
 
         Args:
             draft: the facts.
@@ -347,7 +346,7 @@ class AsyncForceClient:
         """
         request = wire.preview_request(self._thought(draft, model, dims))
         response = await self._call(lambda stubs: stubs.preview, request)
-        return wire.read_explanation(response).decisions
+        return wire.read_preview(response)
 
     async def explain(
         self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS

@@ -19,6 +19,7 @@ from trust.messages import (
     MAX_AGENCIES,
     MAX_CODES,
     Code,
+    ExpectedFalse,
     Justification,
     MatchReport,
     MemberId,
@@ -115,6 +116,8 @@ class AgencyDecision:
     """Until when that must be confirmed in writing (``confirm_urgent``)."""
     confirmer_rank: str = ""
     """The lowest rank that may confirm it."""
+    expected_false: ExpectedFalse | None = None
+    """In a preview: how many false candidates the agency expects to return, if it states it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class Explanation:
     policy_sha256: bytes
     warnings: tuple[str, ...] = ()
     """Signs that the reasons are boilerplate, such as ``necessity.short``."""
+    expected_false: ExpectedFalse | None = None
+    """In a preview: how many false candidates are expected of all permitted agencies together, as
+    far as they state it. The ends of the interval are added too, which is on the safe side."""
+    without_expectation: tuple[str, ...] = ()
+    """In a preview: the permitted agencies that state none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,27 +177,46 @@ class SearchSummary:
 
 @dataclass(frozen=True, slots=True)
 class LanedCandidate:
-    """A candidate with the agency it came from and the lane its score may be compared in."""
+    """A candidate with the agency it came from, in the ranking or in its agency's own lane."""
 
     agency: str
     reference: str
     score: float
     rank: int
     """The place in the agency's own list, from 1."""
-    lane: str
+    lane: str = ""
+    """The agency whose raw scores alone it may be compared with; empty for what is ranked."""
+    log10_lr: float | None = None
+    """How strong the evidence is, as log10 of a likelihood ratio; None for a raw score."""
+    expected_false: ExpectedFalse | None = None
+    """How many people who are not the one sought would be expected to score as high."""
+    group: int = 0
+    """Candidates of one number are one person, their agencies say; 0 is no group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Candidates whose scores are on one scale: one agency's raw ones, or one calibration's.
+    """The candidates of one agency whose scores have no calibration that counts.
 
-    Lanes are never ranked against each other (promise 7).
+    Lanes are never ranked against each other or against the ranking (promise 7).
     """
 
-    name: str
-    calibration: str
-    agencies: tuple[str, ...]
+    agency: str
+    matcher: str
     candidates: tuple[LanedCandidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonGroup:
+    """Candidates whose agencies say that they are one person.
+
+    ``log10_lr`` is that of its strongest candidate, None if none is calibrated. Evidence within a
+    group is never multiplied: that several agencies hold a person says that they enrolled them.
+    """
+
+    number: int
+    candidates: tuple[LanedCandidate, ...]
+    log10_lr: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +255,8 @@ class SearchView:
     order_sha256: bytes
     decisions: tuple[AgencyDecision, ...]
     outcomes: tuple[AgencyOutcome, ...]
+    ranking: tuple[LanedCandidate, ...]
+    """The calibrated candidates of all agencies, the strongest evidence first."""
     lanes: tuple[Lane, ...]
     complete: bool
     missing: tuple[str, ...]
@@ -255,8 +284,19 @@ class SearchView:
 
     @property
     def candidates(self) -> tuple[LanedCandidate, ...]:
-        """Every candidate, lane by lane; the order between lanes means nothing."""
-        return tuple(candidate for lane in self.lanes for candidate in lane.candidates)
+        """The ranking, then lane by lane; the order between those means nothing."""
+        return (*self.ranking, *(one for lane in self.lanes for one in lane.candidates))
+
+    @property
+    def groups(self) -> tuple[PersonGroup, ...]:
+        """The groups, by number."""
+        numbers = sorted({one.group for one in self.candidates if one.group})
+        made = []
+        for number in numbers:
+            members = tuple(one for one in self.candidates if one.group == number)
+            known = [one.log10_lr for one in members if one.log10_lr is not None]
+            made.append(PersonGroup(number, members, max(known, default=None)))
+        return tuple(made)
 
     @property
     def all_denied(self) -> bool:

@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 
 from force_client.client import DEFAULT_DIMS, AsyncForceClient
 from force_client.models import (
-    AgencyDecision,
     AgencyOutcome,
     Explanation,
     OrderDraft,
@@ -171,7 +170,7 @@ class ForceClient:
 
     def preview(
         self, draft: OrderDraft, *, model: str | None = None, dims: int = DEFAULT_DIMS
-    ) -> tuple[AgencyDecision, ...]:
+    ) -> Explanation:
         """Return what would be decided for each agency, without a search."""
         return self._run(self._client.preview(draft, model=model, dims=dims))
 

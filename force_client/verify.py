@@ -18,6 +18,8 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
    an answer. A first result has no such report in it.
 8. The receipt proves, under the broker's search-log key in the directory, an entry that states this
    search, this order, this result and these outcomes (promise 1).
+8. Ranking and lanes are what the reports make of them, and the groups make sense (``combined``,
+   promise 7).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Any, Final
 from audit.leaves import parse_leaf
 from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
+from force_client.combined import check_combined
 from force_client.models import (
     AgencyDecision,
     AgencyOutcome,
@@ -41,7 +44,7 @@ from force_client.models import (
 )
 from force_client.orders import SignedOrder
 from force_client.settings import MAX_CLOCK_SKEW
-from force_client.views import ended_view, running_view, shown
+from force_client.views import Combined, ended_view, running_view, shown
 from trust import dsse
 from trust.directory import Directory, KeyUse, MemberKey
 from trust.errors import ProbegateError, Reason
@@ -97,7 +100,7 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
         outcomes = tuple(
             verify_answer(one, received.search_id, witness) for one in answers.values()
         )
-        return running_view(received, witness.order, outcomes)
+        return running_view(received, witness.order, outcomes, witness.now)
     result = _result(received, witness)  # (2)
     _check_outcomes(result, witness)  # (3)
     outcomes = tuple(
@@ -108,7 +111,10 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
     _check_decisions(received.decisions, result.outcomes, witness)  # (6)
     _check_revision(result, outcomes)  # (7)
     _check_receipt(received, result, witness)  # (8)
-    return ended_view(received, witness.order, outcomes, result.missing)
+    reports = [one.report for one in outcomes if one.report is not None]
+    check_combined(result, reports, witness.now)  # (9)
+    combined = Combined(result.ranking, result.lanes)
+    return ended_view(received, witness.order, outcomes, combined, result.missing)
 
 
 def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> AgencyOutcome:

@@ -1,12 +1,14 @@
-"""From checked reports to what people are shown: outcomes, lanes, and the search as a whole.
+"""From checked reports to what people are shown: outcomes, ranking, lanes, and the whole search.
 
-Scores share a lane only where their reports name the same calibration. A raw score stays in its
-agency's own lane, and lanes are never ranked against each other (promise 7).
+What is calibrated is in one ranking. A raw score stays in its agency's own lane, and lanes are
+never ranked against each other (promise 7).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from force_client.models import (
     AgencyOutcome,
@@ -16,7 +18,17 @@ from force_client.models import (
     SearchView,
 )
 from force_client.orders import SignedOrder
-from trust.messages import MatchReport, Outcome
+from trust.messages import Lane as StatedLane
+from trust.messages import MatchReport, Outcome, RankedCandidate
+from trust.ranking import calibrated_at, lanes_of, ranking_of
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Ranking and lanes as a checked result states them, or as far as they are known."""
+
+    ranking: tuple[RankedCandidate, ...]
+    lanes: tuple[StatedLane, ...]
 
 
 def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
@@ -30,7 +42,6 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
             decided_by=stated.decided_by,
             latency_ms=stated.latency_ms,
         )
-    lane = report.calibration or stated.agency
     return AgencyOutcome(
         agency=stated.agency,
         state=stated.state,
@@ -39,7 +50,15 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
         decided_by=stated.decided_by,
         latency_ms=stated.latency_ms,
         candidates=tuple(
-            LanedCandidate(stated.agency, one.reference, one.score, one.rank, lane)
+            LanedCandidate(
+                stated.agency,
+                one.reference,
+                one.score,
+                one.rank,
+                "" if report.calibration else stated.agency,
+                one.log10_lr,
+                one.expected_false,
+            )
             for one in report.candidates
         ),
         matcher=report.matcher,
@@ -52,56 +71,48 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
     )
 
 
-def _lanes(outcomes: Sequence[AgencyOutcome]) -> tuple[Lane, ...]:
-    gathered: dict[tuple[str, bool], list[AgencyOutcome]] = {}
-    for outcome in outcomes:
-        if outcome.candidates:
-            # An agency's id can't be taken for a calibration's name: the flag keeps them apart.
-            name = outcome.calibration or outcome.agency
-            gathered.setdefault((name, bool(outcome.calibration)), []).append(outcome)
-    return tuple(
-        Lane(
-            name=name,
-            calibration=name if calibrated else "",
-            agencies=tuple(one.agency for one in members),
-            candidates=tuple(
-                sorted(
-                    (candidate for one in members for candidate in one.candidates),
-                    key=lambda candidate: (-candidate.score, candidate.rank),
-                )
-            ),
-        )
-        for (name, calibrated), members in gathered.items()
+def provisional(outcomes: Sequence[AgencyOutcome], now: datetime) -> Combined:
+    """Return ranking and lanes of what has come so far; groups are not known before the end."""
+    reports = [one.report for one in outcomes if one.report is not None]
+    return Combined(
+        ranking_of(one for one in reports if calibrated_at(one, now)),
+        lanes_of(one for one in reports if not calibrated_at(one, now)),
     )
 
 
 def running_view(
-    received: ReceivedSearch, order: SignedOrder, outcomes: tuple[AgencyOutcome, ...]
+    received: ReceivedSearch,
+    order: SignedOrder,
+    outcomes: tuple[AgencyOutcome, ...],
+    now: datetime,
 ) -> SearchView:
     """Return a search that has not ended: nothing of it is final."""
     heard = {one.agency for one in outcomes if one.state.is_answer}
     missing = tuple(agency for agency in order.order.agencies if agency not in heard)
-    return _view(received, order, outcomes, missing, ended=False)
+    return _view(received, order, outcomes, provisional(outcomes, now), missing, ended=False)
 
 
 def ended_view(
     received: ReceivedSearch,
     order: SignedOrder,
     outcomes: tuple[AgencyOutcome, ...],
+    combined: Combined,
     missing: tuple[str, ...],
 ) -> SearchView:
     """Return an ended search, everything of which was verified."""
-    return _view(received, order, outcomes, missing, ended=True)
+    return _view(received, order, outcomes, combined, missing, ended=True)
 
 
 def _view(
     received: ReceivedSearch,
     order: SignedOrder,
     outcomes: tuple[AgencyOutcome, ...],
+    combined: Combined,
     missing: tuple[str, ...],
     *,
     ended: bool,
 ) -> SearchView:
+    found = {(one.agency, c.reference): c for one in outcomes for c in one.candidates}
     return SearchView(
         search_id=received.search_id,
         request_id=received.request_id,
@@ -109,7 +120,28 @@ def _view(
         order_sha256=order.sha256,
         decisions=received.decisions,
         outcomes=outcomes,
-        lanes=_lanes(outcomes),
+        ranking=tuple(
+            replace(found[one.agency, one.reference], lane="", group=one.group)
+            for one in combined.ranking
+        ),
+        lanes=tuple(
+            Lane(
+                agency=lane.agency,
+                matcher=lane.matcher,
+                candidates=tuple(
+                    # A calibration that had expired says nothing.
+                    replace(
+                        found[lane.agency, one.reference],
+                        lane=lane.agency,
+                        group=one.group,
+                        log10_lr=None,
+                        expected_false=None,
+                    )
+                    for one in lane.candidates
+                ),
+            )
+            for lane in combined.lanes
+        ),
         complete=ended and not missing,
         missing=missing,
         verified=ended,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -31,6 +32,7 @@ from trust.wire import (
     checked,
     envelope_from_wire,
     envelope_to_wire,
+    expected_from_wire,
     moment,
     obligations_from_wire,
     order_to_wire,
@@ -186,6 +188,22 @@ def read_explanation(response: Any) -> Explanation:
     )
 
 
+def read_preview(response: Any) -> Explanation:
+    """Read decisions without prose, and how many false candidates are expected.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` if it cannot be understood.
+    """
+    explained = read_explanation(response)
+    return _read(
+        lambda: replace(
+            explained,
+            expected_false=expected_from_wire(response),
+            without_expectation=tuple(response.without_expectation),
+        )
+    )
+
+
 def _read(make: Callable[[], _Made]) -> _Made:
     return checked(Reason.RESULT_INVALID, make)
 
@@ -248,4 +266,5 @@ def _decision(message: search_service_pb2.AgencyDecision) -> AgencyDecision:
         waived=tuple(message.waived),
         confirm_by=moment(message.confirm_by) if message.HasField("confirm_by") else None,
         confirmer_rank=message.confirmer_rank,
+        expected_false=expected_from_wire(message),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -75,6 +75,18 @@ class Knobs:
     """The digest of the HELD report that a late answer names, instead of the right one."""
     decide_by: datetime | None = None
     """By when it says that it will have decided."""
+    strengths: Sequence[float] = ()
+    """The log10 LR of each candidate; raw scores if there are none."""
+    expires_in: timedelta = timedelta(days=30)
+    """When the calibration of the strengths expires."""
+    tokens: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    """The link tokens of some candidates, by reference."""
+    spoil: Callable[[agency_pb.CandidateLinks], object] | None = None
+    """What is done to the link tokens before they are signed."""
+    links_forged: bool = False
+    """Whether the link tokens are signed by another's key."""
+    capabilities: Callable[[agency_pb.Capabilities], object] | None = None
+    """What is stated of the agency, if anything is."""
 
 
 @dataclass(slots=True)
@@ -151,6 +163,28 @@ class SimulatedAgency:
             agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
             agency_leaf_index=self.calls,
             statement=self.statement(report, dossier, behaviour),
+            links=self.links(report, envelope.payload),
+        )
+
+    def links(self, report: search_pb2.MatchReport, payload: bytes) -> envelope_pb2.Envelope | None:
+        """Sign the link tokens that the knobs give the candidates, if any."""
+        if not self.knobs.tokens:
+            return None
+        said = agency_pb.CandidateLinks(
+            search_id=report.search_id,
+            agency=self.agency,
+            report_sha256=hashlib.sha256(payload).digest(),
+            link_key_id="link-1",
+            candidates=[
+                agency_pb.CandidateLink(reference=reference, tokens=tokens)
+                for reference, tokens in self.knobs.tokens.items()
+            ],
+        )
+        if self.knobs.spoil is not None:
+            self.knobs.spoil(said)
+        signer = self.other_signer if self.knobs.links_forged else self.signer
+        return envelope_to_wire(
+            dsse.sign(PayloadType.CANDIDATE_LINKS, said.SerializeToString(), signer)
         )
 
     def statement(
@@ -200,13 +234,34 @@ class SimulatedAgency:
         """Say what of the broker's log was acknowledged."""
         del data, context
         known = agency_pb.Acknowledged(newest_size=self.newest_size)
-        return agency_pb.DescribeResponse(acknowledged=known).SerializeToString()
+        response = agency_pb.DescribeResponse(acknowledged=known)
+        if self.knobs.capabilities is not None:
+            said = agency_pb.Capabilities(agency=self.agency, matcher="simulated 1")
+            said.stated_at.FromDatetime(datetime.now(UTC))
+            self.knobs.capabilities(said)
+            signed = dsse.sign(PayloadType.CAPABILITIES, said.SerializeToString(), self.signer)
+            response.capabilities.CopyFrom(envelope_to_wire(signed))
+        return response.SerializeToString()
+
+    def _calibration(self, now: datetime) -> dict[str, Any]:
+        if not self.knobs.strengths:
+            return {}
+        expires = Timestamp()
+        expires.FromDatetime(now + self.knobs.expires_in)
+        return {
+            "calibration": "simulated calibration",
+            "calibration_sha256": hashlib.sha256(b"calibration").digest(),
+            "calibration_expires_at": expires,
+        }
 
     def report(self, dossier: agency_pb.Dossier, behaviour: Behaviour) -> search_pb2.MatchReport:
         """Make the report that ``behaviour`` calls for."""
         grant = search_pb2.SearchGrant.FromString(dossier.grant.payload)
         duties = next(p.obligations for p in grant.permits if p.agency == self.agency)
-        count = duties.max_candidates + 1 if behaviour is Behaviour.TOO_MANY else 2
+        strengths = self.knobs.strengths
+        count = len(strengths) or 2
+        if behaviour is Behaviour.TOO_MANY:
+            count = duties.max_candidates + 1
         best = max(duties.min_score, 0.5) + 0.3
         if behaviour is Behaviour.TOO_LOW:
             best = duties.min_score - 0.1
@@ -248,11 +303,22 @@ class SimulatedAgency:
             }.get(behaviour, ""),
             failed_clauses=["simulated.clause"] if behaviour is Behaviour.DENIES else [],
             candidates=[
-                search_pb2.Candidate(reference=f"ref-{rank}", score=score, rank=rank)
+                search_pb2.Candidate(
+                    reference=f"ref-{rank}",
+                    score=score,
+                    rank=rank,
+                    log10_lr=strengths[rank - 1] if strengths else None,
+                    expected_false=(
+                        search_pb2.ExpectedFalse(expected=0.3, low=0.1, high=0.9)
+                        if strengths
+                        else None
+                    ),
+                )
                 for rank, score in enumerate(scores, 1)
             ]
             if state == search_pb2.OUTCOME_STATE_CANDIDATES
             else [],
+            **self._calibration(now),
             matcher="simulated 1",
             threshold=duties.min_score,
             gallery_class="<1k",

@@ -90,6 +90,7 @@ class World:
         scheme.add_member("inspectorate", Role.AUDITOR)
         for member in (*forces, *agencies, "broker", "inspectorate"):
             scheme.issue_certificate(member)
+        scheme.add_link_key()
         directory = scheme.publish_directory()
         world = cls(root, scheme, directory, ports, root / "bundle.json", forces, agencies)
         world.sign_bundle(agreements, version=1)

@@ -5,7 +5,8 @@ A scheme's folder::
     scheme.json                  the pinned scheme key: what every process trusts
     ca.pem                       the certificate authority
     directory.json               the signed directory
-    authority/                   the scheme authority's alone: its signing key, the CA's key, state
+    authority/                   the scheme authority's alone: its signing key, the CA's key, state,
+                                 the link keys that agencies share
     members/<id>/keys/*.pem      a member's private keys (0600); retired/ holds replaced ones
     members/<id>/tls/*.pem       its certificate and key
     members/<id>/card.json       its public entry, which the directory collects
@@ -27,6 +28,7 @@ from trust import dsse, files
 from trust.algorithms import Algorithm
 from trust.clock import utc_now
 from trust.directory import (
+    MAX_LINK_KEYS,
     Directory,
     DirectoryDocument,
     KeyUse,
@@ -40,6 +42,13 @@ from trust.directory import (
 from trust.directory_store import PinnedKey, PinnedScheme
 from trust.errors import ProbegateError, Reason
 from trust.keys import FileOpener, FileSigner
+from trust.link_keys import (
+    LINK_KEY_LEAD,
+    LINK_KEY_LIFETIME,
+    KeptLinkKey,
+    read_kept,
+    write_kept,
+)
 from trust.member_folder import IDENTITY, KEYS_OF_ROLE, SEAL, SIGN, KeySlot, MemberFolder
 from trust.payload_types import PayloadType
 from trust.pki import BACKDATING, CERTIFICATE_LIFETIME, CertificateAuthority
@@ -284,6 +293,34 @@ class Scheme:
         _write_card(folder, member.model_copy(update={"keys": keys}))
         return revoked
 
+    def add_link_key(
+        self,
+        now: datetime | None = None,
+        lifetime: timedelta = LINK_KEY_LIFETIME,
+        *,
+        replace: bool = False,
+    ) -> KeptLinkKey:
+        """Make the next link key for the agencies; publish the directory afterwards.
+
+        The first one is valid at once, a later one after ``LINK_KEY_LEAD``.
+
+        Args:
+            now: the time.
+            lifetime: how long it is valid.
+            replace: withdraw every other link key, because one leaked; valid at once.
+
+        Raises:
+            ProbegateError: ``CONFIG_INVALID`` if there are as many as an agency may have.
+        """
+        at = _whole_second(now or utc_now())
+        kept = () if replace else self._link_keys(at)
+        if len(kept) == MAX_LINK_KEYS:
+            raise ProbegateError(Reason.CONFIG_INVALID, "too many link keys", field="link_keys")
+        start = at + LINK_KEY_LEAD if kept else at - BACKDATING
+        made = KeptLinkKey.generate(start, lifetime)
+        files.write_private(self._link_keys_path, write_kept((*kept, made)), replace=True)
+        return made
+
     def publish_directory(
         self, now: datetime | None = None, lifetime: timedelta = DIRECTORY_LIFETIME
     ) -> Directory:
@@ -303,7 +340,7 @@ class Scheme:
             issued_at=at,
             expires_at=at + lifetime,
             ca_certificates=(files.read(self.ca_path).decode(),),
-            members=self.members(),
+            members=self._members_with_link_keys(at),
         )
         signer = FileSigner.load(self._signing_key)
         envelope = dsse.sign(PayloadType.DIRECTORY, document.canonical(), signer).to_json()
@@ -311,6 +348,31 @@ class Scheme:
         self._write_state(raised)  # first: a version number is never used for two documents
         files.write_atomic(self.directory_path, envelope)
         return directory
+
+    def _members_with_link_keys(self, at: datetime) -> tuple[Member, ...]:
+        """Return the members; to each agency the link keys are sealed anew, whatever its card says.
+
+        So an agency that joined, or changed its sealing key, has them from the next directory on.
+        """
+        kept = self._link_keys(at)
+
+        def given(member: Member) -> Member:
+            keys = kept if member.role is Role.AGENCY else ()
+            sealed = tuple(one for key in keys if (one := key.sealed_to(member, at)) is not None)
+            return member.model_copy(update={"link_keys": sealed})
+
+        return tuple(map(given, self.members()))
+
+    def _link_keys(self, at: datetime) -> tuple[KeptLinkKey, ...]:
+        """Return the link keys that are valid or yet to be."""
+        if not self._link_keys_path.exists():
+            return ()
+        kept = read_kept(files.read(self._link_keys_path))
+        return tuple(one for one in kept if one.not_after > at)
+
+    @property
+    def _link_keys_path(self) -> Path:
+        return self.folder / "authority" / "link-keys.json"
 
     @property
     def _signing_key(self) -> Path:

@@ -11,6 +11,8 @@ The rules of ``verify_directory``:
 7. Every key id is that of its key, every key has its algorithm's length, and its algorithm fits its
    use: sealing keys seal, all the others sign.
 8. Log and witness keys carry a name (C2SP signed-note); other keys none; no name has two owners.
+9. Link keys are agencies' alone, each sealed to a sealing key of that agency, once; one link key id
+   has one validity for all of them, so that they choose alike.
 
 Whether a *key* is valid is asked for an instant (``at``), so that old signatures stay checkable.
 """
@@ -24,15 +26,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -53,8 +57,13 @@ MAX_MEMBERS: Final = 1024
 """Most members of one scheme."""
 MAX_KEYS_PER_MEMBER: Final = 64
 """Most keys of one member, retired ones included."""
+MAX_LINK_KEYS: Final = 8
+"""Most link keys of one agency: the one in use, the one before it, and what is to come."""
+MAX_SEALED_CHARS: Final = 4096
+"""Longest sealed link key, characters of base64."""
 
 KeyId = Annotated[str, StringConstraints(pattern=KEY_ID_PATTERN)]
+LinkKeyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 KeyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./-]{0,253}$")]
 TrustDomain = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*$", max_length=190)
@@ -153,6 +162,34 @@ class MemberKey(_Document):
         return self
 
 
+class SealedLinkKey(_Document):
+    """A key that agencies alone share, sealed to one of them (``trust.link_keys``)."""
+
+    id: LinkKeyId
+    """The same at every agency that has this key."""
+    kid: KeyId
+    """The agency's sealing key it is sealed to."""
+    not_before: AwareDatetime
+    not_after: AwareDatetime
+    sealed: Annotated[str, Field(min_length=1, max_length=MAX_SEALED_CHARS)]
+    """The encapsulated key and the ciphertext in base64."""
+
+    @cached_property
+    def sealed_bytes(self) -> bytes:
+        """What is sealed, as bytes."""
+        return base64.b64decode(self.sealed, validate=True)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            _ = self.sealed_bytes
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        if self.not_before >= self.not_after:
+            raise ValueError("never valid")
+        return self
+
+
 class Member(_Document):
     """One organisation of the scheme."""
 
@@ -167,6 +204,25 @@ class Member(_Document):
     keys: Annotated[tuple[MemberKey, ...], Field(max_length=MAX_KEYS_PER_MEMBER)] = ()
     suites: tuple[Algorithm, ...] = (Algorithm.X25519,)
     """Sealing suites this member can seal and open with."""
+    link_keys: Annotated[tuple[SealedLinkKey, ...], Field(max_length=MAX_LINK_KEYS)] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_link_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Documents and cards from before there were link keys keep the bytes that were signed (2).
+        fields: dict[str, Any] = write(self)
+        if not self.link_keys:
+            del fields["link_keys"]
+        return fields
+
+    @model_validator(mode="after")
+    def _link_keys_fit(self) -> Self:  # (9)
+        if self.link_keys and self.role is not Role.AGENCY:
+            raise ValueError("a link key of a member that is no agency")
+        _require_distinct("link key id", [one.id for one in self.link_keys])
+        sealing = {key.kid for key in self.keys if key.use is KeyUse.SEAL}
+        if not sealing >= {one.kid for one in self.link_keys}:
+            raise ValueError("a link key sealed to another's key")
+        return self
 
 
 class DirectoryDocument(_Document):
@@ -192,6 +248,14 @@ class DirectoryDocument(_Document):
         _require_distinct("key id", [key.kid for member in self.members for key in member.keys])
         owners = {(k.name, member.id) for member in self.members for k in member.keys if k.name}
         _require_distinct("key name", [name for name, _ in owners])  # (8)
+        validities = {
+            (one.id, one.not_before, one.not_after)
+            for member in self.members
+            for one in member.link_keys
+        }
+        _require_distinct(
+            "link key id with another validity", [one[0] for one in validities]
+        )  # (9)
         return self
 
 

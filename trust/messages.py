@@ -28,6 +28,10 @@ MAX_RANKED: Final = MAX_AGENCIES * MAX_CANDIDATES
 """Most candidates in one result."""
 MAX_LOG10_LR: Final = 30.0
 """No calibration's data support a stronger log10 likelihood ratio, either way."""
+TOKEN_BYTES: Final = 16
+"""Length of a link token."""
+MAX_LINK_TOKENS: Final = 8
+"""Most link tokens of one candidate: one for each kind of identifier, and room."""
 MAX_REASON_CHARS: Final = 4000
 """Longest necessity or proportionality text, characters."""
 MAX_CODES: Final = 32
@@ -327,6 +331,34 @@ class MatchReport(Model):
                 (candidate.expected_false is not None) != calibrated
             ):
                 raise ValueError("candidates.log10_lr")
+        return self
+
+
+class CandidateLink(Model):
+    """The link tokens of one candidate of a report; they say nothing without the link key."""
+
+    reference: Reference
+    tokens: Annotated[
+        tuple[Annotated[bytes, Field(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)], ...],
+        Field(min_length=1, max_length=MAX_LINK_TOKENS, repr=False),
+    ]
+
+
+class CandidateLinks(Model):
+    """What an agency signs beside a report, for the broker alone (``trust.link_tokens``)."""
+
+    search_id: Uuid
+    agency: MemberId
+    report_sha256: Digest
+    link_key_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    candidates: Annotated[tuple[CandidateLink, ...], Field(max_length=MAX_CANDIDATES)]
+
+    @model_validator(mode="after")
+    def _coherent(self) -> CandidateLinks:
+        if len({one.reference for one in self.candidates}) != len(self.candidates):
+            raise ValueError("candidates.reference")
+        if any(len(set(one.tokens)) != len(one.tokens) for one in self.candidates):
+            raise ValueError("candidates.tokens")
         return self
 
 

@@ -4,7 +4,8 @@ The rules:
 
 1. What is sealed opens only under the very context it was sealed for: ``info`` binds the order's
    digest, the agency and the recipient's key id, so that a sealed probe is of no use under another
-   order, at another agency or with another key.
+   order, at another agency or with another key. A link key's binds its own id in the place of an
+   order.
 2. ``info`` is a domain string, then each part behind its length (u32, big-endian): no two
    contexts share one encoding, and a probe's can never be a disclosure's.
 3. The suite is the recipient key's algorithm, never the sender's choice on the wire.
@@ -36,6 +37,7 @@ from trust.errors import ProbegateError, Reason
 PROBE_DOMAIN: Final = b"probegate/probe/v1\0"
 DISCLOSURE_DOMAIN: Final = b"probegate/disclosure/v1\0"
 IMAGE_DOMAIN: Final = b"probegate/candidate-image/v1\0"
+LINK_KEY_DOMAIN: Final = b"probegate/link-key/v1\0"
 SHA256_BYTES: Final = 32
 X25519_BYTES: Final = 32
 MAX_CACHED_KEYS: Final = 1024
@@ -93,6 +95,17 @@ def image_info(order_sha256: bytes, agency_id: str, reference: str, kid: str) ->
     return _context(IMAGE_DOMAIN, order_sha256, agency_id, reference, kid)
 
 
+def link_key_info(link_key_id: str, agency_id: str, kid: str) -> bytes:
+    """Return the context of a link key that the scheme authority seals to an agency.
+
+    Args:
+        link_key_id: the link key's id in the directory.
+        agency_id: the directory id of the agency that may open it.
+        kid: the id of the agency's key it is sealed to.
+    """
+    return LINK_KEY_DOMAIN + _parts(*(one.encode() for one in (link_key_id, agency_id, kid)))
+
+
 def seal(plaintext: bytes, recipient: Recipient, info: bytes) -> bytes:
     """Seal bytes to a public key under a context.
 
@@ -124,8 +137,11 @@ def open_sealed(
 def _context(domain: bytes, order_sha256: bytes, *parts: str) -> bytes:
     if len(order_sha256) != SHA256_BYTES:
         raise ProbegateError(Reason.SEAL_INVALID, "the order's digest is not a SHA-256")
-    encoded = [order_sha256, *(part.encode() for part in parts)]
-    return domain + b"".join(len(part).to_bytes(4) + part for part in encoded)  # (1) (2)
+    return domain + _parts(order_sha256, *(part.encode() for part in parts))  # (1)
+
+
+def _parts(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4) + part for part in parts)  # (2)
 
 
 @lru_cache(maxsize=MAX_CACHED_KEYS)

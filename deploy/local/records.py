@@ -126,8 +126,14 @@ def _yes(flag: bool) -> str:  # noqa: FBT001 -- the whole of its input
     return "yes" if flag else "no"
 
 
+def _name(row: _Row) -> dict[str, str]:
+    return {"given_names": row.person.given_names, "family_name": row.person.family_name}
+
+
 def _custody(row: _Row) -> dict[str, str]:
     return {
+        **_name(row),
+        "pnc_id": row.person.pnc_id,
         "date_of_birth": row.person.date_of_birth.isoformat(),
         "disposal": row.one_of(
             0, convicted=0.55, no_further_action=0.25, pending=0.12, acquitted=0.08
@@ -141,6 +147,8 @@ def _custody(row: _Row) -> dict[str, str]:
 def _pnd(row: _Row) -> dict[str, str]:
     force = ("northmark", "southmark", "ostvale", "westvale")[row.person.number % 4]
     return {
+        **_name(row),
+        "pnc_id": row.person.pnc_id,
         "contributor": f"{force}-police",
         "contributor_reference": f"{row.person.pnc_id}/{row.row}",
         "handling": row.one_of(0, open=0.90, ask_contributor=0.07, contributor_only=0.03),
@@ -155,6 +163,7 @@ def _pnd(row: _Row) -> dict[str, str]:
 
 def _passport(row: _Row) -> dict[str, str]:
     return {
+        **_name(row),
         "date_of_birth": row.person.date_of_birth.isoformat(),
         "passport_number": row.person.passport_number,
         "state": row.one_of(
@@ -167,16 +176,19 @@ def _passport(row: _Row) -> dict[str, str]:
 
 def _asylum(row: _Row) -> dict[str, str]:
     return {
+        **_name(row),
         "application_reference": f"ZA/{row.person.number:06d}/{row.row}",
         "standing": row.one_of(0, applicant=0.8, dependant=0.2),
         "status": row.one_of(1, pending=0.4, granted=0.35, refused=0.2, withdrawn=0.05),
         "claimed_date_of_birth": "" if row.rare(2, 0.1) else row.person.date_of_birth.isoformat(),
         "protected": _yes(row.rare(3, 0.01)),
+        "passport_number": row.person.passport_number if row.rare(4, 0.3) else "",
     }
 
 
 def _nhs(row: _Row) -> dict[str, str]:
     return {
+        **_name(row),
         "date_of_birth": row.person.date_of_birth.isoformat(),
         "nhs_number": row.person.nhs_number,
         "restricted": _yes(row.rare(0, 0.005)),
@@ -185,6 +197,7 @@ def _nhs(row: _Row) -> dict[str, str]:
 
 def _dwp(row: _Row) -> dict[str, str]:
     return {
+        **_name(row),
         "date_of_birth": row.person.date_of_birth.isoformat(),
         "national_insurance_number": row.person.ni_number,
         "specially_protected": _yes(row.rare(0, 0.005)),

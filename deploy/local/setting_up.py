@@ -100,6 +100,7 @@ def make_scheme(place: Place) -> Scheme:
         endpoint = f"127.0.0.1:{ports[member]}" if member in ports else None
         scheme.add_member(member, role, endpoint=endpoint, title=TITLES[member])
         scheme.issue_certificate(member)
+    scheme.add_link_key()
     scheme.publish_directory()
     return scheme
 

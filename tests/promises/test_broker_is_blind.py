@@ -29,6 +29,7 @@ from force_client.probes import load_salt_key, salted
 from tests.forces import Sent, search, settings_of
 from tests.memory import Secrets, files_under, leaks, memory_of
 from trust.ceremony import Scheme
+from trust.link_keys import read_kept
 from trust.messages import OutcomeState
 
 PROBES = ("suspect-good", "suspect-fair", "suspect-poor", "cleared", "missing")
@@ -110,6 +111,11 @@ def _keys(place: Place) -> Secrets:
         assert isinstance(private, X25519PrivateKey)
         secrets.add_binary(f"{member}'s sealing key", private.private_bytes_raw())
         secrets.add_words(f"{member}'s key file", [pem.decode().splitlines()[1]])
+    for one in read_kept((scheme.folder / "authority" / "link-keys.json").read_bytes()):
+        # Without it nobody can try names through against the tokens that the broker sees.
+        key = base64.b64decode(one.key)
+        secrets.add_binary("the agencies' link key", key)
+        secrets.add_words("the agencies' link key", [one.key, key.hex()])
     return secrets
 
 
@@ -122,6 +128,12 @@ def test_the_searches_found_people_and_one_agency_holds_its_answer(searched: Sea
     assert searched.found["passport"]
     assert len(searched.biometrics.windows) > 500 * len(PROBES)
     assert len(searched.records.words) > 10
+
+
+def test_the_suspect_is_one_group_at_the_agencies_that_hold_them(searched: Searched) -> None:
+    view = searched.sent[0].view
+    held_by = [{one.agency for one in group.candidates} for group in view.groups]
+    assert any({"custody", "passport"} <= agencies for agencies in held_by), held_by
 
 
 def test_the_scanner_finds_what_is_there(

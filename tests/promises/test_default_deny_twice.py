@@ -342,7 +342,7 @@ async def test_what_is_unknown_or_missing_is_denied_by_name_and_asked_of_nobody(
         previewed = await rig.broker.preview.execute(
             Request(world, agencies=PERMITTED, **changes).order(), rig.identity(), world.directory
         )
-        assert {one.agency for one in previewed.decisions if not one.permitted} == denied
+        assert {one.agency for one in previewed.ruling.decisions if not one.permitted} == denied
 
 
 async def test_an_agency_nobody_knows_is_refused_before_anything_is_recorded(world: World) -> None:

@@ -145,7 +145,15 @@ class Peer(
 
     async def PreviewSearch(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._maybe_fail(context)
-        return search_service_pb2.PreviewSearchResponse(decisions=_thought(request))
+        made = _thought(request)
+        response = search_service_pb2.PreviewSearchResponse(decisions=made)
+        permitted = [one for one in response.decisions if one.permitted]
+        for one in permitted:
+            for said in (one.expected_false, response.expected_false):
+                said.expected, said.low, said.high = 1.25, 0.5, 3.0
+        if permitted:
+            response.without_expectation.append("asylum")
+        return response
 
     async def Explain(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._maybe_fail(context)

@@ -20,6 +20,7 @@ from audit.leaves import canonical
 from audit.merkle import inclusion_proof, leaf_hash, root_of
 from audit.notes import note_signer
 from audit.proofs import format_proof
+from broker.combination import Received, combine
 from force_client.models import (
     AgencyDecision,
     OrderDraft,
@@ -38,6 +39,7 @@ from trust.dsse import Envelope
 from trust.keys import FileSigner
 from trust.messages import (
     Candidate,
+    ExpectedFalse,
     Justification,
     MatchReport,
     Offence,
@@ -155,6 +157,8 @@ class Scene:
         stated = self.honest_answers(order, search_id) if answers is None else answers
         outcomes = tuple(one.outcome for one in stated)
         missing = tuple(one.agency for one in outcomes if not one.state.is_answer)
+        reports = [decode_report(one.report.payload) for one in stated if one.report is not None]
+        combined = combine(Received(report, self.now) for report in reports)
         honest = SearchResult(
             search_id=search_id,
             order_sha256=order.sha256,
@@ -162,6 +166,8 @@ class Scene:
             complete=not missing,
             missing=missing,
             finished_at=self.now,
+            ranking=combined.ranking,
+            lanes=combined.lanes,
         ).model_copy(update=dict(result or {}))
         payload = encode_result(honest)
         facts = {
@@ -225,6 +231,27 @@ class Scene:
         note = note_signer(str(name), signer.sign, signer.public_key)
         signed = sign_checkpoint(checkpoint, note)
         return format_proof(2, inclusion_proof(read, 2, len(leaves)), signed.note)
+
+
+def calibrated(
+    scene: Scene, *strengths: float, expires_in: timedelta = timedelta(days=30)
+) -> dict[str, object]:
+    """What makes a report a calibrated one: a candidate for each log10 LR, best first."""
+    return {
+        "calibration": "invented 1",
+        "calibration_sha256": sha256(b"calibration").digest(),
+        "calibration_expires_at": scene.now + expires_in,
+        "candidates": tuple(
+            Candidate(
+                reference=f"ref-{rank}",
+                score=0.9 - rank / 100,
+                rank=rank,
+                log10_lr=strength,
+                expected_false=ExpectedFalse(expected=0.3 * rank, low=0.1, high=0.9 * rank),
+            )
+            for rank, strength in enumerate(strengths, 1)
+        ),
+    }
 
 
 def answer_of(report: Envelope, **changes: object) -> ReceivedAnswer:

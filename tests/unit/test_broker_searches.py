@@ -203,7 +203,8 @@ async def test_a_preview_says_what_a_search_would_and_leaves_nothing(world: Worl
     async with rigged(world) as rig:
         request = Request(world, agencies=world.agencies)
         directory = rig.broker.directories.current
-        before = await rig.broker.preview.execute(request.order(), rig.identity(), directory)
+        preview = await rig.broker.preview.execute(request.order(), rig.identity(), directory)
+        before = preview.ruling
         assert all(one.full is not None and one.full.clauses for one in before.decisions)
         assert before.policy_sha256 == rig.broker.policies.current.bundle.sha256
         assert rig.broker.logs.search.checkpoint.checkpoint.size == 0

@@ -17,9 +17,19 @@ from force_client import Part, verify_evidence
 from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
 from tests.unit.force_peer import RunningPeer
-from tests.unit.force_scene import AGENCIES, BROKER, FORCE, Scene, silent, template
+from tests.unit.force_scene import (
+    AGENCIES,
+    BROKER,
+    FORCE,
+    Scene,
+    answer_of,
+    calibrated,
+    silent,
+    template,
+)
 from trust.errors import Reason
 from trust.messages import OutcomeState
+from trust.wire import decode_result
 
 WIDTH = 80
 
@@ -206,6 +216,68 @@ def test_a_search_reads_well(running: RunningPeer, capsys: pytest.CaptureFixture
         assert words in shown, words
 
 
+def ranking(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+    """Two calibrated agencies that hold one person between them, and one that has raw scores."""
+    changes = {"custody": calibrated(scene, 4.212, -0.4), "pnd": calibrated(scene, 6.5)}
+    answers = [
+        answer_of(scene.report(order, search_id, agency, **changes.get(agency, {})))
+        for agency in order.order.agencies
+    ]
+    honest = scene.ended(order, answers, search_id=search_id)
+    assert honest.result is not None
+    made = decode_result(honest.result.payload).ranking
+    marked = tuple(
+        one.model_copy(update={"group": group}) for one, group in zip(made, (1, 1, 0), strict=True)
+    )
+    return scene.ended(order, answers, search_id=search_id, result={"ranking": marked})
+
+
+def test_a_ranking_reads_well(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    running.peer.answering = ranking
+    assert main(search(running)) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    ranked, apart = shown.split("passport: raw scores of exact 1.0, in no ranking")
+    for words in ("6.50 extremely", "4.21 very strong", "-0.40 weak against", "0.3 (0.1-0.9)"):
+        assert words in ranked, words
+    assert ranked.index("6.50") < ranked.index("4.21") < ranked.index("-0.40")
+    assert ranked.count("#1") == 2
+    for words in ("general knowledge", "Investigative lead only"):
+        assert words in ranked
+    assert "passport-a" in apart
+    assert "passport-a" not in ranked
+    assert "Of a group the strongest line counts" in apart
+    assert apart.index("passport-a") < apart.index("Outcome")
+
+
+def test_a_ranking_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    running.peer.answering = ranking
+    assert main(search(running, "--json")) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(one["place"], one["agency"], one["log10_lr"]) for one in document["ranking"]] == [
+        (1, "pnd", 6.5),
+        (2, "custody", 4.212),
+        (3, "custody", -0.4),
+    ]
+    assert document["ranking"][0]["expected_false"] == {"expected": 0.3, "low": 0.1, "high": 0.9}
+    assert document["ranking"][1]["support"] == "very strong"
+    assert document["groups"] == [
+        {
+            "group": 1,
+            "log10_lr": 6.5,
+            "agencies": ["custody", "pnd"],
+            "references": ["ref-1", "ref-1"],
+        }
+    ]
+    (lane,) = document["lanes"]
+    assert (lane["agency"], lane["matcher"], len(lane["candidates"])) == (
+        "passport",
+        "exact 1.0",
+        2,
+    )
+    assert len(document["candidates"]) == 5
+
+
 def test_a_search_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(search(running, "--json", agency="custody,pnd")) == 0
     out, err = capsys.readouterr()
@@ -219,6 +291,8 @@ def test_a_search_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[st
         "reference": "custody-a",
         "score": 0.81,
         "rank": 1,
+        "log10_lr": None,
+        "expected_false": None,
     }
     assert document["candidates"][1]["agency"] == "custody"
     assert document["receipt"].startswith("c2sp.org/tlog-proof@v1")
@@ -334,10 +408,20 @@ def test_a_preview_says_what_it_would_take(
     assert max(map(len, shown.splitlines())) <= WIDTH
     assert "permitted" in shown
     assert "authoriser_rank at_least" in " ".join(shown.split())
+    said = " ".join(shown.split())
+    assert "of all permitted agencies together: 1.2 (0.5-3)." in said
+    assert "Not counted, because they state none: asylum." in said
 
 
 def test_a_preview_as_json(running: RunningPeer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preview", "--json", *facts(running, agency="pnd")]) == 3
-    (decision,) = json.loads(capsys.readouterr().out)["decisions"]
+    document = json.loads(capsys.readouterr().out)
+    (decision,) = document["decisions"]
+    assert document["expected_false"] is decision["expected_false"] is None
     assert decision["failed_clauses"] == ["rank.inspector"]
     assert decision["clauses"][0]["required"] == "chief_inspector"
+    assert main(["preview", "--json", *facts(running, agency="custody")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    stated = {"expected": 1.25, "low": 0.5, "high": 3.0}
+    assert document["expected_false"] == document["decisions"][0]["expected_false"] == stated
+    assert document["without_expectation"] == ["asylum"]

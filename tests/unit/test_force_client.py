@@ -208,7 +208,7 @@ async def test_a_search_can_be_cancelled(client: AsyncForceClient) -> None:
 
 
 async def test_a_preview_names_what_is_not_met(client: AsyncForceClient) -> None:
-    custody, pnd, _ = await client.preview(draft())
+    custody, pnd, _ = (await client.preview(draft())).decisions
     assert custody.permitted
     assert pnd.failed_clauses == ("rank.inspector",)
     assert [one.required for one in pnd.clauses if not one.met] == ["chief_inspector"]
@@ -271,7 +271,7 @@ def test_the_blocking_client_does_the_same(running: RunningPeer) -> None:
         assert isinstance(first, AgencyOutcome)
         assert len(list(client.list())) == 2
         assert client.cancel(started.search_id).state is SearchState.CANCELLED
-        assert len(client.preview(draft())) == 3
+        assert len(client.preview(draft()).decisions) == 3
         assert client.explain(draft()).prose
         assert client.officers.person("ns-4411", option="officer").rank == "constable"
         with pytest.raises(ProbegateError):

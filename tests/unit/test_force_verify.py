@@ -23,13 +23,23 @@ from tests.unit.force_scene import (
     BROKER,
     Scene,
     answer_of,
+    calibrated,
     draft,
     make_scene,
     silent,
 )
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import Candidate, OutcomeState, SearchLimits
+from trust.messages import (
+    Candidate,
+    ExpectedFalse,
+    Lane,
+    OutcomeState,
+    RankedCandidate,
+    SearchLimits,
+    SearchResult,
+)
+from trust.wire import decode_result
 
 
 @pytest.fixture(scope="module")
@@ -66,41 +76,162 @@ def test_an_honest_search_verifies(scene: Scene, order: SignedOrder) -> None:
     assert view.receipt.startswith("c2sp.org/tlog-proof@v1\n")
 
 
-def test_uncalibrated_agencies_never_share_a_lane(scene: Scene, order: SignedOrder) -> None:
+def test_uncalibrated_agencies_are_each_in_a_lane_of_their_own(
+    scene: Scene, order: SignedOrder
+) -> None:
     sid = "00000000-0000-4000-8000-000000000001"
     answers = [answer_of(scene.report(order, sid, agency)) for agency in order.order.agencies]
     view = verify_search(scene.ended(order, answers, search_id=sid), scene.witness(order))
     assert view.complete
-    assert [lane.name for lane in view.lanes] == list(order.order.agencies)
-    assert all(len(lane.agencies) == 1 and not lane.calibration for lane in view.lanes)
+    assert view.ranking == ()
+    assert [lane.agency for lane in view.lanes] == sorted(order.order.agencies)
+    assert all(one.lane == lane.agency for lane in view.lanes for one in lane.candidates)
 
 
-def test_the_same_calibration_shares_a_lane_by_score(scene: Scene, order: SignedOrder) -> None:
+def test_calibrated_agencies_share_one_ranking(scene: Scene, order: SignedOrder) -> None:
     sid = "00000000-0000-4000-8000-000000000002"
-    best = (Candidate(reference="x", score=0.9, rank=1),)
     answers = [
-        answer_of(scene.report(order, sid, "custody", calibration="cal-1")),
-        answer_of(scene.report(order, sid, "pnd", calibration="cal-1", candidates=best)),
+        answer_of(scene.report(order, sid, "custody", **calibrated(scene, 2.0, 1.0))),
+        answer_of(scene.report(order, sid, "pnd", **calibrated(scene, 3.0, 1.5))),
         answer_of(scene.report(order, sid, "passport")),
     ]
     view = verify_search(scene.ended(order, answers, search_id=sid), scene.witness(order))
-    shared, alone = view.lanes
-    assert shared.agencies == ("custody", "pnd")
-    assert [one.score for one in shared.candidates] == [0.9, 0.81, 0.52]
-    assert (alone.name, alone.calibration) == ("passport", "")
+    assert [(one.agency, one.log10_lr, one.lane) for one in view.ranking] == [
+        ("pnd", 3.0, ""),
+        ("custody", 2.0, ""),
+        ("pnd", 1.5, ""),
+        ("custody", 1.0, ""),
+    ]
+    (alone,) = view.lanes
+    assert (alone.agency, alone.matcher) == ("passport", "exact 1.0")
+    assert len(view.candidates) == 6
 
 
-def test_a_calibration_named_like_an_agency_is_another_lane(
-    scene: Scene, order: SignedOrder
-) -> None:
+def test_a_calibration_that_had_expired_ranks_nothing(scene: Scene, order: SignedOrder) -> None:
     sid = "00000000-0000-4000-8000-000000000003"
+    stale = calibrated(scene, 9.0, 8.0, expires_in=timedelta(0))
     answers = [
-        answer_of(scene.report(order, sid, "custody")),
-        answer_of(scene.report(order, sid, "pnd", calibration="custody")),
+        answer_of(scene.report(order, sid, "custody", **stale)),
+        answer_of(scene.report(order, sid, "pnd", **calibrated(scene, 1.0, 0.5))),
         silent("passport"),
     ]
-    view = verify_search(scene.ended(order, answers, search_id=sid), scene.witness(order))
-    assert [lane.agencies for lane in view.lanes] == [("custody",), ("pnd",)]
+    received = scene.ended(order, answers, search_id=sid)
+    view = verify_search(received, scene.witness(order))
+    assert {one.agency for one in view.ranking} == {"pnd"}
+    (lane,) = view.lanes
+    assert lane.agency == "custody"
+    assert all(one.log10_lr is None for one in lane.candidates)
+
+
+def test_between_making_and_receipt_the_brokers_clock_is_believed(
+    scene: Scene, order: SignedOrder
+) -> None:
+    """Nobody but the broker knows when a report came; before and after that nothing is open."""
+    sid = "00000000-0000-4000-8000-000000000012"
+    soon = calibrated(scene, 2.0, 1.0, expires_in=timedelta(milliseconds=500))
+    answers = [
+        answer_of(scene.report(order, sid, "custody", **soon)),
+        silent("pnd"),
+        silent("passport"),
+    ]
+    made = scene.ended(order, answers, search_id=sid)
+    assert verify_search(made, scene.witness(order)).ranking
+    later = {"finished_at": scene.now + timedelta(seconds=1)}
+    assert verify_search(
+        scene.ended(order, answers, search_id=sid, result=later), scene.witness(order)
+    ).ranking
+
+
+RANKED_FALSELY: dict[str, Callable[[SearchResult], dict[str, object]]] = {
+    "the other way round": lambda r: {"ranking": r.ranking[::-1]},
+    "without the strongest": lambda r: {"ranking": r.ranking[1:]},
+    "one of them twice": lambda r: {"ranking": (*r.ranking, r.ranking[-1])},
+    "with a stronger number": lambda r: {
+        "ranking": (r.ranking[0].model_copy(update={"log10_lr": 9.0}), *r.ranking[1:])
+    },
+    "with fewer expected false": lambda r: {
+        "ranking": (
+            r.ranking[0].model_copy(
+                update={"expected_false": ExpectedFalse(expected=0, low=0, high=0)}
+            ),
+            *r.ranking[1:],
+        )
+    },
+    "a raw score among them": lambda r: {
+        "ranking": (
+            RankedCandidate(
+                agency="passport",
+                reference="passport-a",
+                log10_lr=9.0,
+                expected_false=ExpectedFalse(expected=0, low=0, high=0),
+            ),
+            *r.ranking,
+        )
+    },
+    "no lane": lambda _: {"lanes": ()},
+    "a lane with another score": lambda r: {
+        "lanes": (
+            r.lanes[0].model_copy(
+                update={
+                    "candidates": (
+                        r.lanes[0].candidates[0].model_copy(update={"score": 0.99}),
+                        *r.lanes[0].candidates[1:],
+                    )
+                }
+            ),
+        )
+    },
+    "everything in lanes": lambda _: {"ranking": ()},
+    "a group of one": lambda r: {"ranking": grouped(r, 1)},
+    "groups that begin with two": lambda r: {"ranking": grouped(r, 2, 2)},
+    "groups out of turn": lambda r: {"ranking": grouped(r, 2, 1, 1, 2)},
+}
+
+
+def grouped(result: SearchResult, *groups: int) -> tuple[RankedCandidate, ...]:
+    marks = (*groups, *([0] * (len(result.ranking) - len(groups))))
+    return tuple(
+        one.model_copy(update={"group": group})
+        for one, group in zip(result.ranking, marks, strict=True)
+    )
+
+
+def two_ranked(scene: Scene, order: SignedOrder, sid: str) -> list[ReceivedAnswer]:
+    return [
+        answer_of(scene.report(order, sid, "custody", **calibrated(scene, 2.0, 1.0))),
+        answer_of(scene.report(order, sid, "pnd", **calibrated(scene, 3.0, 1.5))),
+        answer_of(scene.report(order, sid, "passport")),
+    ]
+
+
+@pytest.mark.parametrize("lie", RANKED_FALSELY)
+def test_a_result_that_ranks_falsely_is_refused(scene: Scene, order: SignedOrder, lie: str) -> None:
+    sid = "00000000-0000-4000-8000-000000000013"
+    answers = two_ranked(scene, order, sid)
+    honest = scene.ended(order, answers, search_id=sid)
+    assert honest.result is not None
+    change = RANKED_FALSELY[lie](decode_result(honest.result.payload))
+    made = scene.ended(order, answers, search_id=sid, result=change)
+    assert refused(scene, order, made)["check"] in {"ranking", "lanes", "group"}
+
+
+def test_groups_are_the_brokers_word_and_show(scene: Scene, order: SignedOrder) -> None:
+    sid = "00000000-0000-4000-8000-000000000014"
+    answers = two_ranked(scene, order, sid)
+    honest = scene.ended(order, answers, search_id=sid)
+    assert honest.result is not None
+    stated = decode_result(honest.result.payload)
+    marks = {"ranking": grouped(stated, 1, 1, 2, 0), "lanes": (in_group(stated.lanes[0], 2),)}
+    made = scene.ended(order, answers, search_id=sid, result=marks)
+    view = verify_search(made, scene.witness(order))
+    first, second = view.groups
+    assert (first.log10_lr, {one.agency for one in first.candidates}) == (3.0, {"pnd", "custody"})
+    assert (second.log10_lr, len(second.candidates)) == (1.5, 3)
+
+
+def in_group(lane: Lane, group: int) -> Lane:
+    marked = tuple(one.model_copy(update={"group": group}) for one in lane.candidates)
+    return lane.model_copy(update={"candidates": marked})
 
 
 def test_a_running_search_is_never_verified(scene: Scene, order: SignedOrder) -> None:

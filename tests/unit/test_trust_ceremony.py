@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,10 @@ from cli.keys import app
 from trust.algorithms import Algorithm
 from trust.ceremony import Scheme
 from trust.clock import utc_now
-from trust.directory import KeyUse, Role, verify_directory
+from trust.directory import MAX_LINK_KEYS, KeyUse, Role, verify_directory
 from trust.directory_store import DirectoryStore, PinnedScheme
 from trust.errors import ProbegateError, Reason
+from trust.link_keys import LINK_KEY_LEAD, LinkKey, newest_at, opened
 from trust.tokens import Part, verify_token
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -204,3 +205,105 @@ def test_an_error_is_one_line(tmp_path: Path, arguments: tuple[str, ...], reason
     assert result.stdout == ""
     assert result.stderr.startswith(f"probegate: {reason.name}: ")
     assert result.stderr.count("\n") == 1
+
+
+# --- link keys --------------------------------------------------------------------------------
+
+
+def link_keys_of(scheme: Scheme, agency: str, at: datetime) -> dict[str, bytes]:
+    """What an agency opens of the directory that is published now, by link key id."""
+    directory, folder = scheme.publish_directory(at), scheme.member_folder(agency)
+    sealed = directory.member(agency).link_keys
+    return {one.id: opened(one, agency, folder.openers()).key for one in sealed}
+
+
+def test_every_agency_opens_the_same_link_key_and_nobody_else_has_one(scheme: Scheme) -> None:
+    for member, role in (("pnd", Role.AGENCY), ("ns", Role.FORCE), ("broker", Role.BROKER)):
+        scheme.add_member(member, role, now=NOW)
+    scheme.add_member("nhs", Role.AGENCY, suite=Algorithm.MLKEM768_X25519, now=NOW)
+    made = scheme.add_link_key(NOW)
+    opened_at = link_keys_of(scheme, "pnd", NOW)
+    assert opened_at == link_keys_of(scheme, "nhs", NOW)
+    assert set(opened_at) == {made.id}
+    directory = scheme.publish_directory(NOW)
+    assert {m.id for m in directory.members() if m.link_keys} == {"pnd", "nhs"}
+    with pytest.raises(ProbegateError) as error:
+        opened(directory.member("pnd").link_keys[0], "pnd", scheme.member_folder("nhs").openers())
+    assert error.value.reason is Reason.SEAL_INVALID
+    with pytest.raises(ProbegateError) as error:
+        opened(directory.member("pnd").link_keys[0], "nhs", scheme.member_folder("pnd").openers())
+    assert error.value.reason is Reason.SEAL_INVALID
+    (key,) = opened_at.values()
+    holding = [
+        path.relative_to(scheme.folder).as_posix()
+        for path in scheme.folder.rglob("*")
+        if path.is_file() and made.key.encode() in path.read_bytes()
+    ]
+    assert holding == ["authority/link-keys.json"]
+    kept = scheme.folder / holding[0]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert made.key not in repr(made)
+    assert repr(key) not in repr(LinkKey(made.id, key))
+
+
+def test_who_joins_or_changes_keys_later_has_the_link_key_too(scheme: Scheme) -> None:
+    scheme.add_member("pnd", Role.AGENCY, now=NOW)
+    made = scheme.add_link_key(NOW)
+    before = link_keys_of(scheme, "pnd", NOW)
+    scheme.add_member("nhs", Role.AGENCY, now=NOW)
+    scheme.rotate_key("pnd", KeyUse.SEAL, NOW + timedelta(days=1))
+    later = NOW + timedelta(days=2)
+    assert link_keys_of(scheme, "nhs", later) == link_keys_of(scheme, "pnd", later) == before
+    newest = scheme.publish_directory(later).current_key("pnd", KeyUse.SEAL, later)
+    (sealed,) = scheme.publish_directory(later).member("pnd").link_keys
+    assert (sealed.id, sealed.kid) == (made.id, newest.kid)
+
+
+def test_the_next_link_key_is_known_before_it_is_valid(scheme: Scheme) -> None:
+    scheme.add_member("pnd", Role.AGENCY, now=NOW)
+    first = scheme.add_link_key(NOW)
+    second = scheme.add_link_key(NOW)
+    keys = scheme.publish_directory(NOW).member("pnd").link_keys
+    assert [one.id for one in keys] == [first.id, second.id]
+
+    def chosen(at: datetime) -> str | None:
+        one = newest_at(keys, at)
+        return one.id if one else None
+
+    turn = NOW + LINK_KEY_LEAD
+    assert chosen(NOW) == first.id
+    assert chosen(turn - timedelta(microseconds=1)) == first.id
+    assert chosen(turn) == second.id
+    assert chosen(second.not_after) is None
+    assert chosen(first.not_before - timedelta(seconds=1)) is None
+    # Whoever has both chooses alike, in whatever sequence they come.
+    assert newest_at(reversed(keys), turn) == newest_at(keys, turn)
+    # What has ended leaves the directory.
+    after = first.not_after + timedelta(seconds=1)
+    assert [one.id for one in scheme.publish_directory(after).member("pnd").link_keys] == [
+        second.id
+    ]
+
+
+def test_a_link_key_that_leaked_is_withdrawn_at_once(scheme: Scheme) -> None:
+    scheme.add_member("pnd", Role.AGENCY, now=NOW)
+    scheme.add_link_key(NOW)
+    made = scheme.add_link_key(NOW, replace=True)
+    assert set(link_keys_of(scheme, "pnd", NOW)) == {made.id}
+    assert made.not_before <= NOW
+    for _ in range(MAX_LINK_KEYS - 1):
+        scheme.add_link_key(NOW)
+    with pytest.raises(ProbegateError) as error:
+        scheme.add_link_key(NOW)
+    assert error.value.reason is Reason.CONFIG_INVALID
+    (scheme.folder / "authority" / "link-keys.json").write_text("{}")
+    with pytest.raises(ProbegateError) as error:
+        scheme.publish_directory(NOW)
+    assert error.value.reason is Reason.STATE_UNAVAILABLE
+
+
+def test_a_link_key_is_made_at_the_command_line(scheme: Scheme) -> None:
+    done = CliRunner().invoke(app, ["link-key", str(scheme.folder), "--days", "30"])
+    assert done.exit_code == 0
+    assert "New link key link-" in done.output
+    assert "keys directory" in done.output

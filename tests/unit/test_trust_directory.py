@@ -125,6 +125,66 @@ def test_rollback(federation: Federation) -> None:
     )
 
 
+def test_a_document_from_before_link_keys_keeps_its_bytes(federation: Federation) -> None:
+    """What was signed then has no such field, and none with an empty list is made now."""
+    payload = dsse.Envelope.from_json(federation.envelope).payload
+    assert b"link_keys" not in payload
+    verify_directory(federation.envelope, federation.scheme_keys, NOW)
+    empty = federation.changed(lambda document: document["members"][3].update(link_keys=[]))
+    assert refused(federation, empty) is Reason.DIRECTORY_INVALID
+
+
+def linked(document: Any, member: str, **changes: Any) -> Any:
+    """Add a link key to a member of a document, with changes, and return the document."""
+    owner = next(one for one in document["members"] if one["id"] == member)
+    seal = next((key["kid"] for key in owner["keys"] if key["use"] == "seal"), "0" * 64)
+    made = {
+        "id": "link-1",
+        "kid": seal,
+        "not_before": "2026-11-01T00:00:00Z",
+        "not_after": "2027-11-01T00:00:00Z",
+        "sealed": "AAAA",
+    }
+    owner.setdefault("link_keys", []).append(made | changes)
+    return document
+
+
+def test_a_document_with_link_keys_verifies(federation: Federation) -> None:
+    def both(document: Any) -> None:
+        linked(document, "pnd")
+        linked(document, "nhs")
+
+    directory = verify_directory(federation.changed(both), federation.scheme_keys, NOW)
+    (key,) = directory.member("pnd").link_keys
+    assert key.sealed_bytes == bytes(3)
+
+
+LINK_KEYS: dict[str, Callable[[Any], object]] = {
+    "of a force": lambda d: linked(d, "northshire"),
+    "of the broker": lambda d: linked(d, "broker"),
+    "sealed to another's key": lambda d: linked(
+        d, "pnd", kid=next(m for m in d["members"] if m["id"] == "nhs")["keys"][1]["kid"]
+    ),
+    "sealed to a signing key": lambda d: linked(
+        d, "pnd", kid=next(m for m in d["members"] if m["id"] == "pnd")["keys"][0]["kid"]
+    ),
+    "twice": lambda d: [linked(d, "pnd"), linked(d, "pnd")],
+    "not base64": lambda d: linked(d, "pnd", sealed="*"),
+    "never valid": lambda d: linked(d, "pnd", not_after="2026-11-01T00:00:00Z"),
+    "another validity elsewhere": lambda d: [
+        linked(d, "pnd"),
+        linked(d, "nhs", not_after="2027-11-02T00:00:00Z"),
+    ],
+    "too many": lambda d: [linked(d, "pnd", id=f"link-{n}") for n in range(9)],
+    "an id out of form": lambda d: linked(d, "pnd", id="Link 1"),
+}
+
+
+@pytest.mark.parametrize("name", LINK_KEYS)
+def test_an_unfit_link_key_is_refused_though_signed(federation: Federation, name: str) -> None:
+    assert refused(federation, federation.changed(LINK_KEYS[name])) is Reason.DIRECTORY_INVALID
+
+
 CHANGES: dict[str, Callable[[Any], object]] = {
     "unknown field": lambda d: d.update(extra=1),
     "missing field": lambda d: d.pop("scheme"),
