@@ -1,9 +1,9 @@
 """The result of a search, made in one place, be it the first or one that states the search anew.
 
 1. Ranking and lanes come from verified reports alone.
-2. An answer counts as received when the search was made, which its report is later than, or, where
-   it came after the search had first ended, when it came; so what was ranked at first is ranked in
-   every later statement too.
+2. An answer counts as received when the search first ended, or, where it came later, when it came.
+   What an earlier statement ranked is ranked in every later one too, and what it did not is not,
+   whatever has expired since.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from broker.combination import Received, combine
 from broker.models import AgencyAnswer, Replaced, SearchRecord
 from trust.messages import OutcomeState, SearchResult
-from trust.wire import decode_report
+from trust.wire import decode_report, decode_result
 
 
 def result_of(
@@ -31,10 +31,19 @@ def result_of(
         replaces: the end that this one replaces, if it does.
     """
     missing = tuple(a.outcome.agency for a in answers if not a.outcome.state.is_answer)
+    prior = decode_result(record.result.payload) if replaces and record.result else None
+    ranked = {one.agency for one in prior.ranking} if prior else set()
+
+    def in_time(agency: str) -> datetime:
+        """Return an instant that decides as the first statement did (2)."""
+        if prior is None:
+            return finished_at
+        return record.created_at if agency in ranked else prior.finished_at
+
     combination = combine(  # (1)
         Received(
             report=decode_report(answer.report.payload),
-            at=answer.late_at or record.created_at,  # (2)
+            at=answer.late_at or in_time(answer.outcome.agency),  # (2)
             links=answer.links,
         )
         for answer in answers
