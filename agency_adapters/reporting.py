@@ -3,7 +3,8 @@
 1. An answer that a person must release is HELD whatever was found: that it waits must not say that
    there is something.
 2. In hit/no-hit mode the report says that something is held, never what, how many or how like.
-3. Otherwise each candidate is an opaque reference with its score.
+3. Otherwise each candidate is an opaque reference with its score and, where a calibration holds for
+   this probe, what that score is worth.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agency_adapters.calibration.artefact import ScoreScale
 from agency_adapters.checks import Admitted
 from agency_adapters.galleries.gallery import Found, GalleryFacts
 from agency_adapters.galleries.store import size_class
@@ -37,6 +39,7 @@ class Reporting:
         gallery: what the gallery says about itself.
         policy_sha256: the digest of the agreements decided under.
         now: when the request was decided.
+        scale: what scores are worth for this probe; None where they are raw.
     """
 
     agency: str
@@ -44,6 +47,7 @@ class Reporting:
     gallery: GalleryFacts
     policy_sha256: bytes
     now: datetime
+    scale: ScoreScale | None = None
 
     def report(self, state: OutcomeState, **more: Any) -> MatchReport:
         """Return a report in this state."""
@@ -66,6 +70,7 @@ class Reporting:
             "threshold": duties.min_score,
             "gallery_class": size_class(found.eligible),
             "exact": self.gallery.exact,
+            **self._calibrated(),
         }
         search_id = self.admitted.grant.search_id
         records = tuple(
@@ -83,7 +88,26 @@ class Reporting:
         if duties.hit_no_hit:  # (2)
             hit = self.report(OutcomeState.CANDIDATES, reason=HIT_ONLY, **searched)
             return Finding(hit, records)
-        listed = tuple(  # (3)
-            Candidate(reference=r.reference, score=r.score, rank=r.rank) for r in records
-        )
+        listed = tuple(self.candidate(record, found.eligible) for record in records)  # (3)
         return Finding(self.report(OutcomeState.CANDIDATES, candidates=listed, **searched), records)
+
+    def candidate(self, record: FoundRecord, eligible: int) -> Candidate:
+        """Return what is said of one record, found among so many eligible ones (3)."""
+        scale, score = self.scale, record.score
+        return Candidate(
+            reference=record.reference,
+            score=score,
+            rank=record.rank,
+            log10_lr=scale.log10_lr(score) if scale else None,
+            expected_false=scale.expected_false(score, eligible) if scale else None,
+        )
+
+    def _calibrated(self) -> dict[str, Any]:
+        """Return which calibration a report states, if any."""
+        if self.scale is None:
+            return {}
+        return {
+            "calibration": self.scale.name,
+            "calibration_sha256": self.scale.sha256,
+            "calibration_expires_at": self.scale.expires_at,
+        }

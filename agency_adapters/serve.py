@@ -4,12 +4,15 @@
    open and agree; the kill switches that are off are read before that, too.
 2. A new directory, bundle or gallery is on the admin log before a request sees it decide anything.
 3. One that cannot be trusted is refused whole; the one in use stays, until it expires by itself.
+   A calibration is the exception: without one that can be trusted scores are raw, and the admin log
+   says since when and why.
 4. An urgent search that was not confirmed in time is put on the search log, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +20,7 @@ import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from agency_adapters import wire
+from agency_adapters.calibration.signing import CalibrationStore
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
@@ -30,6 +34,7 @@ from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit import wire as audit_wire
 from audit.desk import Desk
+from audit.leaves import stamp
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
 from policy.decision import CompiledPolicy
@@ -64,6 +69,7 @@ class Adapter:
     directories: DirectoryStore
     policies: BundleStore
     shelf: Shelf
+    calibrations: CalibrationStore
     logs: Logs
     command: MatchCommand
     clock: Clock
@@ -87,6 +93,7 @@ class Adapter:
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
         shelf = Shelf(gallery)
+        calibrations = CalibrationStore(settings.calibration, settings.id)
         state = AdapterState(open_engine(settings.state_dir))
         ledger, desk = Ledger.open(state.engine), Desk.open(state.engine)
         references = References.open(settings.state_dir)
@@ -103,6 +110,7 @@ class Adapter:
             directory=lambda: directories.current,
             policy=lambda: policies.current,
             gallery=lambda: shelf.gallery,
+            calibration=lambda: calibrations.current,
             state=state,
             witnesses=Witnesses(state),
             recorder=Recorder(logs.search, Records(settings.id, ledger), folder.signer()),
@@ -111,7 +119,17 @@ class Adapter:
             clock=clock,
         )
         adapter = cls(
-            settings, state, ledger, desk, directories, policies, shelf, logs, command, clock
+            settings,
+            state,
+            ledger,
+            desk,
+            directories,
+            policies,
+            shelf,
+            calibrations,
+            logs,
+            command,
+            clock,
         )
         await adapter.record_all()
         adapter.observe()
@@ -124,6 +142,7 @@ class Adapter:
         await self.logs.record_directory(self.directories.current, now)
         await self._record_bundle(self.policies.current)
         await self._record_gallery(self.shelf.gallery)
+        await self.refresh_calibration()
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
         """Return what runs beside the server for as long as it does (2) (3) (4)."""
@@ -131,6 +150,7 @@ class Adapter:
             self.refresh_directory,
             self.refresh_bundle,
             self.refresh_gallery,
+            self.refresh_calibration,
             self.record_unconfirmed,
         )
         fresh = keep_doing(steps, self.settings.reload_interval_s)
@@ -170,6 +190,30 @@ class Adapter:
         await newer.eligible(self.clock().date(), self.settings.switches())
         await self._record_gallery(newer)
         self.shelf.gallery = newer
+
+    async def refresh_calibration(self) -> None:
+        """Look once for a new calibration, or at the end of the one in use (2) (3)."""
+        now = self.clock()
+        looked = await asyncio.to_thread(
+            self.calibrations.changed, self.directories.current, self.shelf.gallery.facts, now
+        )
+        if looked is None:
+            return
+        if looked.trusted is not None:
+            whole = looked.trusted.calibration
+            await self.logs.record(
+                "calibration.activated",
+                now,
+                name=whole.name,
+                sha256=looked.trusted.sha256.hex(),
+                expires_at=stamp(whole.expires_at),
+            )
+        elif looked.refusal is not None:
+            self.calibrations.drop()  # first: no other search may be told by it
+            reason = looked.refusal.reason.name
+            telemetry.log("calibration not used, scores are raw", logging.ERROR, reason=reason)
+            await self.logs.record("calibration.dropped", now, reason=reason)
+        self.calibrations.take_up(looked)
 
     async def _record_bundle(self, policy: CompiledPolicy) -> None:
         bundle = policy.bundle

@@ -31,6 +31,8 @@ class AdapterSettings(BaseSettings):
     """The signed agreement bundle."""
     gallery: str
     """Where the gallery is: the folder made by ``probegate adapter import``."""
+    calibration: Path | None = None
+    """The signed calibration; without one, or one that can be trusted, scores are raw."""
     state_dir: Path
     """Where the adapter keeps its database, reference key and version floors."""
     logs_dir: Path
@@ -56,7 +58,7 @@ class AdapterSettings(BaseSettings):
     max_concurrent_matches: Annotated[int, Field(gt=0)] = 2
     """Most gallery scans at once; more would only share the same memory bandwidth."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
-    """How often directory, bundle and gallery are looked at for a change, seconds."""
+    """How often directory, bundle, gallery and calibration are looked at for a change, seconds."""
     admin_poll_s: Annotated[float, Field(gt=0)] = 0.25
     """How often operators' requests are taken from the database, seconds."""
 

@@ -24,9 +24,6 @@ MAX_BANDS: Final = 16
 """Most quality bands of one calibration."""
 MAX_LIFETIME: Final = timedelta(days=3 * 366)
 """Longest time between a calibration's fitting and its expiry."""
-_DESCRIBED_THRESHOLDS: Final = 12
-_DESCRIBED_FROM_RATE: Final = 1e-2
-_DESCRIBED_DECIMALS: Final = 4
 
 Quality = Annotated[int, Field(ge=LOWEST_QUALITY, le=HIGHEST_QUALITY)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ /-]{0,127}$")]
@@ -80,20 +77,6 @@ class BandCalibration(Model):
     def log10_lr(self, score: float) -> float:
         """Return one score's log10 LR, bounded where the data end."""
         return float(self.log10_lrs(np.asarray(score, dtype=np.float64)))
-
-    def described_thresholds(self) -> tuple[float, ...]:
-        """Return scores, ascending, at which to tell in advance what is to be expected."""
-        table = self.false_matches
-        first = next(
-            (s for s, rate in zip(table.scores, table.rate, strict=True) if _telling(rate)),
-            table.scores[-1],
-        )
-        grid = np.linspace(first, table.scores[-1], _DESCRIBED_THRESHOLDS)
-        return tuple(sorted({round(float(score), _DESCRIBED_DECIMALS) for score in grid}))
-
-
-def _telling(rate: float) -> bool:
-    return rate <= _DESCRIBED_FROM_RATE
 
 
 class Calibration(Model):

@@ -61,14 +61,14 @@ class TrustedCalibration:
             now: when the search is decided.
         """
         band = self.calibration.band(quality)
-        if band is None or not self.fits(facts) or now >= self.until:
+        if band is None or not self.holds(facts, now):
             return None
         whole = self.calibration
         return ScoreScale(whole.name, self.sha256, whole.expires_at, band)
 
-    def fits(self, facts: GalleryFacts) -> bool:
-        """Say whether it is of this gallery's matcher, kind and model (3)."""
-        return _misfit(self.calibration, facts) is None
+    def holds(self, facts: GalleryFacts, now: datetime) -> bool:
+        """Say whether it is of this gallery's matcher, kind and model, and has not ended."""
+        return _misfit(self.calibration, facts) is None and now < self.until
 
 
 def load_calibration(
@@ -155,8 +155,7 @@ class CalibrationStore:
     def changed(self, directory: Directory, facts: GalleryFacts, now: datetime) -> Looked | None:
         """Look at the file; return what was found if that is new, not yet taken up (5).
 
-        Whoever calls puts it on the record. What is trusted is taken up after that, a refusal
-        before.
+        Whoever calls puts it on the record and then takes it up; of a refusal, after ``drop``.
         """
         if self._path is None:
             return None
@@ -176,8 +175,12 @@ class CalibrationStore:
             return Looked(seen, refusal=error)
         return Looked(seen, trusted=trusted)
 
+    def drop(self) -> None:
+        """Use nothing from now on, until something that is on the record is taken up."""
+        self._looked = _NOTHING_SEEN
+
     def take_up(self, looked: Looked) -> None:
-        """Use what ``changed`` found from now on, or nothing."""
+        """Use what ``changed`` found from now on, or nothing if it was refused."""
         self._looked = looked
 
     def _new(self, looked: Looked) -> Looked | None:
