@@ -230,15 +230,10 @@ class MatchCommand:
             policy=policy,
             owner_decision=self.state.owner_decision(admitted.order.request_id),
         )
-        calibration = self.calibration()
+        trusted, quality = self.calibration(), admitted.order.probe.quality
+        scale = trusted.for_search(gallery.facts, quality, now) if trusted else None
         reporting = Reporting(
-            self.settings.id,
-            admitted,
-            gallery.facts,
-            policy.bundle.sha256,
-            now,
-            calibration
-            and calibration.for_search(gallery.facts, admitted.order.probe.quality, now),
+            self.settings.id, admitted, gallery.facts, policy.bundle.sha256, now, scale
         )
         try:
             finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)

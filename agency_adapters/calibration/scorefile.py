@@ -13,7 +13,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -32,8 +32,8 @@ LOWEST_QUALITY: Final = 0
 HIGHEST_QUALITY: Final = 100
 """The ends of the unified quality score (ISO/IEC 29794-5)."""
 _TRUTHS: Final = {
-    **dict.fromkeys(("1", "true", "yes"), True),
-    **dict.fromkeys(("0", "false", "no"), False),
+    **dict.fromkeys(("1", "true", "yes"), 1.0),
+    **dict.fromkeys(("0", "false", "no"), 0.0),
 }
 _ZIP_MAGIC: Final = b"PK"
 _REQUIRED: Final = ("score", "mated")
@@ -142,51 +142,60 @@ def _arrays(raw: bytes, name: str) -> Mapping[str, Any]:
 
 
 def _score_set(columns: Mapping[str, Any], sha256: str) -> ScoreSet:
-    count = len(columns["score"])
-    faults: list[str] = [""] * count
-    scores = np.full(count, np.nan)
-    mated = np.zeros(count, dtype=np.bool_)
-    quality = np.zeros(count, dtype=np.int64)
-    for row, value in enumerate(_numbers(columns["score"])):
-        scores[row] = value
-        if not np.isfinite(value):
-            faults[row] = "score: not a finite number"
-    for row, word in enumerate(columns["mated"]):
-        truth = _TRUTHS.get(str(word).lower())
-        mated[row] = bool(truth)
-        if truth is None:
-            faults[row] = faults[row] or "mated: expected 1 or 0, true or false, yes or no"
-    for row, value in enumerate(_numbers(columns.get("quality", ()))):
-        if LOWEST_QUALITY <= value <= HIGHEST_QUALITY and value == int(value):
-            quality[row] = int(value)
-        else:
-            faults[row] = faults[row] or "quality: not a whole number from 0 to 100"
-    group = None
+    scores = _numbers(columns["score"])
+    truths = _truths(columns["mated"])
+    faults: dict[int, str] = {}
+    _note(faults, ~np.isfinite(scores), "score: not a finite number")
+    _note(faults, np.isnan(truths), "mated: expected 1 or 0, true or false, yes or no")
+    quality = group = None
+    if "quality" in columns:
+        quality = _numbers(columns["quality"])
+        whole = (quality >= LOWEST_QUALITY) & (quality <= HIGHEST_QUALITY)
+        whole[whole] = quality[whole] % 1 == 0
+        _note(faults, ~whole, "quality: not a whole number from 0 to 100")
     if "group" in columns:
-        group = np.asarray([str(label) for label in columns["group"]], dtype=np.str_)
-        for row, label in enumerate(group):
-            if len(label) > MAX_GROUP_CHARS or not (label.isprintable() or not label):
-                faults[row] = faults[row] or f"group: not a label of at most {MAX_GROUP_CHARS}"
-    good = np.asarray([not fault for fault in faults], dtype=np.bool_)
+        labels = [str(label) for label in columns["group"]]
+        odd = [len(one) > MAX_GROUP_CHARS or not one.isprintable() for one in labels]
+        _note(faults, np.asarray(odd, dtype=np.bool_), f"group: over {MAX_GROUP_CHARS} characters")
+        group = np.asarray(labels, dtype=np.str_)
+    good = np.ones(len(scores), dtype=np.bool_)
+    good[list(faults)] = False
     return ScoreSet(
         scores=scores[good],
-        mated=mated[good],
-        quality=quality[good] if "quality" in columns else None,
+        mated=truths[good] == 1,
+        quality=None if quality is None else quality[good].astype(np.int64),
         group=None if group is None else group[good],
         sha256=sha256,
-        rejected=tuple(
-            RejectedRow(row, fault) for row, fault in enumerate(faults, start=1) if fault
-        ),
+        rejected=tuple(RejectedRow(row + 1, faults[row]) for row in sorted(faults)),
     )
 
 
-def _numbers(column: Any) -> Iterator[float]:
-    """Return each value as a float; NaN where it is none."""
-    for value in column:
-        try:
-            yield float(value)
-        except (TypeError, ValueError):
-            yield float("nan")
+def _note(faults: dict[int, str], rows: npt.NDArray[np.bool_], fault: str) -> None:
+    """Note the first fault of each row."""
+    for row in np.flatnonzero(rows).tolist():
+        faults.setdefault(row, fault)
+
+
+def _numbers(column: Any) -> npt.NDArray[np.float64]:
+    """Return a column as float64; NaN where it is no number."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
+        return column.astype(np.float64)
+    return np.fromiter(map(_number, column), dtype=np.float64, count=len(column))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _truths(column: Any) -> npt.NDArray[np.float64]:
+    """Return a column as 1 and 0; NaN where it says neither."""
+    if isinstance(column, np.ndarray) and column.dtype.kind == "b":
+        return column.astype(np.float64)
+    words = (_TRUTHS.get(str(word).lower(), np.nan) for word in column)
+    return np.fromiter(words, dtype=np.float64, count=len(column))
 
 
 def _invalid(why: str) -> ProbegateError:
