@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from cli import switching
+from cli.calibrate import calibrate
 from cli.output import OneLineErrors
 
 if TYPE_CHECKING:
@@ -177,6 +178,9 @@ def check(gallery: GalleryFolder) -> None:
         f"sound: {opened.manifest.count} records, {eligible.count} eligible, "
         f"generation {opened.manifest.generation}"
     )
+
+
+app.command("calibrate")(calibrate)
 
 
 @app.command()
