@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -30,7 +31,8 @@ async def test_a_calibration_made_at_the_command_line_is_used_until_it_is_damage
     np.savez(tmp_path / "scores.npz", scores=scores, mated=np.arange(2100) < 100)
     arguments = ["calibrate", str(tmp_path / "scores.npz"), "--name", "custody-test", "--json"]
     arguments += ["--config", str(config), "--out", str(out), "--plots", str(tmp_path / "plots")]
-    result = CliRunner().invoke(app, arguments)
+    # On a thread: the command runs an event loop of its own, as in a terminal.
+    result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["calibration"]["agency"] == "custody"
     assert (tmp_path / "plots" / "det.svg").stat().st_size > 0
