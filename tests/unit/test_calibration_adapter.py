@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from probegate.agency.v1 import match_service_pb2
 from typer.testing import CliRunner
 
 from agency_adapters.serve import Adapter
@@ -48,6 +49,12 @@ async def test_a_calibration_made_at_the_command_line_is_used_until_it_is_damage
     calibrated = await asked()
     assert calibrated.calibration == "custody-test"
     assert all(one.log10_lr is not None for one in calibrated.candidates)
+    envelope, _ = adapter.command.describe(broker.member)
+    stated = match_service_pb2.Capabilities.FromString(envelope.payload)
+    assert stated.calibration == "custody-test"
+    at = [(one.score, one.expected_false.expected) for one in stated.expected_false[0].at]
+    assert at == sorted(at)
+    assert [n for _, n in at] == sorted((n for _, n in at), reverse=True)
     out.write_bytes(b"{}")
     await adapter.refresh_calibration()
     await adapter.refresh_calibration()  # said once
