@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lir.algorithms.bayeserror import elub as lir_elub
 from lir.algorithms.isotonic_regression import IsotonicCalibrator
 from lir.algorithms.logistic_regression import LogitCalibrator
@@ -141,3 +143,23 @@ def test_bad_rows_are_reported_by_number(tmp_path: Path) -> None:
     data = read_scores(path)
     assert data.scores.tolist() == [0.5, 0.2]
     assert [one.row for one in data.rejected] == [2, 3]
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 50), st.booleans()), min_size=4, max_size=60).filter(
+        lambda rows: len({truth for _, truth in rows}) == 2
+    )
+)
+def test_pav_never_falls_and_bounds_hold_no_lr_back_from_neutral(
+    rows: list[tuple[int, bool]],
+) -> None:
+    x = np.array([score / 50 for score, _ in rows])
+    mated = np.array([truth for _, truth in rows])
+    scale = fit_pav(x, mated)
+    lrs = scale.log10_lr(np.sort(x))
+    assert (lrs[1:] >= lrs[:-1]).all()
+    lowest, highest = elub(scale.log10_lr(x), mated)
+    assert -np.log10(mated.sum() + 1) - 0.02 <= lowest <= 0 <= highest
+    assert highest <= np.log10((~mated).sum() + 1) + 0.02
+    bounded = np.clip(scale.log10_lr(x), lowest, highest)
+    assert cllr(bounded, mated) >= cllr_min(bounded, mated) - 1e-9
