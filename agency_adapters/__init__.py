@@ -15,6 +15,7 @@ Example::
 ``agency``              what a kind of agency is: record model, eligibility and order rules
 ``registry``            the kinds: ``custody``, ``pnd``, ``passport``, ``asylum``, ``nhs``, ``dwp``
 ``galleries``           import, storage, exact matching
+``calibration``         what a score is worth: fitted, signed, applied
 ``checks``              the gate: every rule a request must pass, numbered
 ``evidence``            what the broker's log proves of earlier searches and confirmations
 ``ruling``              the agency's own decision, on its own records, and what they keep of it

@@ -25,6 +25,8 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from agency_adapters import checks
+from agency_adapters.calibration.describing import expected_by_quality
+from agency_adapters.calibration.signing import TrustedCalibration
 from agency_adapters.evidence import Against
 from agency_adapters.galleries.gallery import Found, Gallery, Query
 from agency_adapters.galleries.store import size_class
@@ -117,6 +119,7 @@ class MatchCommand:
         directory: returns the directory in force.
         policy: returns the agreements in force.
         gallery: returns the gallery's newest generation.
+        calibration: returns the calibration in use, if there is one.
         state: the adapter's memory.
         witnesses: what is remembered of the brokers' logs.
         recorder: puts what becomes of requests on this agency's search log.
@@ -130,6 +133,7 @@ class MatchCommand:
     directory: Callable[[], Directory]
     policy: Callable[[], CompiledPolicy]
     gallery: Callable[[], Gallery]
+    calibration: Callable[[], TrustedCalibration | None]
     state: AdapterState
     witnesses: Witnesses
     recorder: Recorder
@@ -226,6 +230,7 @@ class MatchCommand:
             policy=policy,
             owner_decision=self.state.owner_decision(admitted.order.request_id),
         )
+        trusted, quality = self.calibration(), admitted.order.probe.quality
         reporting = Reporting(
             agency=self.settings.id,
             admitted=admitted,
@@ -235,6 +240,7 @@ class MatchCommand:
             broker=broker,
             owner_reviewers=kind.defaults.owner_reviewers,
             decide_within=timedelta(hours=self.settings.decide_within_h),
+            scale=trusted.for_search(gallery.facts, quality, now) if trusted else None,
         )
         try:
             finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)
@@ -301,6 +307,9 @@ class MatchCommand:
         """
         checks.require_broker(peer)
         now, facts = self.clock(), self.gallery().facts
+        calibration = self.calibration()
+        if calibration is not None and not calibration.holds(facts, now):
+            calibration = None
         stated = Capabilities(
             agency=self.settings.id,
             model=facts.model,
@@ -309,7 +318,11 @@ class MatchCommand:
             exact=facts.exact,
             gallery_class=size_class(facts.count),
             gallery_generation=facts.generation,
+            gallery_changed_at=facts.changed_at,
             policy_sha256=self.policy().bundle.sha256,
+            calibration=calibration.calibration.name if calibration else "",
+            calibration_expires_at=calibration.calibration.expires_at if calibration else None,
+            expected_false=expected_by_quality(calibration, facts.count) if calibration else (),
         )
         payload = encode_capabilities(stated, now)
         envelope = dsse.sign(PayloadType.CAPABILITIES, payload, self.recorder.signer)

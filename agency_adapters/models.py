@@ -8,7 +8,7 @@ from datetime import datetime
 from audit.evidence import NO_EVIDENCE, Evidence
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
-from trust.messages import MatchReport
+from trust.messages import ExpectedFalse, MatchReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,21 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedForQuality:
+    """How many false candidates probes of one quality band are expected to yield.
+
+    Attributes:
+        quality_from: the band's lowest quality, 0 to 100.
+        quality_to: its highest.
+        at: thresholds, ascending, each with what is expected there.
+    """
+
+    quality_from: int
+    quality_to: int
+    at: tuple[tuple[float, ExpectedFalse], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the agency states that it can match."""
 
@@ -137,4 +152,8 @@ class Capabilities:
     exact: bool
     gallery_class: str
     gallery_generation: int
+    gallery_changed_at: datetime
     policy_sha256: bytes
+    calibration: str = ""
+    calibration_expires_at: datetime | None = None
+    expected_false: tuple[ExpectedForQuality, ...] = ()

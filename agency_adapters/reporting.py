@@ -5,7 +5,8 @@
    agency before its people have decided (``deciding``). An answer is also held because of who must
    be asked about a record in it (``ReleaseRule``).
 2. In hit/no-hit mode the report says that something is held, never what, how many or how like.
-3. Otherwise each candidate is an opaque reference with its score.
+3. Otherwise each candidate is an opaque reference with its score and, where a calibration holds for
+   this probe, what that score is worth.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from agency_adapters.calibration.artefact import ScoreScale
 from agency_adapters.checks import MATCHER_SWITCHES, Admitted
 from agency_adapters.galleries.gallery import Found, GalleryFacts
 from agency_adapters.galleries.store import size_class
@@ -44,6 +46,7 @@ class Reporting:
         broker: the member id of the broker that asked.
         owner_reviewers: how many people must release what is held.
         decide_within: how long they have.
+        scale: what scores are worth for this probe; None where they are raw.
     """
 
     agency: str
@@ -54,6 +57,7 @@ class Reporting:
     broker: str
     owner_reviewers: int
     decide_within: timedelta
+    scale: ScoreScale | None = None
 
     def report(self, state: OutcomeState, **more: Any) -> MatchReport:
         """Return a report in this state."""
@@ -119,6 +123,7 @@ class Reporting:
             "threshold": duties.min_score,
             "gallery_class": size_class(found.eligible),
             "exact": self.gallery.exact,
+            **self._calibrated(),
         }
         search_id = self.admitted.grant.search_id
         records = tuple(
@@ -132,7 +137,26 @@ class Reporting:
         if duties.hit_no_hit:  # (2)
             hit = self.report(OutcomeState.CANDIDATES, reason=HIT_ONLY, **searched)
             return Finding(hit, records)
-        listed = tuple(  # (3)
-            Candidate(reference=r.reference, score=r.score, rank=r.rank) for r in records
-        )
+        listed = tuple(self.candidate(record, found.eligible) for record in records)  # (3)
         return Finding(self.report(OutcomeState.CANDIDATES, candidates=listed, **searched), records)
+
+    def candidate(self, record: FoundRecord, eligible: int) -> Candidate:
+        """Return what is said of one record, found among so many eligible ones (3)."""
+        scale, score = self.scale, record.score
+        return Candidate(
+            reference=record.reference,
+            score=score,
+            rank=record.rank,
+            log10_lr=scale.log10_lr(score) if scale else None,
+            expected_false=scale.expected_false(score, eligible) if scale else None,
+        )
+
+    def _calibrated(self) -> dict[str, Any]:
+        """Return which calibration a report states, if any."""
+        if self.scale is None:
+            return {}
+        return {
+            "calibration": self.scale.name,
+            "calibration_sha256": self.scale.sha256,
+            "calibration_expires_at": self.scale.expires_at,
+        }

@@ -4,6 +4,8 @@
    open and agree; the kill switches that are off are read before that, too.
 2. A new directory, bundle or gallery is on the admin log before a request sees it decide anything.
 3. One that cannot be trusted is refused whole; the one in use stays, until it expires by itself.
+   A calibration is the exception: without one that can be trusted scores are raw, and the admin log
+   says since when and why.
 4. An urgent search that was not confirmed in time is put on the search log, once; so is a held
    answer that nobody decided in time.
 5. What the agency's people decided about a held answer is carried out, whoever was up at the time.
@@ -12,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 
@@ -19,6 +22,7 @@ import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from agency_adapters import wire
+from agency_adapters.calibration.signing import CalibrationStore
 from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.deciding import Deciding
@@ -38,6 +42,7 @@ from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit import wire as audit_wire
 from audit.desk import Desk
+from audit.leaves import stamp
 from audit.organisation import Logs, open_logs
 from audit.servicer import AuditServicer
 from policy.decision import CompiledPolicy
@@ -72,6 +77,7 @@ class Adapter:
     directories: DirectoryStore
     policies: BundleStore
     shelf: Shelf
+    calibrations: CalibrationStore
     logs: Logs
     command: MatchCommand
     collect: CollectCommand
@@ -100,6 +106,7 @@ class Adapter:
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
         shelf = Shelf(gallery)
+        calibrations = CalibrationStore(settings.calibration, settings.id)
         state = AdapterState(open_engine(settings.state_dir))
         ledger, desk = Ledger.open(state.engine), Desk.open(state.engine)
         references = References.open(settings.state_dir)
@@ -120,6 +127,7 @@ class Adapter:
             directory=lambda: directories.current,
             policy=lambda: policies.current,
             gallery=lambda: shelf.gallery,
+            calibration=lambda: calibrations.current,
             state=state,
             witnesses=witnesses,
             recorder=recorder,
@@ -154,6 +162,7 @@ class Adapter:
             directories=directories,
             policies=policies,
             shelf=shelf,
+            calibrations=calibrations,
             logs=logs,
             command=command,
             collect=collect,
@@ -172,6 +181,7 @@ class Adapter:
         await self._record_bundle(self.policies.current)
         await self._record_kind(self.shelf.gallery.facts.kind)
         await self._record_gallery(self.shelf.gallery)
+        await self.refresh_calibration()
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
         """Return what runs beside the server for as long as it does (2) (3) (4) (5)."""
@@ -179,6 +189,7 @@ class Adapter:
             self.refresh_directory,
             self.refresh_bundle,
             self.refresh_gallery,
+            self.refresh_calibration,
             self.record_unconfirmed,
             self.deciding.record_overdue,
         )
@@ -220,6 +231,30 @@ class Adapter:
         await newer.eligible(self.clock().date(), self.settings.switches())
         await self._record_gallery(newer)
         self.shelf.gallery = newer
+
+    async def refresh_calibration(self) -> None:
+        """Look once for a new calibration, or at the end of the one in use (2) (3)."""
+        now = self.clock()
+        looked = await asyncio.to_thread(
+            self.calibrations.changed, self.directories.current, self.shelf.gallery.facts, now
+        )
+        if looked is None:
+            return
+        if looked.trusted is not None:
+            whole = looked.trusted.calibration
+            await self.logs.record(
+                "calibration.activated",
+                now,
+                name=whole.name,
+                sha256=looked.trusted.sha256.hex(),
+                expires_at=stamp(whole.expires_at),
+            )
+        elif looked.refusal is not None:
+            self.calibrations.drop()  # first: no other search may be told by it
+            reason = looked.refusal.reason.name
+            telemetry.log("calibration not used, scores are raw", logging.ERROR, reason=reason)
+            await self.logs.record("calibration.dropped", now, reason=reason)
+        self.calibrations.take_up(looked)
 
     async def _record_bundle(self, policy: CompiledPolicy) -> None:
         bundle = policy.bundle

@@ -32,6 +32,8 @@ class AdapterSettings(BaseSettings):
     """The signed agreement bundle."""
     gallery: str
     """Where the gallery is: the folder made by ``probegate adapter import``."""
+    calibration: Path | None = None
+    """The signed calibration; without one, or one that can be trusted, scores are raw."""
     state_dir: Path
     """Where the adapter keeps its database, reference key and version floors."""
     logs_dir: Path
@@ -64,7 +66,7 @@ class AdapterSettings(BaseSettings):
     max_waiting_probes: Annotated[int, Field(gt=0, le=4096)] = 256
     """Most probes that wait for a pass; another is refused with a time to come back."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
-    """How often directory, bundle and gallery are looked at for a change, seconds."""
+    """How often directory, bundle, gallery and calibration are looked at for a change, seconds."""
     admin_poll_s: Annotated[float, Field(gt=0)] = 0.25
     """How often operators' requests are taken from the database, seconds."""
 

@@ -30,7 +30,13 @@ from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import MAX_AGENCIES, CandidateLinks, Encoding
-from trust.wire import envelope_from_wire, envelope_to_wire, parse, timestamp
+from trust.wire import (
+    envelope_from_wire,
+    envelope_to_wire,
+    expected_to_wire,
+    parse,
+    timestamp,
+)
 
 MatchServicerBase = match_service_pb2_grpc.MatchServiceServicer
 ReleaseServicerBase = release_service_pb2_grpc.ReleaseServiceServicer
@@ -202,6 +208,24 @@ def encode_capabilities(stated: Capabilities, at: datetime) -> bytes:
         exact=stated.exact,
         policy_sha256=stated.policy_sha256,
         stated_at=timestamp(at),
+        calibration=stated.calibration,
+        calibration_expires_at=(
+            timestamp(stated.calibration_expires_at) if stated.calibration_expires_at else None
+        ),
+        expected_false=[
+            match_service_pb2.ExpectedForQuality(
+                quality_from=band.quality_from,
+                quality_to=band.quality_to,
+                at=[
+                    match_service_pb2.ExpectedAtScore(
+                        score=score, expected_false=expected_to_wire(expected)
+                    )
+                    for score, expected in band.at
+                ],
+            )
+            for band in stated.expected_false
+        ],
+        gallery_changed_at=timestamp(stated.gallery_changed_at),
     ).SerializeToString(deterministic=True)
 
 

@@ -66,6 +66,21 @@ class Reason(Enum):
         "The agreement bundle is older than, or differs from, one already trusted.",
         "Obtain the current bundle; a change needs a higher version.",
     )
+    CALIBRATION_EXPIRED = Entry(
+        Status.FAILED_PRECONDITION,
+        "The calibration, or the key that signed it, has come to its end; scores are raw.",
+        "Fit and sign a new one with `probegate adapter calibrate`.",
+    )
+    CALIBRATION_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "The calibration cannot be trusted, or is of another gallery or matcher; scores are raw.",
+        "Fit and sign one for this gallery with `probegate adapter calibrate`.",
+    )
+    CALIBRATION_REFUSED = Entry(
+        Status.FAILED_PRECONDITION,
+        "These scores do not support a calibration, so none was signed.",
+        "Check the truth of the scores and give more of them.",
+    )
     CERTIFICATE_INVALID = Entry(
         Status.UNAUTHENTICATED,
         "The peer's certificate does not carry exactly one known SPIFFE identity.",
@@ -310,6 +325,11 @@ class Reason(Enum):
         Status.FAILED_PRECONDITION,
         "The result, a report or its receipt does not verify.",
         "Do not rely on it; keep it and tell the oversight body.",
+    )
+    SCORES_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The file does not hold scores of known truth.",
+        "Give the columns score and mated, and if there are any quality and group.",
     )
     SEAL_INVALID = Entry(
         Status.INVALID_ARGUMENT,

@@ -62,6 +62,10 @@ class Place:
         """An agency's gallery."""
         return self.root / "galleries" / agency
 
+    def calibration(self, agency: str) -> Path:
+        """An agency's signed calibration, if it has one."""
+        return self.root / "calibrations" / f"{agency}.json"
+
     def state(self, member: str) -> Path:
         """A member's database and version floors."""
         return self.root / "state" / member

@@ -16,6 +16,7 @@ import policy
 from agency_adapters.galleries.importing import import_gallery
 from agency_adapters.registry import kind_named
 from audit.notes import VerifierKey
+from deploy.local.calibrations import CALIBRATED, write_calibrations
 from deploy.local.generate import DEFAULT_ROWS, DemoFacts, demo_plan, write_demo
 from deploy.local.people import MODEL
 from deploy.local.place import AGENCIES, AUDITOR, BROKER, FORCES, Place
@@ -85,6 +86,8 @@ def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progre
         )
         (source / "import.json").write_text(report.model_dump_json(indent=2) + "\n")
         (source / "templates.npy").unlink()  # the gallery has its own
+    say(f"calibrations for {len(CALIBRATED)} of them, on comparisons with their own galleries")
+    write_calibrations(place, scheme, facts)
     write_probes(place, facts)
     write_settings(place, scheme)
     write_vkeys(place, scheme)
@@ -169,6 +172,9 @@ def write_adapter_settings(
 ) -> None:
     """Write one adapter's settings file."""
     own = {"kind": kind, "gallery": str(gallery.resolve())}
+    calibration = place.calibration(agency)
+    if calibration.exists():
+        own["calibration"] = str(calibration.resolve())
     _write_toml(place.config(agency), _server_settings(place, scheme, agency) | own)
 
 

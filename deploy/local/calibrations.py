@@ -1,0 +1,104 @@
+"""Calibrates the agencies of a local federation, each on comparisons with its own gallery.
+
+People whom no gallery holds are the probes: whoever they are compared with there is somebody else.
+Mated comparisons are with captures of the same people such as the gallery holds. Some agencies are
+left without a calibration, as in life: their scores stay in lanes of their own.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agency_adapters.calibration.calibrating import QualityBand, Subject, calibrate
+from agency_adapters.calibration.scorefile import read_scores
+from agency_adapters.calibration.signing import sign_calibration
+from agency_adapters.galleries.matching import MATCHER, exact_scores
+from agency_adapters.galleries.store import StoredGallery
+from deploy.local.generate import FIRST_BACKGROUND, GALLERY_BAND, PROBE_CAPTURES, DemoFacts
+from deploy.local.people import AS_OF, MODEL, Band, Population, Templates
+from deploy.local.place import AGENCIES, Place
+from trust import files
+from trust.ceremony import Scheme
+from trust.clock import utc_now
+
+CALIBRATED: Final = ("custody", "pnd", "asylum", "nhs")
+"""The agencies that have a calibration."""
+BANDS: Final = (QualityBand(20, 44), QualityBand(45, 69), QualityBand(70, 100))
+"""Below the lowest, no calibration holds and scores are raw."""
+LIFETIME: Final = timedelta(days=365)
+PEOPLE: Final = 400
+"""How many people are compared with themselves, for each band."""
+RECORDS_EACH: Final = 125
+"""With how many records of the gallery each of them is compared."""
+_FIRST_CAPTURE: Final = PROBE_CAPTURES + 1_000
+_CAPTURES_PER_AGENCY: Final = 2
+
+
+def write_calibrations(place: Place, scheme: Scheme, facts: DemoFacts) -> None:
+    """Write ``sources/<agency>/scores.npz`` and the signed calibration of each agency."""
+    for agency in CALIBRATED:
+        scores = place.sources / agency / "scores.npz"
+        _write_scores(scores, place.gallery(agency), facts, series=AGENCIES.index(agency))
+        calibration = calibrate(
+            read_scores(scores),
+            Subject(
+                name=f"{agency}-{AS_OF:%Y-%m}",
+                agency=agency,
+                matcher=MATCHER,
+                kind=agency,
+                model=MODEL,
+            ),
+            method="logistic",
+            bands=BANDS,
+            fitted_at=utc_now(),
+            lifetime=LIFETIME,
+        )
+        signer = scheme.member_folder(agency).signer()
+        files.write_atomic(place.calibration(agency), sign_calibration(calibration, signer))
+
+
+def _write_scores(out: Path, gallery: Path, facts: DemoFacts, series: int) -> None:
+    people = _in_no_gallery(facts)
+    capture = _FIRST_CAPTURE + series * _CAPTURES_PER_AGENCY
+    mates = facts.population.captures(people, GALLERY_BAND, capture)
+    held = np.concatenate([one.templates for one in StoredGallery.open(gallery).segments])
+    parts = [
+        _comparisons(facts.population, people, mates, held, band, capture + 1) for band in Band
+    ]
+    scores, mated, quality = (np.concatenate(column) for column in zip(*parts, strict=True))
+    np.savez_compressed(out, scores=scores, mated=mated, quality=quality)
+
+
+def _in_no_gallery(facts: DemoFacts) -> NDArray[np.int64]:
+    """Return people whom the plan put nowhere and searches for nowhere."""
+    planted = {one.person for source in facts.galleries.values() for one in source.planted}
+    searched = {probe.person for probe in facts.probes.values()}
+    return np.setdiff1d(np.arange(FIRST_BACKGROUND), sorted(planted | searched))[:PEOPLE]
+
+
+def _comparisons(
+    population: Population,
+    people: NDArray[np.int64],
+    mates: Templates,
+    gallery: Templates,
+    band: Band,
+    capture: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return scores, truth and quality of a capture of each person, compared as a search would."""
+    generator = np.random.default_rng((population.seed, capture, list(Band).index(band)))
+    probes = population.captures(people, band, capture).astype(np.float64)
+    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+    records = min(RECORDS_EACH, len(gallery))
+    same = [exact_scores(mates, np.array([row]), probe) for row, probe in enumerate(probes)]
+    other = [
+        exact_scores(gallery, generator.choice(len(gallery), records, replace=False), probe)
+        for probe in probes
+    ]
+    scores = np.concatenate([*same, *other])
+    mated = np.arange(len(scores)) < len(people)
+    return scores, mated, np.full(len(scores), band.quality, dtype=np.int64)
