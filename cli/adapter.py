@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import gallery, inbox, switching
+from cli.calibrate import calibrate
 from cli.output import OneLineErrors
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ Config = Annotated[
     typer.Option(help="Settings as TOML; PROBEGATE_ADAPTER_* in the environment fill the rest."),
 ]
 gallery.register(app)
+app.command()(calibrate)
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
