@@ -54,10 +54,10 @@ def main(
         _told("comparing everything in float64")
         best, _ = truth(where, sought, limit)
         rate = bandwidth(where) if rows < LARGE else 0.0
+        reached = over_the_wire(where, _told) if wire and rows < LARGE else None
         figures = compare(
             where, names, counts, sought, best, limit=limit, rounds=rounds, told=_told
         )
-        reached = over_the_wire(where, _told) if wire and rows < LARGE else None
     console = Console()
     console.print(_table(figures, counts, rows, dims))
     console.print(_words(figures, open_s, rate, rows * dims, reached))

@@ -36,7 +36,7 @@ SEARCHES: Final = 320
 ROUNDS: Final = 3
 SENT_SIZES: Final = 40
 """From how many of the sizes last sent a checkpoint is proved; callers overtake one another."""
-CALL_S: Final = 60.0
+CALL_S: Final = 50.0
 """Longest wait for one answer, seconds."""
 START_S: Final = 120.0
 """Longest wait for the adapter to serve, seconds."""

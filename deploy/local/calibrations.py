@@ -1,6 +1,6 @@
 """Calibrates the agencies of a local federation, each on comparisons with its own gallery.
 
-People whom no gallery holds are the probes: whoever they are compared with there is somebody else.
+People whom no gallery holds are the probes: whoever they are compared with there is another.
 Mated comparisons are with captures of the same people such as the gallery holds. Some agencies are
 left without a calibration, as in life: their scores stay in lanes of their own.
 """
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from agency_adapters.calibration.calibrating import QualityBand, Subject, calibrate
 from agency_adapters.calibration.scorefile import read_scores
 from agency_adapters.calibration.signing import sign_calibration
-from agency_adapters.galleries.matching import MATCHER, exact_scores
+from agency_adapters.galleries.matching import MATCHER, paired_scores
 from agency_adapters.galleries.store import StoredGallery
-from deploy.local.generate import FIRST_BACKGROUND, GALLERY_BAND, PROBE_CAPTURES, DemoFacts
+from deploy.local.generate import GALLERY_BAND, PROBE_CAPTURES, DemoFacts
 from deploy.local.people import AS_OF, MODEL, Band, Population, Templates
 from deploy.local.place import AGENCIES, Place
 from trust import files
@@ -31,10 +31,11 @@ CALIBRATED: Final = ("custody", "pnd", "asylum", "nhs")
 BANDS: Final = (QualityBand(20, 44), QualityBand(45, 69), QualityBand(70, 100))
 """Below the lowest, no calibration holds and scores are raw."""
 LIFETIME: Final = timedelta(days=365)
-PEOPLE: Final = 400
-"""How many people are compared with themselves, for each band."""
-RECORDS_EACH: Final = 125
-"""With how many records of the gallery each of them is compared."""
+STRANGERS: Final = 450_000 + np.arange(2_500)
+"""The people, whom no gallery holds and nothing searches for; each is compared with himself too."""
+RECORDS_EACH: Final = 20
+"""With how many records of the gallery each of them is compared: few, because comparisons of one
+person with many depend on each other, and an interval takes them to be independent."""
 _FIRST_CAPTURE: Final = PROBE_CAPTURES + 1_000
 _CAPTURES_PER_AGENCY: Final = 2
 
@@ -63,7 +64,7 @@ def write_calibrations(place: Place, scheme: Scheme, facts: DemoFacts) -> None:
 
 
 def _write_scores(out: Path, gallery: Path, facts: DemoFacts, series: int) -> None:
-    people = _in_no_gallery(facts)
+    people = STRANGERS
     capture = _FIRST_CAPTURE + series * _CAPTURES_PER_AGENCY
     mates = facts.population.captures(people, GALLERY_BAND, capture)
     held = np.concatenate([one.templates for one in StoredGallery.open(gallery).segments])
@@ -72,13 +73,6 @@ def _write_scores(out: Path, gallery: Path, facts: DemoFacts, series: int) -> No
     ]
     scores, mated, quality = (np.concatenate(column) for column in zip(*parts, strict=True))
     np.savez_compressed(out, scores=scores, mated=mated, quality=quality)
-
-
-def _in_no_gallery(facts: DemoFacts) -> NDArray[np.int64]:
-    """Return people whom the plan put nowhere and searches for nowhere."""
-    planted = {one.person for source in facts.galleries.values() for one in source.planted}
-    searched = {probe.person for probe in facts.probes.values()}
-    return np.setdiff1d(np.arange(FIRST_BACKGROUND), sorted(planted | searched))[:PEOPLE]
 
 
 def _comparisons(
@@ -93,12 +87,9 @@ def _comparisons(
     generator = np.random.default_rng((population.seed, capture, list(Band).index(band)))
     probes = population.captures(people, band, capture).astype(np.float64)
     probes /= np.linalg.norm(probes, axis=1, keepdims=True)
-    records = min(RECORDS_EACH, len(gallery))
-    same = [exact_scores(mates, np.array([row]), probe) for row, probe in enumerate(probes)]
-    other = [
-        exact_scores(gallery, generator.choice(len(gallery), records, replace=False), probe)
-        for probe in probes
-    ]
-    scores = np.concatenate([*same, *other])
+    rows = generator.integers(len(gallery), size=(RECORDS_EACH, len(people)))
+    same = paired_scores(mates, probes)
+    other = [paired_scores(gallery[each], probes) for each in rows]
+    scores = np.concatenate([same, *other])
     mated = np.arange(len(scores)) < len(people)
     return scores, mated, np.full(len(scores), band.quality, dtype=np.int64)
