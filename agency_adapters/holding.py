@@ -12,17 +12,15 @@ Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``Ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, and_, insert, literal, not_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.models import Hold
+from agency_adapters.state import reading
 from agency_adapters.tables import held, held_reviews, matches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -149,13 +147,13 @@ class HeldAnswers:
     def held_report(self, order_sha256: bytes) -> Envelope:
         """Return the HELD report itself, signed."""
         query = select(matches.c.report).where(matches.c.order_sha256 == order_sha256)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             return envelope_from_bytes(connection.execute(query).scalar_one())
 
     def _where(self, condition: Any) -> tuple[HeldAnswer, ...]:
         query = select(held).where(condition).order_by(held.c.held_us, held.c.order_sha256)
         reviewed = select(held_reviews).order_by(held_reviews.c.leaf_index)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             return tuple(
                 _answer(
                     row,
@@ -165,14 +163,6 @@ class HeldAnswers:
                 )
                 for row in connection.execute(query).all()
             )
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
 
 
 def _answer(row: Any, reviews: Any) -> HeldAnswer:

@@ -22,7 +22,6 @@ from datetime import datetime
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.models import Finding, FoundRecord
 from agency_adapters.registry import kind_named
-from agency_adapters.wire import encode_links
 from trust import dsse, link_keys, link_tokens, telemetry
 from trust.directory import Directory, Role
 from trust.dsse import Envelope
@@ -31,7 +30,7 @@ from trust.keys import Opener, Signer
 from trust.link_keys import LinkKey
 from trust.messages import CandidateLink, CandidateLinks, MatchReport
 from trust.payload_types import PayloadType
-from trust.wire import encode_report
+from trust.wire import encode_links, encode_report
 
 
 @dataclass(frozen=True, slots=True)

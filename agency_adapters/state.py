@@ -23,6 +23,20 @@ from trust.errors import ProbegateError, Reason
 from trust.wire import envelope_from_bytes, envelope_to_bytes
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a connection to read with.
+
+    Raises:
+        ProbegateError: ``STATE_UNAVAILABLE``.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterState:
     """The adapter's tables in one database."""
@@ -32,7 +46,7 @@ class AdapterState:
     def answered(self, order_sha256: bytes) -> StoredMatch | None:
         """Return the answer given to an order, if one was."""
         query = select(matches).where(matches.c.order_sha256 == order_sha256)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(query).first()
         if row is None:
             return None
@@ -50,14 +64,14 @@ class AdapterState:
         """Return the link tokens that went with a report, if any did."""
         digest = hashlib.sha256(report.payload).digest()
         query = select(candidate_links.c.links).where(candidate_links.c.report_sha256 == digest)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             kept = connection.execute(query).scalar()
         return None if kept is None else envelope_from_bytes(kept)
 
     def owner_decision(self, request_id: str) -> OwnerDecision | None:
         """Return the owner's decision on a request, if one is recorded."""
         query = select(owner_decisions).where(owner_decisions.c.request_id == request_id)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(query).first()
         return None if row is None else OwnerDecision(row.authority, row.reference)
 
@@ -70,7 +84,7 @@ class AdapterState:
             query = query.where(candidates.c.search_id == search_id)
         if reference is not None:
             query = query.where(candidates.c.reference == reference)
-        with self._reading() as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query).all()
         return tuple(
             (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
@@ -90,14 +104,6 @@ class AdapterState:
                 delete(owner_decisions).where(owner_decisions.c.request_id == request_id)
             )
             connection.execute(insert(owner_decisions), row)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

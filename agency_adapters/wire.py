@@ -29,7 +29,7 @@ from audit.evidence import ConfirmedSearch, EarlierSearch, Evidence, LoggedEntry
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES, CandidateLinks, Encoding
+from trust.messages import MAX_AGENCIES, Encoding
 from trust.wire import (
     envelope_from_wire,
     envelope_to_wire,
@@ -175,20 +175,6 @@ def collect_response(collected: Collected) -> match_service_pb2.CollectResponse:
         answer=match_response(answer) if answer is not None else None,
         decide_by=timestamp(collected.decide_by),
     )
-
-
-def encode_links(links: CandidateLinks) -> bytes:
-    """Encode what is signed of candidates' link tokens."""
-    return match_service_pb2.CandidateLinks(
-        search_id=links.search_id,
-        agency=links.agency,
-        report_sha256=links.report_sha256,
-        link_key_id=links.link_key_id,
-        candidates=[
-            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
-            for one in links.candidates
-        ],
-    ).SerializeToString(deterministic=True)
 
 
 def encode_capabilities(stated: Capabilities, at: datetime) -> bytes:

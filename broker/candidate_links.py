@@ -15,13 +15,13 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from broker import wire
 from trust import dsse, telemetry
 from trust.directory import Directory, KeyUse
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import CandidateLinks, MatchReport
 from trust.payload_types import PayloadType
+from trust.wire import decode_links
 
 
 def links_of(
@@ -50,7 +50,7 @@ def _verified(
 ) -> CandidateLinks:
     resolve = directory.resolver(report.agency, KeyUse.SIGN, now)
     dsse.verify(envelope, PayloadType.CANDIDATE_LINKS, resolve)  # (1)
-    links = wire.decode_links(envelope.payload)  # (3)
+    links = decode_links(envelope.payload)  # (3)
     about = (links.search_id, links.agency, links.report_sha256)
     if about != (report.search_id, report.agency, hashlib.sha256(report_payload).digest()):  # (2)
         raise ProbegateError(Reason.OUTCOME_INVALID, "of another report", field="links")

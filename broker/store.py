@@ -42,7 +42,13 @@ from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import CandidateLinks, OutcomeState, SearchOrder
-from trust.wire import decode_order, envelope_from_bytes, envelope_to_bytes
+from trust.wire import (
+    decode_links,
+    decode_order,
+    encode_links,
+    envelope_from_bytes,
+    envelope_to_bytes,
+)
 
 _NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
@@ -173,7 +179,7 @@ class SearchStore:
             {
                 "search_id": search_id,
                 "agency": answer.outcome.agency,
-                "links": wire.encode_kept_links(answer.links),
+                "links": encode_links(answer.links),
             }
             for answer in answers
             if held and answer.links is not None
@@ -192,7 +198,7 @@ class SearchStore:
         rows = await self._read(
             select(candidate_links).where(candidate_links.c.search_id == search_id)
         )
-        return {row.agency: wire.decode_links(row.links) for row in rows}
+        return {row.agency: decode_links(row.links) for row in rows}
 
     def confirmed(self, search_id: str, envelope: Envelope, at: datetime) -> Write:
         """Return the write that keeps a confirmation with its log entry.

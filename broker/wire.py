@@ -44,7 +44,7 @@ from broker.stated import ExpectedAt, QualityBand, StatedCapabilities
 from policy.decision import Decision
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_AGENCIES, CandidateLink, CandidateLinks, ExpectedFalse
+from trust.messages import MAX_AGENCIES, ExpectedFalse
 from trust.wire import (
     checked,
     envelope_from_wire,
@@ -403,46 +403,6 @@ def decode_collected(data: bytes) -> Collected:
         raise ProbegateError(Reason.OUTCOME_INVALID, field="response") from error
     reply = _reply(message.answer) if message.HasField("answer") else None
     return Collected(reply, decide_by)
-
-
-def decode_links(payload: bytes) -> CandidateLinks:
-    """Decode the payload of a verified envelope of link tokens.
-
-    Raises:
-        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
-    """
-    message = parse(match_service_pb2.CandidateLinks, payload, Reason.OUTCOME_INVALID)
-    return _links(message)
-
-
-def encode_kept_links(links: CandidateLinks) -> bytes:
-    """Encode verified link tokens for keeping."""
-    return match_service_pb2.CandidateLinks(
-        search_id=links.search_id,
-        agency=links.agency,
-        report_sha256=links.report_sha256,
-        link_key_id=links.link_key_id,
-        candidates=[
-            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
-            for one in links.candidates
-        ],
-    ).SerializeToString()
-
-
-def _links(message: match_service_pb2.CandidateLinks) -> CandidateLinks:
-    return checked(
-        Reason.OUTCOME_INVALID,
-        lambda: CandidateLinks(
-            search_id=message.search_id,
-            agency=message.agency,
-            report_sha256=message.report_sha256,
-            link_key_id=message.link_key_id,
-            candidates=tuple(
-                CandidateLink(reference=one.reference, tokens=tuple(one.tokens))
-                for one in message.candidates
-            ),
-        ),
-    )
 
 
 def decode_description(data: bytes) -> Description:

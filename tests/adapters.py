@@ -6,6 +6,7 @@ every call goes through gRPC, certificates and the servicer, as a stranger's wou
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from probegate.agency.v1 import match_service_pb2 as pb
 from agency_adapters.galleries.files import FileGallery
 from agency_adapters.galleries.gallery import Found, Query
 from agency_adapters.models import MatchParams
+from agency_adapters.operators import Operator
 from agency_adapters.serve import Adapter
 from audit.evidence import LoggedEntry
 from tests.brokers import CALLER_S, TurnedClock, channel_to
@@ -198,3 +200,14 @@ async def scene(
         finally:
             await made.server.stop(0)
             await made.adapter.close()
+
+
+@asynccontextmanager
+async def the_operator(here: Scene) -> AsyncIterator[Operator]:
+    """The agency's own people, while the adapter runs."""
+    async with AsyncExitStack() as stack:
+        desk = asyncio.create_task(here.adapter.serve_desk())
+        stack.callback(desk.cancel)
+        operator = Operator.open(here.adapter.settings)
+        stack.callback(operator.state.engine.dispose)
+        yield operator

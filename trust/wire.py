@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from probegate.agency.v1 import match_service_pb2
 from probegate.common.v1 import envelope_pb2, search_pb2
 from pydantic import ValidationError
 
@@ -25,6 +26,8 @@ from trust.errors import ProbegateError, Reason
 from trust.messages import (
     AnswerStatement,
     Candidate,
+    CandidateLink,
+    CandidateLinks,
     Encoding,
     ExpectedFalse,
     Justification,
@@ -624,6 +627,45 @@ def _ranked(message: search_pb2.RankedCandidate) -> RankedCandidate:
         log10_lr=message.log10_lr,
         expected_false=expected,
         group=message.group,
+    )
+
+
+# --- link tokens -------------------------------------------------------------------------------
+
+
+def encode_links(links: CandidateLinks) -> bytes:
+    """Encode what an agency signs of candidates' link tokens, and what a broker keeps of it."""
+    return match_service_pb2.CandidateLinks(
+        search_id=links.search_id,
+        agency=links.agency,
+        report_sha256=links.report_sha256,
+        link_key_id=links.link_key_id,
+        candidates=[
+            match_service_pb2.CandidateLink(reference=one.reference, tokens=one.tokens)
+            for one in links.candidates
+        ],
+    ).SerializeToString(deterministic=True)
+
+
+def decode_links(payload: bytes) -> CandidateLinks:
+    """Decode the payload of a verified envelope of link tokens.
+
+    Raises:
+        ProbegateError: ``OUTCOME_INVALID`` with the field's name.
+    """
+    message = parse(match_service_pb2.CandidateLinks, payload, Reason.OUTCOME_INVALID)
+    return checked(
+        Reason.OUTCOME_INVALID,
+        lambda: CandidateLinks(
+            search_id=message.search_id,
+            agency=message.agency,
+            report_sha256=message.report_sha256,
+            link_key_id=message.link_key_id,
+            candidates=tuple(
+                CandidateLink(reference=one.reference, tokens=tuple(one.tokens))
+                for one in message.candidates
+            ),
+        ),
     )
 
 

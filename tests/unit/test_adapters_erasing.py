@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +13,9 @@ from typer.testing import CliRunner
 from agency_adapters.erasing import erase_records
 from agency_adapters.galleries.importing import ImportReport, enrol_records, import_gallery
 from agency_adapters.galleries.store import StoredGallery
-from agency_adapters.operators import Operator
 from agency_adapters.passport import PASSPORT
 from cli.adapter import app
-from tests.adapters import Scene, make_world, scene
+from tests.adapters import Scene, make_world, scene, the_operator
 from tests.galleries import NOW
 from tests.unit.adapters_kit import HEADER, adapter_settings, make_gallery
 from tests.world import MODEL, Request, World, template
@@ -40,16 +37,6 @@ async def here(
     make_gallery(tmp_path / "gallery")
     async with scene(world, tmp_path, monkeypatch, gallery=str(tmp_path / "gallery")) as made:
         yield made
-
-
-@asynccontextmanager
-async def the_operator(here: Scene) -> AsyncIterator[Operator]:
-    async with AsyncExitStack() as stack:
-        desk = asyncio.create_task(here.adapter.serve_desk())
-        stack.callback(desk.cancel)
-        operator = Operator.open(here.adapter.settings)
-        stack.callback(operator.state.engine.dispose)
-        yield operator
 
 
 def enrolled(

@@ -14,7 +14,6 @@ from probegate.agency.v1 import match_service_pb2 as pb
 
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.importing import import_gallery
-from broker.wire import decode_links
 from tests.adapters import Scene, scene
 from tests.memory import Secrets, files_under
 from tests.unit.adapters_kit import GALLERY_ROWS, MATE, entries, make_world
@@ -25,7 +24,7 @@ from trust.link_keys import newest_at, opened
 from trust.link_tokens import name_born, pnc_id, search_key, token
 from trust.messages import CandidateLinks, OutcomeState
 from trust.payload_types import PayloadType
-from trust.wire import decode_report, envelope_from_wire
+from trust.wire import decode_links, decode_report, envelope_from_wire
 
 HEADER = "record_id,captured_on,date_of_birth,disposal,image_source,given_names,family_name,pnc_id"
 BORN = datetime(1980, 1, 1, tzinfo=UTC).date()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from agency_adapters.operators import Operator
 from cli.adapter import app
-from tests.adapters import Scene, make_world, scene
+from tests.adapters import Scene, make_world, scene, the_operator
 from tests.unit.adapters_kit import adapter_settings
 from tests.world import MODEL, Request, World
 from trust.errors import ProbegateError, Reason
@@ -41,17 +39,6 @@ async def failed(here: Scene, force: str = "northshire") -> tuple[str, ...]:
     return clauses
 
 
-@asynccontextmanager
-async def _operator(here: Scene) -> AsyncIterator[Operator]:
-    """The agency's own people, while the adapter runs."""
-    async with AsyncExitStack() as stack:
-        desk = asyncio.create_task(here.adapter.serve_desk())
-        stack.callback(desk.cancel)
-        operator = Operator.open(here.adapter.settings)
-        stack.callback(operator.state.engine.dispose)
-        yield operator
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -67,13 +54,13 @@ async def test_a_switch_that_is_off_denies_by_name_at_once_and_after_a_restart(
     here: Scene, name: str
 ) -> None:
     assert await failed(here) == ()
-    async with _operator(here) as operator:
+    async with the_operator(here) as operator:
         await operator.switch(name, off=True, reference="R/1")
         assert await failed(here) == (NOT_SWITCHED_OFF,)
     await here.restart()
     assert here.adapter.ledger.switched_off == {name}
     assert await failed(here) == (NOT_SWITCHED_OFF,)
-    async with _operator(here) as operator:
+    async with the_operator(here) as operator:
         assert operator.switched_off == {name}
         await operator.switch(name, off=False, reference="R/2")
         while here.adapter.ledger.switched_off:  # noqa: ASYNC110 - the desk's next turn
@@ -86,7 +73,7 @@ async def test_a_switch_that_is_off_denies_by_name_at_once_and_after_a_restart(
 
 
 async def test_a_switch_of_somebody_else_stops_nothing_here(here: Scene) -> None:
-    async with _operator(here) as operator:
+    async with the_operator(here) as operator:
         for name in ("force:southmere", "purpose:prosecution"):
             await operator.switch(name, off=True, reference="R")
     assert await failed(here) == ()
@@ -106,7 +93,7 @@ async def test_a_switch_of_somebody_else_stops_nothing_here(here: Scene) -> None
     ],
 )
 async def test_what_does_not_exist_here_cannot_be_switched(here: Scene, name: str) -> None:
-    async with _operator(here) as operator:
+    async with the_operator(here) as operator:
         with pytest.raises(ProbegateError) as raised:
             await operator.switch(name, off=True, reference="R")
     assert raised.value.reason is Reason.USAGE
