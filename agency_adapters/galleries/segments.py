@@ -71,6 +71,9 @@ class Segment:
         self._offsets: npt.NDArray[np.int64] = _mapped(folder / OFFSETS, np.int64, (rows + 1,))
         ends = int(self._offsets[-1])
         self._records: npt.NDArray[np.uint8] = _mapped(folder / RECORDS, np.uint8, (ends,))
+        # Single rows are wanted, and what the system reads ahead of them would push codes out.
+        for array in (self.templates, self._records):
+            _advise(array, mmap.MADV_RANDOM)
 
     @classmethod
     def open(cls, folder: Path, rows: int, dims: int, rules: int) -> Self:
@@ -96,6 +99,8 @@ class Segment:
 
     def content(self) -> SegmentContent:
         """Return all that the segment holds."""
+        for array in (self.templates, self._records):
+            _advise(array, mmap.MADV_SEQUENTIAL)
         lines = bytes(self._records).split(b"\n")[:-1]
         return SegmentContent(
             self.codes,
@@ -117,9 +122,7 @@ class Segment:
         The operating system still caches the files as it sees fit; they are not ours any more.
         """
         for array in (self.templates, self.days, self._records, self._offsets):
-            mapped: Any = array.base
-            if hasattr(mapped, "_mmap"):
-                mapped._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001 - it has no other name
+            _advise(array, mmap.MADV_DONTNEED)
 
     @cached_property
     def bound(self) -> float:
@@ -150,7 +153,7 @@ class Rows:
             here = within == number
             segment = self._segments[number]
             found[here] = segment.templates[rows[here] - self.starts[number]]
-            segment.let_go()
+            _advise(segment.templates, mmap.MADV_DONTNEED)
         return found
 
     def record_ids(self, rows: Sequence[int]) -> list[str]:
@@ -196,6 +199,13 @@ def overwrite_rows(folder: Path, rows: Sequence[int], *, dims: int, rules: int) 
                 stream.write(bytes(length))
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _advise(array: npt.NDArray[Any], how: int) -> None:
+    """Tell the operating system how a mapped file is read; nothing for an empty one."""
+    mapped: Any = array.base
+    if hasattr(mapped, "_mmap"):
+        mapped._mmap.madvise(how)  # noqa: SLF001 - it has no other name
 
 
 def _mapped(path: Path, kind: Any, shape: tuple[int, ...]) -> Any:
