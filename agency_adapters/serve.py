@@ -83,7 +83,7 @@ class Adapter:
         directory.member(settings.id, Role.AGENCY)
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
         policies.load(directory, now)
-        gallery = await open_gallery(settings.gallery, kind)
+        gallery = await open_gallery(settings.gallery, kind, settings)
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
         shelf = Shelf(gallery)

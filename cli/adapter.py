@@ -75,11 +75,11 @@ def import_(
     templates: Annotated[Path, typer.Option(help="Templates, .npy or .npz, one row a person.")],
     records: Annotated[Path, typer.Option(help="Records, CSV or JSON Lines, in the same order.")],
     model: Annotated[str, typer.Option(help="The template model's id.")],
-    out: Annotated[Path, typer.Option(help="The gallery's folder.")],
+    out: Annotated[str, typer.Option(help="The gallery's folder, or an engine's address.")],
     as_json: AsJson = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Import a gallery; every row that is not enrolled is reported by number and reason."""
-    from agency_adapters.galleries.importing import import_gallery
+    from agency_adapters.galleries.engine_import import import_to
     from agency_adapters.registry import kind_named
     from trust.clock import utc_now
 
@@ -89,7 +89,7 @@ def import_(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("import", total=None)
-        report = import_gallery(
+        report = import_to(
             kind=kind_named(kind),
             templates=templates,
             records=records,

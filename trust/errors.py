@@ -156,6 +156,11 @@ class Reason(Enum):
         "A file cannot be written.",
         "Check the folder and its permissions.",
     )
+    GALLERY_ANSWER_INVALID = Entry(
+        Status.UNAVAILABLE,
+        "The gallery's engine gave an answer that cannot be used.",
+        "Give the engine's vendor the time of the request; nothing of the answer was taken.",
+    )
     GALLERY_CORRUPT = Entry(
         Status.DATA_LOSS,
         "The gallery's files do not agree with its manifest.",
@@ -170,6 +175,11 @@ class Reason(Enum):
         Status.UNAVAILABLE,
         "The gallery's engine does not answer.",
         "Start the engine, or check its address and credentials, and ask again.",
+    )
+    GALLERY_UNCERTIFIED = Entry(
+        Status.UNAVAILABLE,
+        "It cannot be shown that the gallery's engine missed no record, so there is no answer.",
+        "Check how the engine computes; ask for fewer candidates or a higher threshold.",
     )
     GRANT_EXPIRED = Entry(
         Status.FAILED_PRECONDITION,
