@@ -19,11 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from agency_adapters.galleries.editing import editing
-from agency_adapters.galleries.store import Sha256Hex, read_manifest
+from agency_adapters.galleries.opening import open_writer, scheme_of
+from agency_adapters.galleries.store import read_manifest
 from agency_adapters.operators import Operator
+from agency_adapters.registry import kind_named
 from trust import dsse, strict_json
 from trust.errors import ProbegateError, Reason
 from trust.member_folder import MemberFolder
@@ -47,10 +49,13 @@ class ErasureCertificate(BaseModel):
     """Those that were asked for and not held."""
     generation_before: Annotated[int, Field(ge=1)]
     generation_after: Annotated[int, Field(ge=1)]
-    gallery_sha256: Sha256Hex
-    """The digest of the gallery's manifest afterwards."""
+    gallery_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """The digest of the gallery's manifest afterwards; empty where an engine holds it."""
     erased_at: AwareDatetime
-    method: Literal["overwritten, flushed and unlinked"] = "overwritten, flushed and unlinked"
+    method: str
+    """What was done to the bytes."""
+    remains: tuple[str, ...] = ()
+    """What may still hold them, and has to be dealt with by its own means."""
 
 
 async def erase_records(
@@ -64,40 +69,74 @@ async def erase_records(
     """
     if not record_ids or not authority:
         raise ProbegateError(Reason.USAGE, "name the records and the authority")
-    settings, gallery = operator.settings, Path(operator.settings.gallery)
-    before = read_manifest(gallery)
     wanted = sorted(set(record_ids))
     await operator.log("records.erasing", authority=authority, count=len(wanted))  # (1)
-    at = operator.clock()
-
-    def erase() -> tuple[str, ...]:
-        with editing(gallery) as editor:
-            return editor.erase(wanted, at)
-
-    erased = await asyncio.to_thread(erase)  # (2)
-    if not erased:
-        raise ProbegateError(Reason.NOT_FOUND)
-    after = read_manifest(gallery)
-    certificate = ErasureCertificate(
-        agency=settings.id,
-        kind=after.kind,
-        model=after.model,
-        authority=authority,
-        erased=erased,
-        not_held=tuple(one for one in wanted if one not in set(erased)),
-        generation_before=before.generation,
-        generation_after=after.generation,
-        gallery_sha256=after.sha256,
-        erased_at=at,
-    )
+    if scheme_of(operator.settings.gallery):
+        certificate = await asyncio.to_thread(_erased_in_engine, operator, wanted, authority)
+    else:
+        certificate = await asyncio.to_thread(_erased_in_files, operator, wanted, authority)
+    settings = operator.settings
     payload = strict_json.canonical(certificate.model_dump(mode="json"))
     signer = MemberFolder(settings.member_folder).signer()
     envelope = dsse.sign(PayloadType.ERASURE_CERTIFICATE, payload, signer)
     await operator.log(  # (3)
         "records.erased",
         authority=authority,
-        count=len(erased),
-        generation=after.generation,
+        count=len(certificate.erased),
+        generation=certificate.generation_after,
         certificate_sha256=hashlib.sha256(payload).hexdigest(),
     )
     return certificate, envelope
+
+
+def _erased_in_files(
+    operator: Operator, wanted: Sequence[str], authority: str
+) -> ErasureCertificate:
+    gallery, at = Path(operator.settings.gallery), operator.clock()
+    with editing(gallery) as editor:
+        before = editor.generation
+        erased = editor.erase(wanted, at)  # (2)
+    if not erased:
+        raise ProbegateError(Reason.NOT_FOUND)
+    after = read_manifest(gallery)
+    return ErasureCertificate(
+        agency=operator.settings.id,
+        kind=after.kind,
+        model=after.model,
+        authority=authority,
+        erased=erased,
+        not_held=tuple(one for one in wanted if one not in set(erased)),
+        generation_before=before,
+        generation_after=after.generation,
+        gallery_sha256=after.sha256,
+        erased_at=at,
+        method="overwritten, flushed and unlinked",
+        remains=("copies taken before, such as backups", "blocks a storage device keeps"),
+    )
+
+
+def _erased_in_engine(
+    operator: Operator, wanted: Sequence[str], authority: str
+) -> ErasureCertificate:
+    settings = operator.settings
+    writer = open_writer(settings.gallery, kind_named(settings.kind), settings)
+    try:
+        before = writer.stats.generation
+        done = writer.erase(wanted, authority)  # (2)
+    finally:
+        writer.close()
+    if not done.erased:
+        raise ProbegateError(Reason.NOT_FOUND)
+    return ErasureCertificate(
+        agency=settings.id,
+        kind=settings.kind,
+        model="",
+        authority=authority,
+        erased=done.erased,
+        not_held=done.unknown,
+        generation_before=before,
+        generation_after=done.generation,
+        erased_at=done.at,
+        method="deleted by the engine and its store rewritten",
+        remains=done.remains,
+    )

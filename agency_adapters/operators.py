@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
 from agency_adapters.deciding import ReviewClerk
-from agency_adapters.galleries.store import read_manifest
+from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
 from agency_adapters.settings import AdapterSettings
@@ -92,11 +91,11 @@ class Operator:
         settings = self.settings
         directory = DirectoryStore.of(settings).load(self.clock())
         if name not in self.switched_off:
-            self._require_ours(checked_switch(name, directory))
+            await self._require_ours(checked_switch(name, directory))
         kind = SWITCHED_OFF if off else SWITCHED_ON
         return await self.log(kind, switch=name, reference=reference)
 
-    def _require_ours(self, name: str) -> None:
+    async def _require_ours(self, name: str) -> None:
         """Refuse a switch that nothing here reads, which would look like one that is off."""
         kind, _, what = name.partition(":")
         known = {what}
@@ -104,7 +103,11 @@ class Operator:
             known = {self.settings.id}
         elif kind == SwitchKind.MATCHER:
             ours = {one.partition(":")[2] for one in MATCHER_SWITCHES}
-            known = {read_manifest(Path(self.settings.gallery)).model, *ours}
+            gallery = await open_gallery(
+                self.settings.gallery, kind_named(self.settings.kind), engines=self.settings
+            )
+            known = {gallery.facts.model, *ours}
+            await gallery.close()
         if what not in known:
             names = ", ".join(sorted(known))
             raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {names}")

@@ -102,7 +102,7 @@ class Adapter:
         limits = ScanLimits(
             settings.scan_threads, settings.probes_per_pass, settings.max_waiting_probes
         )
-        gallery = await open_gallery(settings.gallery, kind, limits)
+        gallery = await open_gallery(settings.gallery, kind, limits, settings)
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
         shelf = Shelf(gallery)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from agency_adapters.galleries.engines import EngineSettings
 
 Switch = Literal["bar_unconvicted_minors", "bar_overdue_reviews"]
 """An operator's switch that turns on an eligibility rule."""
 
 
-class AdapterSettings(BaseSettings):
+class AdapterSettings(EngineSettings):
     """Settings of one adapter; each may come from ``PROBEGATE_ADAPTER_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="PROBEGATE_ADAPTER_", frozen=True, extra="forbid")
@@ -31,7 +33,7 @@ class AdapterSettings(BaseSettings):
     bundle: Path
     """The signed agreement bundle."""
     gallery: str
-    """Where the gallery is: the folder made by ``probegate adapter import``."""
+    """Where the gallery is: a folder, or an engine's address (`docs/engines.md`)."""
     calibration: Path | None = None
     """The signed calibration; without one, or one that can be trusted, scores are raw."""
     state_dir: Path

@@ -52,16 +52,16 @@ def import_(
     templates: Templates,
     records: Records,
     model: Model,
-    out: Annotated[Path, typer.Option(help="The gallery's folder.")],
+    out: Annotated[str, typer.Option(help="The gallery's folder, or an engine's address.")],
     as_json: AsJson = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Import a gallery; every row that is not enrolled is reported by number and reason."""
-    from agency_adapters.galleries.importing import import_gallery
+    from agency_adapters.galleries.engine_import import import_to
     from agency_adapters.registry import kind_named
     from trust.clock import utc_now
 
     with _progress() as told:
-        report = import_gallery(
+        report = import_to(
             kind=kind_named(kind),
             templates=templates,
             records=records,
@@ -74,21 +74,26 @@ def import_(
 
 
 def enrol(
-    gallery: GalleryFolder,
+    gallery: Annotated[
+        str, typer.Option("--gallery", help="The gallery's folder, or an engine's address.")
+    ],
     templates: Templates,
     records: Records,
     model: Model,
     update: Annotated[  # noqa: FBT002
         bool, typer.Option("--update", help="Replace records that are held already.")
     ] = False,
+    kind: Annotated[str, typer.Option(help="What kind of agency; needed for an engine.")] = "",
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Enrol more records; a running adapter takes them up by itself."""
-    from agency_adapters.galleries.importing import enrol_records
+    from agency_adapters.galleries.engine_import import enrol_to
+    from agency_adapters.registry import kind_named
     from trust.clock import utc_now
 
     with _progress() as told:
-        report = enrol_records(
+        report = enrol_to(
+            kind=kind_named(kind) if kind else None,
             gallery=gallery,
             templates=templates,
             records=records,

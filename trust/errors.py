@@ -191,6 +191,11 @@ class Reason(Enum):
         "The gallery's engine does not answer.",
         "Start the engine, or check its address and credentials, and ask again.",
     )
+    GALLERY_UNCERTIFIED = Entry(
+        Status.UNAVAILABLE,
+        "It cannot be shown that the gallery's engine missed no record, so there is no answer.",
+        "Check how the engine computes; ask for fewer candidates or a higher threshold.",
+    )
     GRANT_EXPIRED = Entry(
         Status.FAILED_PRECONDITION,
         "The broker's grant is stale.",

@@ -210,6 +210,11 @@ class Checking:
             self._reject(index, row.record_id, reasons)
         return not reasons
 
+    @property
+    def good(self) -> int:
+        """How many of the rows that were read are good."""
+        return self._count - len(self._rejected)
+
     def reject(self, record_ids: Collection[str], reason: str) -> None:
         """Report good rows as rejected after all."""
         for record_id in record_ids:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,7 @@ class NewRecord:
     """
 
     record: Record
-    template: npt.NDArray[np.float32]
+    template: npt.NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
