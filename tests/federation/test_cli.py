@@ -133,13 +133,15 @@ def test_the_planted_person_is_found_where_they_are_held(
         first = next(one for one in searched["candidates"] if one["agency"] == agency)
         assert first["reference"] == rows[0]["reference"]
         assert first["score"] == pytest.approx(rows[0]["score"])
+    reference = next(
+        one["reference"] for one in searched["candidates"] if one["agency"] == "custody"
+    )
     one = require_done(
         probegate(
-            "adapter", "resolve", "--config", place.config("custody"),
-            "--reference", searched["candidates"][0]["reference"],
+            "adapter", "resolve", "--config", place.config("custody"), "--reference", reference
         )
-    )  # fmt: skip
-    assert searched["candidates"][0]["reference"][:8] in one.stdout
+    )
+    assert reference[:8] in one.stdout
 
 
 def test_a_search_is_shown_within_80_columns_under_its_banner(
