@@ -145,7 +145,9 @@ class Deciding:
         kept = set()
         for one in found:
             record = await gallery.record(one.record_id)
-            if record is not None and not kind.bars(record, today, self.switches):
+            # Where no records are kept, who may be searched is decided where they are.
+            barred = record is None or kind.bars(record, today, self.switches)
+            if not barred or not gallery.facts.keeps_records:
                 kept.add(one.reference)
         if withheld.state is not OutcomeState.CANDIDATES or len(kept) == len(found):
             return self._following(answer), 0

@@ -26,7 +26,7 @@ from agency_adapters.calibration.signing import CalibrationStore
 from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.deciding import Deciding
-from agency_adapters.galleries.files import ScanLimits
+from agency_adapters.galleries.files import DEFAULT_LIMITS, ScanLimits
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holding import HeldAnswers
@@ -100,7 +100,9 @@ class Adapter:
         policies = BundleStore(settings.bundle, settings.state_dir / "bundle.json")
         policies.load(directory, now)
         limits = ScanLimits(
-            settings.scan_threads, settings.probes_per_pass, settings.max_waiting_probes
+            settings.scan_threads or DEFAULT_LIMITS.threads,
+            settings.probes_per_pass,
+            settings.max_waiting_probes,
         )
         gallery = await open_gallery(settings.gallery, kind, limits, settings)
         # Who is eligible is worked out before any request waits for it.

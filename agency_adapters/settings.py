@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,8 +60,8 @@ class AdapterSettings(EngineSettings):
     """Largest message taken from anybody, bytes."""
     max_concurrent_calls: Annotated[int, Field(gt=0)] = 512
     """Most calls under way at once."""
-    scan_threads: Annotated[int, Field(gt=0, le=256)] = os.cpu_count() or 1
-    """How many threads scan a gallery in files; more than cores only share the same memory."""
+    scan_threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """How many threads scan a gallery in files; 0 is as many as cores, and more gain nothing."""
     probes_per_pass: Annotated[int, Field(gt=0, le=256)] = 64
     """Most probes searched for in one pass over a gallery in files."""
     max_waiting_probes: Annotated[int, Field(gt=0, le=4096)] = 256

@@ -35,6 +35,7 @@ class GalleryFacts:
             nothing of the kind.
         matcher: the matcher's name and version, stated with every score.
         exact: whether no record can be missed (promise 6).
+        keeps_records: whether it can say what is held of a record; a vendor's matcher cannot.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class GalleryFacts:
     sha256: str
     matcher: str
     exact: bool
+    keeps_records: bool = True
 
 
 @dataclass(frozen=True, slots=True)

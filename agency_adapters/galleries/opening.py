@@ -1,8 +1,8 @@
 """Opening the gallery that the settings name, whatever engine it is in.
 
 The location's scheme picks the engine: a folder's path, ``postgresql://user@host/database``,
-``milvus://host:port/database`` or ``milvus+file:///path/name.db`` (Milvus Lite). Engines are
-imported where they are named.
+``milvus://host:port/database``, ``milvus+file:///path/name.db`` (Milvus Lite), or
+``osia+https://host/galleryId``. Engines are imported where they are named.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trust.errors import ProbegateError, Reason
 
 POSTGRES: Final = "postgresql"
 MILVUS: Final = frozenset({"milvus", "milvus+file"})
+OSIA: Final = frozenset({"osia+https", "osia+http"})
 
 
 def scheme_of(location: str) -> str:
@@ -45,14 +46,16 @@ async def open_gallery(
         ProbegateError: ``GALLERY_MISSING``, ``GALLERY_CORRUPT`` or ``GALLERY_UNAVAILABLE``;
             ``CONFIG_INVALID`` if it is of another kind or the location makes no sense.
     """
-    gallery = await _opened(location, limits, engines or EngineSettings())
+    gallery = await _opened(location, kind, limits, engines or EngineSettings())
     if gallery.facts.kind != kind.name:
         await gallery.close()
         raise ProbegateError(Reason.CONFIG_INVALID, "the gallery is of another kind", field="kind")
     return gallery
 
 
-async def _opened(location: str, limits: ScanLimits, engines: EngineSettings) -> Gallery:
+async def _opened(
+    location: str, kind: AgencyKind, limits: ScanLimits, engines: EngineSettings
+) -> Gallery:
     scheme = scheme_of(location)
     if not scheme:
         return await FileGallery.open(Path(location), limits)
@@ -64,6 +67,10 @@ async def _opened(location: str, limits: ScanLimits, engines: EngineSettings) ->
         from agency_adapters.galleries.milvus import MilvusGallery
 
         return await MilvusGallery.open(location, engines)
+    if scheme in OSIA:
+        from agency_adapters.galleries.osia import OsiaGallery
+
+        return await OsiaGallery.open(location, kind, engines)
     raise config_invalid("no engine of this scheme")
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agency_adapters.galleries.matching import paired_scores
 from agency_adapters.galleries.segments import Rows
-from agency_adapters.galleries.templates import Probe
+from agency_adapters.galleries.templates import Probe, wipe
 
 MAX_WAITING: Final = 1 << 18
 """Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
@@ -140,7 +140,11 @@ class Tally:
 
         def score(start: int) -> Floats:
             some = slice(start, start + SCORED_AT_ONCE)
-            return paired_scores(self._gallery.templates(row[some]), self._probes[probe[some]])
+            copies = self._probes[probe[some]]
+            try:
+                return paired_scores(self._gallery.templates(row[some]), copies)
+            finally:
+                wipe(copies)
 
         scores = np.concatenate(list(self._map(score, range(0, len(row), SCORED_AT_ONCE))))
         reached = scores >= self._thresholds[probe]

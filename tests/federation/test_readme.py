@@ -147,13 +147,17 @@ def test_every_setting_is_documented_with_its_default(settings: type[BaseSetting
 
 def settings_rows(settings: type[BaseSettings]) -> list[str]:
     """Return the rows of a settings type's table: name, default, the words in the code."""
-    (kind,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
-    assert isinstance(kind, ast.ClassDef)
     words = {}
-    for pair in pairwise(kind.body):
-        match pair:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
-                words[name] = " ".join(str(text).split()).replace("``", "`")
+    for base in settings.__mro__[: settings.__mro__.index(BaseSettings)]:
+        (kind,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(kind, ast.ClassDef)
+        for pair in pairwise(kind.body):
+            match pair:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=text)),
+                ):
+                    words[name] = " ".join(str(text).split()).replace("``", "`")
     return [
         f"| `{name}` | {_default(field)} | {_plain(words[name])} |"
         for name, field in settings.model_fields.items()

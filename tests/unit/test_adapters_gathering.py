@@ -139,4 +139,4 @@ async def test_a_busy_adapter_says_when_to_come_back_and_counts_nothing(
 
 def limits_of(here: Scene) -> ScanLimits:
     settings = here.adapter.settings
-    return ScanLimits(settings.scan_threads, settings.probes_per_pass, settings.max_waiting_probes)
+    return ScanLimits(1, settings.probes_per_pass, settings.max_waiting_probes)

@@ -121,7 +121,7 @@ def test_only_an_agencys_own_current_calibration_of_its_matcher_is_trusted(world
             return error.reason
         return None
 
-    later = NOW + timedelta(minutes=1)
+    later = datetime.now(UTC) + timedelta(minutes=1)  # the keys are younger than this module
     assert load(raw, now=later) is None
     other = sign_calibration(whole, world.folder("broker").signer())
     assert load(other, now=later) is Reason.CALIBRATION_INVALID
