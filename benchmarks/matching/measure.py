@@ -21,6 +21,8 @@ import psutil
 from agency_adapters.galleries.store import StoredGallery
 from benchmarks.matching.engines import CORES, ENGINES
 
+SETTLE_S = 0.5
+"""Between two engines: threads of some libraries go on spinning after their work, seconds."""
 START_S = 3600
 """Longest time an engine may take to load the gallery, seconds."""
 
@@ -133,6 +135,7 @@ def compare(
             for turn in range(rounds):
                 told(f"{count} at once, round {turn + 1} of {rounds}")
                 for one, child in zip(figures, children, strict=True):
+                    time.sleep(SETTLE_S)
                     seconds, rows = child.search(sought[:count], limit)
                     one.seconds.setdefault(count, []).append(seconds)
                     one.recall[count] = recall(rows, best[:count])
