@@ -76,7 +76,7 @@ def adversarial(draw: st.DrawFn) -> tuple[Rows, list[str], Mask, list[Vector]]:
 
     Returns rows, their record ids (in no order), which are eligible, and some probes.
     """
-    dims = draw(st.integers(1, 24))
+    dims = draw(st.one_of(st.integers(1, 24), st.sampled_from([8, 16, 24])))
     values = st.floats(-1, 1, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
     base = draw(hnp.arrays(np.float64, (draw(st.integers(1, 4)), dims), elements=values))
     base[~base.any(axis=1)] = 1.0

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from agency_adapters.agency import Record
+from agency_adapters.galleries.choosing import best_kernel
 from agency_adapters.galleries.editing import swept
 from agency_adapters.galleries.gallery import Eligible, Found, GalleryFacts, Query, Scored
 from agency_adapters.galleries.gathering import Gatherer
-from agency_adapters.galleries.kernels import best_kernel
 from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.scanning import scan
 from agency_adapters.galleries.store import StoredGallery, read_manifest
@@ -49,7 +49,7 @@ class FileGallery:
         self._path = path
         self._stored = stored
         self._limits = limits
-        self._kernel = best_kernel()
+        self._kernel = best_kernel(stored.manifest.dims)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="scan")
         self._gatherer: Gatherer[Query, Found] = Gatherer(
             self.search_all, most=limits.probes_per_pass, waiting=limits.waiting

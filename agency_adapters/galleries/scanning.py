@@ -123,24 +123,26 @@ def _scan_blocks(
     tally: Tally,
 ) -> None:
     prepared = kernel.prepare(probes.codes, blocks.most_rows)
-    for block in blocks:
-        segment, rows = block.segment, slice(block.start, block.stop)
-        allowed = eligible[block.base + block.start : block.base + block.stop]
-        if not allowed.any():  # (1)
-            continue
-        products = prepared.products(segment.codes[rows])
-        lowest = _lowest_products(block, probes, tally.cuts)
-        hits = np.flatnonzero(products >= lowest)
-        if not len(hits):
-            continue
-        row, probe = np.divmod(hits, len(probes.codes))
-        keep = allowed[row]  # (1)
-        row, probe, hits = row[keep], probe[keep], hits[keep]
-        product = products.reshape(-1)[hits]
-        lost = segment.bounds[rows][row].astype(np.float64)
-        middle = product * (segment.scale * probes.scales[probe])  # (2)
-        error = lost + probes.bounds[probe] * (1.0 + lost) + ROUNDING
-        tally.add(probe, block.base + block.start + row, middle - error, middle + error)
+    try:
+        for block in blocks:
+            segment, rows = block.segment, slice(block.start, block.stop)
+            allowed = eligible[block.base + block.start : block.base + block.stop]
+            if not allowed.any():  # (1)
+                continue
+            lowest = _lowest_products(block, probes, tally.cuts)
+            longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
+            row, probe, product = prepared.hits(segment.codes[rows], lowest, longest)
+            if not len(row):
+                continue
+            if not allowed.all():
+                keep = allowed[row]  # (1)
+                row, probe, product = row[keep], probe[keep], product[keep]
+            lost = segment.bounds[rows][row].astype(np.float64)
+            middle = product * (segment.scale * probes.scales[probe])  # (2)
+            error = lost + probes.bounds[probe] * (1.0 + lost) + ROUNDING
+            tally.add(probe, block.base + block.start + row, middle - error, middle + error)
+    finally:
+        prepared.wipe()
 
 
 def _lowest_products(

@@ -16,8 +16,10 @@ from agency_adapters.galleries.templates import Probe, wipe
 MAX_WAITING: Final = 1 << 18
 """Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
 BEYOND_ANY_SCORE: Final = 2.0
-SCORED_AT_ONCE: Final = 512
-"""Rows whose templates are scored at once: 2 MB of float64 at 512 dimensions."""
+FETCHED_AT_ONCE: Final = 512
+"""Rows whose templates are fetched at once: 1 MB at 512 dimensions."""
+SCORED_AT_ONCE: Final = 32
+"""Rows that are scored at once, few enough to stay in a core's cache: it is six times as fast."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -85,7 +87,7 @@ class Tally:
             if self._count > MAX_WAITING:
                 self._score()
             # Not again before as many more have come: each raising looks at all that wait.
-            self._raise_at = 2 * self._count + int(self.limits.sum())
+            self._raise_at = 2 * self._count + 4 * int(self.limits.sum())
 
     def finish(self, others: Sequence[Tally], map_: Map) -> None:
         """Take over what other threads kept, and score all of it together (4).
@@ -105,48 +107,65 @@ class Tally:
         self._score()
 
     def _raise_cuts(self) -> None:
-        """Raise each probe's cut to its k-th best lower bound and drop what is below (3)."""
+        """Raise each probe's cut and drop what is below (3).
+
+        The likeliest are scored at once (4): a score is a higher cut than a lower bound, and a
+        higher cut spares the scan more than they cost.
+        """
         if not self.waiting:
             return
-        probe, row, lower, upper = (
-            np.concatenate(part) for part in zip(*self.waiting, strict=True)
-        )
+        probe, row, lower, upper = self._taken()
         known = np.concatenate([probe, self.scored[0]])
         kth_best(known, np.concatenate([lower, self.scored[2]]), self.limits, self.cuts)
         near = upper >= self.cuts[probe]
+        probe, row, lower, upper = probe[near], row[near], lower[near], upper[near]
+        likely = np.full(len(self.cuts), -np.inf)
+        kth_best(probe, upper, self.limits, likely)
+        leads = upper >= likely[probe]
+        self._take_scored(probe[leads], row[leads])
+        near = ~leads & (upper >= self.cuts[probe])
         self.waiting = [(probe[near], row[near], lower[near], upper[near])]
         self._count = int(near.sum())
 
+    def _taken(self) -> tuple[Ints, Ints, Floats, Floats]:
+        """Take all that waits."""
+        probe, row, lower, upper = (
+            np.concatenate(part) for part in zip(*self.waiting, strict=True)
+        )
+        self.waiting, self._count = [], 0
+        return probe, row, lower, upper
+
     def _score(self) -> None:
-        """Score what waits, the likeliest first (4)."""
+        """Score what waits (4)."""
         if not self.waiting:
             return
-        probe, row, _, upper = (np.concatenate(part) for part in zip(*self.waiting, strict=True))
-        self.waiting, self._count = [], 0
-        order = np.lexsort((-upper, probe))
-        place = np.arange(len(order)) - np.searchsorted(probe[order], probe[order])
-        likely = order[place < self.limits[probe[order]]]
-        self._take_scored(probe[likely], row[likely])
-        rest = order[place >= self.limits[probe[order]]]
-        rest = rest[upper[rest] >= self.cuts[probe[rest]]]
-        for start in range(0, len(rest), MAX_WAITING):
-            some = rest[start : start + MAX_WAITING]
+        probe, row, _, upper = self._taken()
+        for start in range(0, len(row), MAX_WAITING):
+            some = np.arange(start, min(start + MAX_WAITING, len(row)))
             some = some[upper[some] >= self.cuts[probe[some]]]
             self._take_scored(probe[some], row[some])
 
     def _take_scored(self, probe: Ints, row: Ints) -> None:
         if not len(row):
             return
+        in_place = np.argsort(row)  # so that a segment's templates are fetched together
+        probe, row = probe[in_place], row[in_place]
 
         def score(start: int) -> Floats:
-            some = slice(start, start + SCORED_AT_ONCE)
-            copies = self._probes[probe[some]]
-            try:
-                return paired_scores(self._gallery.templates(row[some]), copies)
-            finally:
+            mine, whose = (
+                row[start : start + FETCHED_AT_ONCE],
+                probe[start : start + FETCHED_AT_ONCE],
+            )
+            templates = self._gallery.templates(mine)
+            scores = np.empty(len(mine))
+            for first in range(0, len(mine), SCORED_AT_ONCE):
+                some = slice(first, first + SCORED_AT_ONCE)
+                copies = self._probes[whose[some]]
+                scores[some] = paired_scores(templates[some], copies)
                 wipe(copies)
+            return scores
 
-        scores = np.concatenate(list(self._map(score, range(0, len(row), SCORED_AT_ONCE))))
+        scores = np.concatenate(list(self._map(score, range(0, len(row), FETCHED_AT_ONCE))))
         reached = scores >= self._thresholds[probe]
         kept = tuple(
             np.concatenate(pair)
@@ -179,13 +198,14 @@ class Tally:
 
 def kth_best(probe: Ints, values: Floats, limits: npt.NDArray[np.int_], cuts: Floats) -> None:
     """Raise ``cuts`` to each probe's k-th best value, where it has as many (3)."""
-    order = np.lexsort((-values, probe))
-    sorted_probe = probe[order]
-    firsts = np.searchsorted(sorted_probe, np.arange(len(cuts)))
-    ends = np.searchsorted(sorted_probe, np.arange(len(cuts)), side="right")
-    enough = ends - firsts >= limits
-    places = order[(firsts + limits - 1)[enough]]
-    cuts[enough] = np.maximum(cuts[enough], values[places])
+    by_probe = np.argsort(probe.astype(np.int16), kind="stable")  # small numbers: a radix sort
+    sorted_values = values[by_probe]
+    ends = np.cumsum(np.bincount(probe, minlength=len(cuts)))
+    for number, (end, limit) in enumerate(zip(ends.tolist(), limits.tolist(), strict=True)):
+        start = int(ends[number - 1]) if number else 0
+        if end - start >= limit:
+            kth = np.partition(sorted_values[start:end], end - start - limit)[end - start - limit]
+            cuts[number] = max(cuts[number], kth)
 
 
 def best_of(tally: Tally, gallery: Rows) -> list[tuple[Match, ...]]:

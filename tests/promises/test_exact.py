@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agency_adapters.galleries import scanning, segment_content, tally
+from agency_adapters.galleries import native, scanning, segment_content, tally
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.encoding import ROUNDING, encode_probes, encode_rows
 from agency_adapters.galleries.files import FileGallery, ScanLimits
@@ -42,6 +42,13 @@ from tests.galleries import (
 from tests.scale import scaled
 
 Answer = list[tuple[str, float]]
+
+
+def kernels(dims: int) -> list[Kernel]:
+    """All kernels that take templates of this length; ours are compiled wherever tests run."""
+    ours = native.load()
+    assert ours is not None, "no C compiler, or a processor without AVX2"
+    return [NumKongKernel(), NumpyKernel(), *([] if dims % native.STEP else [ours])]
 
 
 def searched(
@@ -107,7 +114,7 @@ def test_the_answer_is_that_of_comparing_everything(
         patch.setattr(tally, "MAX_WAITING", waiting)
         out = Path(folder) / "gallery"
         write_gallery(out, rows, ids, eligible)
-        for kernel in (NumKongKernel(), NumpyKernel()):
+        for kernel in kernels(rows.shape[1]):
             assert searched(out, asks, kernel, workers, threads) == expected, kernel.name
 
 
@@ -139,7 +146,7 @@ def test_a_gallery_that_was_enrolled_bit_by_bit_answers_like_one_made_at_once(
 
 
 @pytest.mark.parametrize("dims", [64, 512, 1200])
-@pytest.mark.parametrize("probes", [1, 2, 3, 64])
+@pytest.mark.parametrize("probes", [1, 2, 3, 4, 20, 64])
 def test_random_galleries_of_real_size_of_template(tmp_path: Path, dims: int, probes: int) -> None:
     random = np.random.default_rng(dims + probes)
     rows = unit_rows(random.standard_normal((5000, dims)))
@@ -158,7 +165,7 @@ def test_random_galleries_of_real_size_of_template(tmp_path: Path, dims: int, pr
         brute_force(rows, ids, eligible, ask.probe, ask.threshold, ask.limit) for ask in asks
     ]
     with ThreadPoolExecutor(2) as workers:
-        for kernel in (NumKongKernel(), NumpyKernel()):
+        for kernel in kernels(dims):
             assert searched(tmp_path / "gallery", asks, kernel, workers, 2) == expected
 
 
