@@ -18,11 +18,11 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Rows that stay in the core's first cache, a multiple of HEIGHT; a tile of HEIGHT rows and two
- * groups of probes needs all sixteen registers. */
 /* Bytes of codes fetched ahead of what is multiplied. */
 enum { AHEAD = 8192 };
 
+/* Rows that stay in the core's first cache, a multiple of HEIGHT; a tile of HEIGHT rows and two
+ * groups of probes needs all sixteen registers. */
 enum { COARSE_BITS = 2, GROUP = 8, STEP = 8, HEIGHT = 3, ROWS_IN_CACHE = 63 };
 
 typedef struct {
