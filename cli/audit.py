@@ -16,6 +16,7 @@ from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
+from cli.audit_reconcile import reconcile_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -25,6 +26,8 @@ app = typer.Typer(
     help="Verify and read audit logs, offline.",
     no_args_is_help=True,
 )
+
+app.command("reconcile")(reconcile_command)
 
 _WIDTH = 80
 _HANG = " " * 8
