@@ -32,13 +32,11 @@ from pydantic import BaseModel, ConfigDict
 
 from audit.evidence import ORDER_ENTRY
 from audit.folder import LogFolder
+from audit.kinds import REFUSED, REPORT, RESULT
 from audit.reader import LogReader
 from audit.roots import root_at
 from trust.errors import ProbegateError, Reason
 
-REPORT: Final = "match.report"
-REFUSED: Final = "match.refused"
-RESULT: Final = "search.result"
 FINDINGS_MAX: Final = 1000
 """Findings listed; counting goes on."""
 DEFAULT_PATIENCE: Final = timedelta(hours=1)

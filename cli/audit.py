@@ -17,6 +17,8 @@ from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli.audit_reconcile import reconcile_command
+from cli.audit_search import search_command
+from cli.audit_values import erase_command, hold_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -27,7 +29,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+app.command("search")(search_command)
 app.command("reconcile")(reconcile_command)
+app.command("erase")(erase_command)
+app.command("hold")(hold_command)
 
 _WIDTH = 80
 _HANG = " " * 8
