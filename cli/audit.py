@@ -18,6 +18,8 @@ from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
+from cli.audit_subject import subject_command
+from cli.audit_trace import trace_command
 from cli.audit_values import erase_command, hold_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
@@ -30,7 +32,9 @@ app = typer.Typer(
 )
 
 app.command("search")(search_command)
+app.command("trace")(trace_command)
 app.command("reconcile")(reconcile_command)
+app.command("subject")(subject_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
 

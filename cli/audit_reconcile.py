@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +35,7 @@ def reconcile_command(
     Copy the agencies' folders after the broker's, and verify each of them as well. Exit status 1 if
     anything disagrees.
     """
-    folders = dict(_given(one) for one in agency)
+    folders = given_folders(agency)
     with progress() as told:
         found = reconcile(broker, folders, patience=timedelta(minutes=patience), told=told)
     if as_json:
@@ -61,11 +61,19 @@ def progress() -> Iterator[Told]:
         yield told
 
 
-def _given(one: str) -> tuple[str, Path]:
-    name, equals, folder = one.partition("=")
-    if not (name and equals and folder):
-        raise ProbegateError(Reason.USAGE, "give --agency ID=FOLDER")
-    return name, Path(folder)
+def given_folders(agencies: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of ``--agency ID=FOLDER``.
+
+    Raises:
+        ProbegateError: ``USAGE``.
+    """
+    folders = {}
+    for one in agencies:
+        name, equals, folder = one.partition("=")
+        if not (name and equals and folder):
+            raise ProbegateError(Reason.USAGE, "give --agency ID=FOLDER")
+        folders[name] = Path(folder)
+    return folders
 
 
 def _show(found: Reconciliation) -> None:

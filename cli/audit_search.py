@@ -16,7 +16,7 @@ from audit.opening import Opened, Wanted, day, find, read_erasures, reading_fact
 from audit.organisation import ADMIN
 from audit.reader import LogReader
 from cli.audit_office import Config, OfSide, Purpose, Side, checked_purpose, open_office
-from cli.output import console, text
+from cli.output import console, indented, text
 from trust.errors import ProbegateError, Reason
 
 
@@ -95,12 +95,12 @@ def _show(one: Opened) -> None:
     when = str(one.said.get("at", ""))[:19].replace("T", " ")
     screen.print(text(f"{one.index} {when} {one.said.get('type', '')}", "bold"))
     for name, value in one.said.items():
-        if name in {"v", "at", "type", "commitments"}:
+        if name in {"v", "at", "type", "commitments"} or name.endswith("sha256"):
             continue
         for part in value if isinstance(value, list) else [value]:
-            screen.print(text(f"    {name}: {_said(part)}"))
+            screen.print(indented(f"{name}: {_said(part)}"))
     for name, value in one.values.items():
-        screen.print(text(f"    {name} = {_said(value)}", "green"))
+        screen.print(indented(f"{name} = {_said(value)}", "green"))
     for name, erasure in one.erased.items():
         why = (
             "no entry says why"
@@ -110,13 +110,15 @@ def _show(one: Opened) -> None:
                 f"(entry {erasure.entry} of the admin log)"
             )
         )
-        screen.print(text(f"    {name}: erased {why}", "yellow"))
+        screen.print(indented(f"{name}: erased {why}", "yellow"))
 
 
 def _said(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(
-            f"{name} {_said(part)}" for name, part in value.items() if part not in ("", [], None)
+            f"{name} {_said(part)}"
+            for name, part in value.items()
+            if part not in ("", [], None) and not name.endswith("sha256")
         )
     if isinstance(value, list):
         return " ".join(map(_said, value))
