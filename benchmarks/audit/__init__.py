@@ -1,0 +1,1 @@
+"""What the log costs: appends beside a bare group commit, growth, verification."""

@@ -1,0 +1,214 @@
+"""Appending, growing and verifying, timed."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing as mp
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from audit.checkpoints import Checkpoint, sign_checkpoint
+from audit.leaves import canonical
+from audit.merkle import EMPTY_ROOT
+from audit.notes import VerifierKey
+from audit.verify import verify_folder
+from audit.writer import LogWriter, NewEntry
+from benchmarks.audit import floor
+from benchmarks.audit.made import NAME, ORIGIN, make_log, open_engine, signer
+
+FACTS: Final[dict[str, Any]] = {
+    "v": 1,
+    "type": "search.order",
+    "search_id": "5f1c7f9e-8f3a-4f0c-9a52-1f1d5a8c7b11",
+    "force": "northshire",
+    "order_sha256": "ab" * 32,
+    "policy_sha256": "cd" * 32,
+    "decisions": [
+        {"agency": agency, "permitted": True, "code": "PERMITTED", "failed": []}
+        for agency in ("custody", "pnd", "passport", "asylum")
+    ],
+}
+"""An entry much like a broker's, about 600 bytes."""
+PROOFS: Final = 500
+
+
+@dataclass(slots=True)
+class Appends:
+    """What some callers reached.
+
+    Attributes:
+        per_second: durable appends a second.
+        p50_ms, p99_ms: latency.
+    """
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(slots=True)
+class Compared:
+    """The log and the floor in the same rounds; medians."""
+
+    callers: int
+    log: Appends
+    floor: Appends
+
+    @property
+    def ratio(self) -> float:
+        """Appends of the log for one of the floor."""
+        return self.log.per_second / self.floor.per_second
+
+
+@dataclass(slots=True)
+class Grown:
+    """A log of one size: times to append and to prove, and the memory of its process."""
+
+    leaves: int
+    open_s: float
+    append_ms: float
+    proof_us: float
+    memory_mb: float
+
+
+def compare(callers: int, entries: int, rounds: int) -> Compared:
+    """Append with some callers at once, log and floor in turn."""
+    found: dict[str, list[Appends]] = {"log": [], "floor": []}
+    for _ in range(rounds):
+        found["log"].append(asyncio.run(_log(callers, entries)))
+        found["floor"].append(asyncio.run(_floor(callers, entries)))
+    return Compared(callers, _median(found["log"]), _median(found["floor"]))
+
+
+async def _log(callers: int, entries: int) -> Appends:
+    with tempfile.TemporaryDirectory(prefix="probegate-audit-") as folder:
+        base = Path(folder)
+        log = LogWriter.open(
+            open_engine(base / "state.db"),
+            name=NAME,
+            origin=ORIGIN,
+            signer=signer(),
+            folder=base / "log",
+        )
+
+        async def append(number: int) -> None:
+            await log.append(NewEntry({**FACTS, "n": number}))
+
+        try:
+            return await _timed(callers, entries, append)
+        finally:
+            await log.close()
+
+
+async def _floor(callers: int, entries: int) -> Appends:
+    with tempfile.TemporaryDirectory(prefix="probegate-audit-") as folder:
+        base = Path(folder)
+        note = sign_checkpoint(Checkpoint(ORIGIN, 10**6, EMPTY_ROOT), signer()).note
+        leaves = [canonical({**FACTS, "n": number}) for number in range(entries)]
+        bare = floor.opened(base / "log", note, open_engine(base / "state.db"))
+
+        async def append(number: int) -> None:
+            await bare.append(leaves[number])
+
+        try:
+            return await _timed(callers, entries, append)
+        finally:
+            await bare.close()
+
+
+async def _timed(callers: int, entries: int, append: Callable[[int], Awaitable[None]]) -> Appends:
+    numbers = iter(range(entries))
+    took: list[float] = []
+
+    async def caller() -> None:
+        for number in numbers:
+            began = time.perf_counter()
+            await append(number)
+            took.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    elapsed = time.perf_counter() - began
+    took.sort()
+    return Appends(
+        entries / elapsed, 1000 * took[len(took) // 2], 1000 * took[int(len(took) * 0.99)]
+    )
+
+
+def _median(found: list[Appends]) -> Appends:
+    return Appends(
+        *(
+            statistics.median(getattr(one, name) for one in found)
+            for name in ("per_second", "p50_ms", "p99_ms")
+        )
+    )
+
+
+def grow(leaves: int, appends: int) -> tuple[Grown, Path, tempfile.TemporaryDirectory[str]]:
+    """Append to, and prove from, a log of some size, in a process of its own."""
+    kept = tempfile.TemporaryDirectory(prefix="probegate-audit-")
+    base = Path(kept.name)
+    folder = make_log(base, leaves)
+    with mp.get_context("spawn").Pool(1) as pool:
+        grown = pool.apply(_grown, (base, leaves, appends))
+    return grown, folder, kept
+
+
+def _grown(base: Path, leaves: int, appends: int) -> Grown:
+    return asyncio.run(_grown_async(base, leaves, appends))
+
+
+async def _grown_async(base: Path, leaves: int, appends: int) -> Grown:
+    began = time.perf_counter()
+    log = LogWriter.open(
+        open_engine(base / "state.db"),
+        name=NAME,
+        origin=ORIGIN,
+        signer=signer(),
+        folder=base / "log",
+    )
+    open_s = time.perf_counter() - began
+    took = []
+    for number in range(appends):
+        began = time.perf_counter()
+        await log.append(NewEntry({**FACTS, "n": number}))
+        took.append(time.perf_counter() - began)
+    size = log.checkpoint.checkpoint.size
+    picks = random.Random(leaves).sample(range(size), PROOFS)
+    proofs = []
+    for index in picks:
+        began = time.perf_counter()
+        log.inclusion(index, size)
+        proofs.append(time.perf_counter() - began)
+    memory = psutil.Process().memory_info().rss / 1e6
+    await log.close()
+    return Grown(
+        leaves, open_s, 1000 * statistics.median(took), 1e6 * statistics.median(proofs), memory
+    )
+
+
+def verified(folder: Path) -> tuple[float, float, int]:
+    """Verify a log in a process of its own; return seconds, resident memory (MB) and entries."""
+    with mp.get_context("spawn").Pool(1) as pool:
+        found: tuple[float, float, int] = pool.apply(_verified, (folder,))
+    return found
+
+
+def _verified(folder: Path) -> tuple[float, float, int]:
+    began = time.perf_counter()
+    report = verify_folder(folder, VerifierKey.of(signer()))
+    if not report.ok:
+        raise RuntimeError(report.problems)
+    return (
+        time.perf_counter() - began,
+        psutil.Process().memory_info().rss / 1e6,
+        report.entries,
+    )
