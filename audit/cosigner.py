@@ -169,13 +169,13 @@ class Cosigner:
     def _accuse(
         self, connection: Connection, origin: str, pair: tuple[bytes, bytes], now: datetime
     ) -> None:
-        _evidence_found.add(1)
-        telemetry.log(
-            "EQUIVOCATION: a log signed two histories; see `probegate audit witness show`",
-            level=logging.CRITICAL,
-            log=origin,
-        )
-        cosigner_memory.keep_evidence(connection, origin, pair, now, self._evidence_max)
+        if cosigner_memory.keep_evidence(connection, origin, pair, now, self._evidence_max):
+            _evidence_found.add(1)
+            telemetry.log(
+                "EQUIVOCATION: a log signed two histories; see `probegate audit witness show`",
+                level=logging.CRITICAL,
+                log=origin,
+            )
 
 
 def _judge(request: AddCheckpoint, held: Remembered) -> Verdict:

@@ -1,4 +1,4 @@
-"""What a witness remembers, in SQLite or PostgreSQL: the newest checkpoint of each log, and evidence.
+"""What a witness remembers, in SQLite or PostgreSQL: newest checkpoints, and evidence.
 
 1. Every function but ``open_memory`` works inside its caller's transaction.
 2. ``hold`` takes a log's row by a write that changes nothing, before it is read: from then to the
@@ -44,7 +44,7 @@ from audit.merkle import EMPTY_ROOT
 from audit.tables import storage_failure
 from audit.witness import evidence
 from trust import files
-from trust.errors import ProbegateError, Reason
+from trust.errors import Reason
 
 DATABASE: Final = "witness.db"
 LOCK_TIMEOUT_S: Final = 30
@@ -178,15 +178,18 @@ def remember(
 
 def keep_evidence(
     connection: Connection, origin: str, pair: tuple[bytes, bytes], now: datetime, most: int
-) -> None:
-    """Keep two contradicting notes, unless they or ``most`` others are kept already (4)."""
+) -> bool:
+    """Keep two contradicting notes unless ``most`` are (4); say whether they were new."""
     digest = sha256(b"".join(pair)).hexdigest()
     count = select(func.count()).where(evidence.c.origin == origin)
     again = select(func.count()).where(evidence.c.digest == digest)
-    if connection.execute(again).scalar_one() or connection.execute(count).scalar_one() >= most:
-        return
+    if connection.execute(again).scalar_one():
+        return False
+    if connection.execute(count).scalar_one() >= most:
+        return True
     row = {"digest": digest, "origin": origin, "seen_at": int(now.timestamp())}
     connection.execute(insert(evidence), {**row, "note_a": pair[0], "note_b": pair[1]})
+    return True
 
 
 def accused(connection: Connection, origin: str) -> bool:

@@ -103,6 +103,6 @@ class WitnessServerSettings(BaseSettings):
     idle_timeout_s: float = Field(default=60.0, gt=0)
     """Longest a connection may be silent between two requests, seconds."""
     history_max_count: int = Field(default=100_000, ge=1)
-    """Cosigned checkpoints remembered per log, with which another root of the same size is found."""
+    """Cosigned checkpoints remembered per log, to tell another root of the same size."""
     evidence_max_count: int = Field(default=1000, ge=1)
     """Pairs of contradicting notes kept per log."""
