@@ -1,6 +1,6 @@
 """What a witness remembers, in SQLite or PostgreSQL: newest checkpoints, and evidence.
 
-1. Every function but ``open_memory`` works inside its caller's transaction.
+1. Every function but ``open_memory`` and ``survey`` works inside its caller's transaction.
 2. ``hold`` takes a log's row by a write that changes nothing, before it is read: from then to the
    commit nobody else judges this log, in this process or in another one.
 3. The newest checkpoint is one row, which is replaced. Earlier ones are kept by size, up to a
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -84,6 +84,40 @@ class Remembered:
     cosigned_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two notes that contradict each other; times in Unix seconds."""
+
+    notes: tuple[bytes, bytes]
+    seen_at: int
+    resolved_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogMemory:
+    """All that is remembered of one log, for people."""
+
+    newest: Remembered
+    evidence: tuple[Evidence, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with notes as text."""
+        return {
+            "origin": self.newest.origin,
+            "size": self.newest.size,
+            "note": self.newest.note.decode(),
+            "cosigned_at": self.newest.cosigned_at,
+            "evidence": [
+                {
+                    "notes": [note.decode() for note in one.notes],
+                    "seen_at": one.seen_at,
+                    "resolved_at": one.resolved_at,
+                }
+                for one in self.evidence
+            ],
+        }
+
+
 def open_memory(state_dir: Path, url: str = "") -> Engine:
     """Open a witness's database, making it if it is new.
 
@@ -134,11 +168,24 @@ def newest(connection: Connection, origin: str) -> Remembered:
     return Remembered(row.origin, row.size, bytes(row.root), bytes(row.note), row.cosigned_at)
 
 
-def everything(connection: Connection) -> list[Remembered]:
-    """Read the rows of all logs, by origin."""
-    rows = connection.execute(select(cosigned).order_by(cosigned.c.origin))
+def survey(engine: Engine) -> list[LogMemory]:
+    """Read everything, by origin.
+
+    Raises:
+        ProbegateError: ``STATE_UNAVAILABLE``.
+    """
+    with storage(), engine.connect() as connection:
+        kept = connection.execute(select(evidence).order_by(evidence.c.seen_at)).all()
+        rows = connection.execute(select(cosigned).order_by(cosigned.c.origin)).all()
     return [
-        Remembered(row.origin, row.size, bytes(row.root), bytes(row.note), row.cosigned_at)
+        LogMemory(
+            Remembered(row.origin, row.size, bytes(row.root), bytes(row.note), row.cosigned_at),
+            tuple(
+                Evidence((bytes(one.note_a), bytes(one.note_b)), one.seen_at, one.resolved_at)
+                for one in kept
+                if one.origin == row.origin
+            ),
+        )
         for row in rows
     ]
 

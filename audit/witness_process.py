@@ -1,4 +1,4 @@
-"""A witness as a process: its key, its memory and its listener, from settings to the last signal."""
+"""A witness as a process: key, memory and listener, from its settings to the last signal."""
 
 from __future__ import annotations
 

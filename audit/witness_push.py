@@ -17,7 +17,7 @@ The rules, as numbered in the code:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -26,10 +26,10 @@ from typing import Final
 from audit.add_checkpoint import PATH, format_request, parse_size
 from audit.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from audit.cosignatures import merged, only_signed_by
-from audit.log_source import LogSource, call, node_reader
+from audit.log_source import LogSource, call, log_source, node_reader
 from audit.merkle import consistency_proof, verify_consistency
-from audit.notes import VerifierKey, open_note
-from audit.policy_file import KnownWitness
+from audit.notes import VerifierKey, open_note, split_note
+from audit.policy_file import KnownWitness, LogPolicy
 from audit.settings import NOTE_MAX_BYTES
 from audit.tiles import CHECKPOINT_FILE
 from trust import files
@@ -72,14 +72,16 @@ class WitnessedStore:
         return signed.checkpoint
 
     def keep(self, witness: VerifierKey, note: bytes) -> None:
-        """Replace a witness's note, and the collection of the newest checkpoint's.
+        """Replace a witness's note, and the collection for its checkpoint.
 
         Raises:
             ProbegateError: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
         files.write_atomic(self._path(witness), note)
-        together = merged([*self.notes(), note])[-1]  # the one just kept has the last word
-        files.write_atomic(self._folder / CHECKPOINT_FILE, together)
+        text = split_note(note)[0]
+        for one in merged(self.notes()):
+            if split_note(one)[0] == text:
+                files.write_atomic(self._folder / CHECKPOINT_FILE, one)
 
     def notes(self) -> list[bytes]:
         """Return every witness's newest note."""
@@ -134,6 +136,35 @@ def push(
                 witness=witness.vkey.name,
             )
     raise ProbegateError(Reason.SERVER_BUSY, "the witness's size kept changing")
+
+
+def push_to_all(
+    log: str,
+    policy: LogPolicy,
+    store: WitnessedStore,
+    names: Collection[str] = (),
+    ca_file: Path | None = None,
+) -> tuple[list[Pushed], list[tuple[str, ProbegateError]]]:
+    """Ask every witness of a policy that has an address, or those named, one after the other.
+
+    Returns what was obtained, and who refused or could not be asked and why.
+
+    Raises:
+        ProbegateError: ``CONFIG_INVALID`` if there is nobody to ask.
+    """
+    chosen = [one for one in policy.witnesses if (one.name in names if names else one.url)]
+    unknown = set(names) - {one.name for one in chosen}
+    if not chosen or unknown or not all(one.url for one in chosen):
+        raise ProbegateError(Reason.CONFIG_INVALID, "no such witness with an address")
+    source = log_source(log, ca_file)
+    keys = [one.vkey for one in policy.logs]
+    done, refused = [], []
+    for witness in chosen:
+        try:
+            done.append(push(source, keys, witness, store, ca_file))
+        except ProbegateError as error:
+            refused.append((witness.name, error))
+    return done, refused
 
 
 def _proof(
