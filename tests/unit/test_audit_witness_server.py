@@ -5,28 +5,41 @@ from __future__ import annotations
 import asyncio
 import base64
 import http.client
+import json
+import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
-from audit import merkle
+from audit import cosigner_memory, merkle
 from audit.add_checkpoint import AddCheckpoint, format_request, parse_request
-from audit.checkpoints import Checkpoint, sign_checkpoint
-from audit.cosigner import Cosigner
+from audit.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint
+from audit.cosigner import Cosigner, Verdict
 from audit.cosigner_memory import open_memory
 from audit.notes import NoteSigner, SignatureType, VerifierKey, note_signer, sign_note
 from audit.policy_file import parse_policy
 from audit.settings import WitnessServerSettings
 from audit.witness_server import WitnessServer
+from cli.main import main
+from tests.scale import scaled
 from trust.errors import ProbegateError, Reason
 
 ORIGIN = "broker.example/search"
@@ -113,7 +126,7 @@ class Server:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(30)
         return self
@@ -341,3 +354,266 @@ def test_storage_that_fails_is_503_and_cosigns_nothing(tmp_path: Path) -> None:
             connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO witness_history")
         engine.dispose()
         assert server.add(body("a", 0, 5))[0] == 200
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    with Server(tmp_path / "state", tls_cert=cert, tls_key=key) as server:
+        server.tls = ssl.create_default_context(cafile=cert)
+        server.tls.check_hostname = False
+        assert server.add(body("a", 0, 5))[0] == 200
+    key.chmod(0o644)
+    for settings_, reason in (
+        ({"tls_cert": cert}, Reason.CONFIG_INVALID),
+        ({"tls_cert": cert, "tls_key": key}, Reason.KEY_FILE_INVALID),
+        ({"listen": "nowhere"}, Reason.CONFIG_INVALID),
+        ({"listen": "127.0.0.1:99999"}, Reason.PORT_IN_USE),
+    ):
+        with pytest.raises(ProbegateError) as error:
+            asyncio.run(started(tmp_path, settings_))
+        assert error.value.reason is reason
+
+
+async def started(folder: Path, given_: dict[str, Any]) -> None:
+    places = {"policy": folder, "key": folder, "state_dir": folder}
+    settings = WitnessServerSettings(name="w", **places | given_)
+    with opened(folder) as cosigner:
+        await WitnessServer(cosigner, settings).start()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = private("tls")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "witness")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOON - timedelta(days=3650))
+        .not_valid_after(NOON + timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, None)
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(pem)
+    (folder / "key.pem").chmod(0o600)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+# ------------------------------------------------------------------ one history, whatever happens
+
+
+@contextmanager
+def opened(state: Path, signed_by: NoteSigner = WITNESS, **limits: int) -> Iterator[Cosigner]:
+    engine = open_memory(state)
+    try:
+        yield Cosigner.open(engine, parse_policy(policy()), signed_by, **limits)
+    finally:
+        engine.dispose()
+
+
+def test_of_two_racing_requests_one_wins(server: Server) -> None:
+    assert server.add(body("a", 0, FORK_AT))[0] == 200
+    for round_ in range(scaled(10, 100)):
+        old = FORK_AT + round_
+        if round_:
+            winners = "a"
+            sent = [body("a", old, old + 1), body("a", old, old + 2)]
+        else:  # the two forks, racing from their last common size
+            winners = "ab"
+            sent = [body("a", old, old + 1), body("b", old, old + 2)]
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(server.add, sent * 4))
+        won = {line for status, line, _ in replies if status == 200}
+        assert {status for status, _, _ in replies} <= {200, 409, 422}
+        assert won
+        shown = server.ask("GET", MONITOR)[1]
+        assert any(
+            shown.startswith(note(one, size)) for one in winners for size in (old + 1, old + 2)
+        )
+        if not shown.startswith(note("a", old + 1)):
+            break  # the next round starts from there
+
+
+def test_two_processes_on_one_database_cosign_one_history(tmp_path: Path) -> None:
+    with opened(tmp_path) as one, opened(tmp_path) as two:
+        assert one.add(parse_request(body("a", 0, FORK_AT)), NOON).status == 200
+        asks = [(who, body(h, FORK_AT, 20)) for who in (one, two) for h in "ab"] * 4
+        with ThreadPoolExecutor(16) as pool:
+            verdicts = list(
+                pool.map(lambda ask: (ask[1], ask[0].add(parse_request(ask[1]), NOON)), asks)
+            )
+        won = {sent for sent, verdict in verdicts if verdict.status == 200}
+        assert len(won) == 1
+
+
+def die_when_signing(state: Path, history: str, size: int, *, after: bool) -> None:
+    """The child: adds a checkpoint and is killed before its commit, or after it."""
+
+    def sign(message: bytes) -> bytes:
+        if not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return private("witness.example").sign(message)
+
+    public = private("witness.example").public_key().public_bytes_raw()
+    mortal = note_signer("witness.example", sign, public, SignatureType.COSIGNATURE_V1)
+    with opened(state, mortal) as cosigner:
+        cosigner.add(parse_request(body(history, FORK_AT, size)), NOON)
+        os.kill(os.getpid(), signal.SIGKILL)  # committed, and nothing was replied
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_between_check_and_reply_it_still_knows_one_history(
+    tmp_path: Path,
+    after: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    with opened(tmp_path) as cosigner:
+        assert cosigner.add(parse_request(body("a", 0, FORK_AT)), NOON).status == 200
+    code = (
+        "import pathlib; from tests.unit.test_audit_witness_server import die_when_signing; "
+        f"die_when_signing(pathlib.Path({str(tmp_path)!r}), 'a', 12, after={after})"
+    )
+    died = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert died.returncode == -signal.SIGKILL
+    with opened(tmp_path) as cosigner:
+        fork = cosigner.add(parse_request(body("b", FORK_AT, 14)), NOON)
+        if after:  # the other history was committed to, and can be had again
+            assert fork == Verdict(HTTPStatus.CONFLICT, size=12)
+            assert cosigner.add(parse_request(body("b", 12, 14)), NOON).status == 422
+            again = cosigner.add(parse_request(body("a", 12, 12)), NOON)
+            assert cosigned(again.lines, text_of(note("a", 12)))
+        else:  # nothing was signed, so either may be
+            assert fork.status == 200
+            assert cosigner.add(parse_request(body("a", FORK_AT, 12)), NOON).status == 409
+            assert cosigner.add(parse_request(body("a", 14, 15)), NOON).status == 422
+
+
+def serve_for_ever(state: Path, port_file: Path) -> None:
+    """The child: a whole witness."""
+    server = Server(state)
+    with server:
+        port_file.write_text(str(server.port))
+        threading.Event().wait()
+
+
+def test_killed_at_any_moment_it_never_cosigns_two_histories(tmp_path: Path) -> None:
+    """Both histories are pushed by two callers while the witness is killed again and again.
+
+    One has even sizes only and the other odd ones, or the contradiction would stop the log at once.
+    """
+    got: dict[int, set[bytes]] = {}
+    for round_ in range(scaled(4, 60)):
+        port_file = tmp_path / f"port{round_}"
+        code = (
+            "import pathlib; from tests.unit.test_audit_witness_server import serve_for_ever; "
+            f"serve_for_ever(pathlib.Path({str(tmp_path / 'state')!r}), "
+            f"pathlib.Path({str(port_file)!r}))"
+        )
+        child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+        until(written, port_file)
+        server = Server(tmp_path / "state")
+        server.port = int(port_file.read_text())
+        seen = threading.Semaphore(0)
+
+        def caller(history: str, server: Server = server, seen: Any = seen) -> None:
+            old = 0
+            for _ in range(200):
+                new = max(old, FORK_AT) + 1
+                new += new % 2 != "ab".index(history)
+                try:
+                    status, said, _ = server.add(body(history, old, new))
+                except (OSError, http.client.HTTPException):
+                    return
+                if status == 200:
+                    cosigned(said, text_of(note(history, new)))
+                    got.setdefault(new, set()).add(root(history, new))
+                    old = new
+                    seen.release()
+                elif status == 409:
+                    old = int(said)
+                else:
+                    return
+
+        callers = [threading.Thread(target=caller, args=(one,)) for one in "ab"]
+        for one in callers:
+            one.start()
+        for _ in range(1 + round_ % 5):
+            assert seen.acquire(timeout=60)
+        child.kill()
+        child.wait()
+        for one in callers:
+            one.join()
+    assert got
+    histories = {one for size, roots in got.items() for one in "ab" if root(one, size) in roots}
+    assert len(histories) == 1
+
+
+def written(file: Path) -> bool:
+    return file.exists() and file.read_text() != ""
+
+
+def until(met: Callable[[Path], bool], file: Path) -> None:
+    for _ in range(6000):
+        if met(file):
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it never came to be")
+
+
+# ------------------------------------------------------------------ equivocation
+
+
+def test_two_roots_of_one_size_are_kept_shown_and_stop_the_log(
+    server: Server, tmp_path: Path, capsys: Any, caplog: Any
+) -> None:
+    state = str(tmp_path / "state")
+    assert server.add(body("a", 0, 10))[0] == 200
+    assert server.add(body("a", 10, 12))[0] == 200
+    assert main(["audit", "witness", "show", "--state", state]) == 0
+    assert "EVIDENCE" not in capsys.readouterr().out
+    for old, size, status in ((12, 12, 422), (0, 10, 409), (12, 12, 422)):
+        assert server.add(format_request(old, (), note("b", size)))[0] == status
+    loud = [one for one in caplog.records if one.message.startswith("EQUIVOCATION")]
+    assert [one.levelname for one in loud] == ["CRITICAL"] * 2  # once for each pair
+    assert server.add(body("a", 12, 13))[0] == 403
+    assert server.ask("GET", MONITOR)[1].startswith(note("a", 12))
+    assert main(["audit", "witness", "show", "--state", state]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("EVIDENCE") == shown.count("STANDS") == 2
+    for history in "ab":
+        for size in (10, 12):
+            assert base64.b64encode(root(history, size)).decode() in shown
+    assert main(["audit", "witness", "show", "--state", state, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["origin"], told["size"], len(told["evidence"])) == (ORIGIN, 12, 2)
+    pair = [one.encode() for one in told["evidence"][0]["notes"]]
+    checked = [open_checkpoint(one, [LOG_KEY]).checkpoint for one in pair]
+    assert checked[0].size == checked[1].size
+    assert checked[0].root != checked[1].root
+    assert main(["audit", "witness", "resolve", ORIGIN, "--state", state]) == 0
+    assert server.add(body("a", 12, 13))[0] == 200
+    assert main(["audit", "witness", "show", "--state", state]) == 0
+    assert capsys.readouterr().out.count("dealt with") == 2
+
+
+def test_what_is_remembered_and_kept_is_bounded(tmp_path: Path) -> None:
+    with opened(tmp_path, history_max=2, evidence_max=1) as cosigner:
+        for old, new in ((0, 8), (8, 9), (9, 10)):
+            assert cosigner.add(parse_request(body("a", old, new)), NOON).status == 200
+        for size in (8, 9, 10):  # 8 is forgotten, 9 is kept, there is no room for 10
+            cosigner.add(parse_request(format_request(0, (), note("b", size))), NOON)
+    engine = open_memory(tmp_path)
+    (log,) = cosigner_memory.survey(engine)
+    engine.dispose()
+    assert [b"\n9\n" in one.notes[1] for one in log.evidence] == [True]
+
+
+def test_a_witness_needs_a_log_and_show_a_witness(tmp_path: Path, capsys: Any) -> None:
+    engine = open_memory(tmp_path)
+    with pytest.raises(ProbegateError, match=r"^CONFIG_INVALID"):
+        Cosigner.open(engine, parse_policy("quorum none"), WITNESS)
+    engine.dispose()
+    assert main(["audit", "witness", "show", "--state", str(tmp_path / "no")]) == 1
+    assert "FILE_MISSING" in capsys.readouterr().err
