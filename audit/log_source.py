@@ -119,9 +119,9 @@ def call(
         raise ProbegateError(Reason.SERVICE_UNREACHABLE, type(error).__name__) from None
     finally:
         connection.close()
-    if len(read) > most:
+    if len(read) > most and answer.status == _OK:
         raise ProbegateError(Reason.MESSAGE_TOO_LARGE, "an answer over HTTP")
-    return answer.status, read
+    return answer.status, read[:most]
 
 
 def _connection(url: str, ca_file: Path | None) -> http.client.HTTPConnection:
