@@ -142,8 +142,8 @@ def test_a_log_far_away_gives_the_proofs_of_its_folder(tmp_path: Path) -> None:
         for old, new in ((1, 300), (200, 300), (256, 300), (255, 257), (100, 199)):
             proof = merkle.consistency_proof(node_reader(near, 300), old, new)
             assert merkle.consistency_proof(node_reader(far, 300), old, new) == proof
-            roots = [merkle.range_hash(node_reader(far, 300), 0, at) for at in (old, new)]
-            merkle.verify_consistency(old, new, *roots, proof)
+            before, after = (merkle.range_hash(node_reader(far, 300), 0, at) for at in (old, new))
+            merkle.verify_consistency(old, new, before, after, proof)
         # A partial tile that is gone is the beginning of the full one.
         assert far.hashes(0, 0, 9) == near.hashes(0, 0, 9) == near.hashes(0, 0, 256)[:9]
         web.shutdown()
