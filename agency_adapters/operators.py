@@ -15,6 +15,7 @@ from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit.desk import Clerks, Desk
+from audit.erasing import ValuesClerk
 from audit.leaves import JsonValue
 from audit.organisation import admin_leaf
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
@@ -134,4 +135,4 @@ class Operator:
 
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the agency's own people put on the admin log."""
-    return Clerks((SwitchClerk(ledger), ReviewClerk()))
+    return Clerks((SwitchClerk(ledger), ReviewClerk(), ValuesClerk()))

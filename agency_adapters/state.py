@@ -91,6 +91,20 @@ class AdapterState:
             for row in rows
         )
 
+    def of_record(self, record_id: str) -> tuple[tuple[str, FoundRecord], ...]:
+        """Return search id and candidate for every search that returned a record."""
+        query = (
+            select(candidates)
+            .where(candidates.c.record_id == record_id)
+            .order_by(candidates.c.search_id)
+        )
+        with reading(self.engine) as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
+            for row in rows
+        )
+
     def decided(self, request_id: str, decision: OwnerDecision, leaf_index: int) -> None:
         """Keep an owner's decision that is on the admin log; a later one replaces it."""
         row = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audit.desk import Desk
+from audit.desk import Clerks, Desk
+from audit.erasing import ValuesClerk
+from audit.leaves import JsonValue
 from audit.organisation import admin_leaf
+from broker.erasing import OrderClerk
 from broker.settings import BrokerSettings
 from broker.tables import open_engine
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
@@ -43,9 +46,24 @@ class Operator:
         kind = SWITCHED_OFF if off else SWITCHED_ON
         switch = checked_switch(name, directory)
         leaf = admin_leaf(kind, now, switch=switch, reference=reference)
-        return await self.desk.put(leaf, settings, SwitchClerk(self.ledger), now)
+        return await self.desk.put(leaf, settings, clerks(self.ledger), now)
+
+    async def log(self, kind: str, **facts: JsonValue) -> int:
+        """Put an entry on the admin log, through the running broker if there is one.
+
+        Raises:
+            ProbegateError: ``LOG_UNAVAILABLE``, and whatever carrying it out raises.
+        """
+        now = self.clock()
+        leaf = admin_leaf(kind, now, **facts)
+        return await self.desk.put(leaf, self.settings, clerks(self.ledger), now)
 
     @property
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off."""
         return self.ledger.switched_off
+
+
+def clerks(ledger: Ledger) -> Clerks:
+    """Return who carries out what the broker's own people put on the admin log."""
+    return Clerks((SwitchClerk(ledger), ValuesClerk(), OrderClerk()))

@@ -177,6 +177,9 @@ class Searches:
             NewEntry(
                 leaf=leaves.order_leaf(search_id, admitted, ruling, directory_version),
                 private=leaves.private_facts(admitted, ruling.standing),
+                retain_until=(
+                    admitted.admitted_at + timedelta(days=self._settings.values_retain_days)
+                ),
                 also=self._recording(search_id, admitted, ruling, urgent),
             )
         )

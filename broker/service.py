@@ -38,6 +38,7 @@ from broker.held import HeldAnswers
 from broker.held_store import HeldStore
 from broker.history import History
 from broker.links import DialledLink
+from broker.operators import clerks
 from broker.ruling import Decider
 from broker.searches import Searches
 from broker.servicer import (
@@ -51,7 +52,7 @@ from broker.store import SearchStore
 from broker.tables import open_engine
 from broker.urgency import flag_unconfirmed
 from policy.decision import CompiledPolicy
-from policy.ledger import Ledger, SwitchClerk
+from policy.ledger import Ledger
 from policy.store import BundleStore
 from trust import files, telemetry
 from trust.ceremony import MemberFolder
@@ -321,7 +322,7 @@ class Broker:
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
         """Return what runs beside the server for as long as it does (2) (5) (6)."""
         desk = Desk.open(self.engine).serve(
-            self.logs.admin, SwitchClerk(self.ledger), self.settings.admin_poll_s
+            self.logs.admin, clerks(self.ledger), self.settings.admin_poll_s
         )
         fresh = keep_doing(self._steps(), self.settings.reload_interval_s)
         held = keep_doing((self.held.collect,), self.settings.held_poll_s)

@@ -86,5 +86,8 @@ class BrokerSettings(BaseSettings):
     """How long after an agency was to decide it is still asked, hours."""
     held_at_most_h: Annotated[float, Field(gt=0)] = 336.0
     """How long a held answer is asked for at most, whatever the agency says, hours."""
+    values_retain_days: Annotated[int, Field(ge=1)] = 2190
+    """How long what entries only commit to (officer, case, reasons) is kept beside the log, days;
+    then `probegate audit erase --expired` erases it, unless it is under legal hold."""
     watch_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often a search that another process runs is read while watched, seconds."""

@@ -240,10 +240,12 @@ class SearchStore:
         return _record(rows[0]) if rows else None
 
     async def order(self, search_id: str) -> SearchOrder | None:
-        """Return the order of a search, or none."""
+        """Return the order of a search, or none: there is no search, or its order was erased."""
         query = select(searches.c.order_envelope).where(searches.c.search_id == search_id)
         rows = await self._read(query)
-        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload) if rows else None
+        if not rows or not rows[0].order_envelope:
+            return None
+        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload)
 
     async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
         """Return a force's searches, newest first, from after a position on."""

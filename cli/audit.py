@@ -17,6 +17,11 @@ from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
+from cli.audit_reconcile import reconcile_command
+from cli.audit_search import search_command
+from cli.audit_subject import subject_command
+from cli.audit_trace import trace_command
+from cli.audit_values import erase_command, hold_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -27,6 +32,13 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(witness.app)
+
+app.command("search")(search_command)
+app.command("trace")(trace_command)
+app.command("reconcile")(reconcile_command)
+app.command("subject")(subject_command)
+app.command("erase")(erase_command)
+app.command("hold")(hold_command)
 
 _WIDTH = 80
 _HANG = " " * 8

@@ -10,12 +10,15 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 from typer.core import TyperGroup
 
 from trust.errors import ProbegateError
 
 PROGRAM: Final = "probegate"
+INDENT: Final = 4
+"""Columns by which what belongs to a line above is indented."""
 EXIT_REFUSED: Final = 1
 """A catalogued error."""
 EXIT_USAGE: Final = 2
@@ -71,6 +74,11 @@ def print_json(document: Any) -> None:
 def console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is: no markup, no highlighting of numbers."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def indented(content: str, style: str = "") -> Padding:
+    """Return text from afar, made plain, as a block that is indented where it wraps too."""
+    return Padding(text(content, style), (0, 0, 0, INDENT))
 
 
 def text(content: str, style: str = "") -> Text:

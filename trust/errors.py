@@ -226,6 +226,11 @@ class Reason(Enum):
         "No member of the directory holds this key for this use.",
         "Sign with a key the current directory lists for this use.",
     )
+    LEGAL_HOLD = Entry(
+        Status.FAILED_PRECONDITION,
+        "A value that was to be erased is under legal hold; nothing was erased.",
+        "Leave it out, or have the hold lifted by whoever set it.",
+    )
     LOG_CORRUPT = Entry(
         Status.DATA_LOSS,
         "The log's files do not hash to its checkpoint.",
@@ -350,6 +355,11 @@ class Reason(Enum):
         Status.INVALID_ARGUMENT,
         "The sealed probe cannot be opened for this order at this agency.",
         "Seal to the agency's current key, bound to this order.",
+    )
+    SEARCH_RUNNING = Entry(
+        Status.FAILED_PRECONDITION,
+        "The search has not ended, and cannot be erased before.",
+        "Wait until it has ended, or cancel it.",
     )
     SERVER_BUSY = Entry(
         Status.RESOURCE_EXHAUSTED,

@@ -49,6 +49,7 @@ class ConfirmUrgent:
         clock: Clock,
     ) -> None:
         self._skew = timedelta(seconds=settings.clock_skew_s)
+        self._kept_for = timedelta(days=settings.values_retain_days)
         self._store = store
         self._ledger = ledger
         self._log = log
@@ -117,6 +118,7 @@ class ConfirmUrgent:
                 NewEntry(
                     leaf=leaves.confirmed_leaf(said, params.confirmation.payload, now, late=late),
                     private=leaves.confirmer_facts(said),
+                    retain_until=now + self._kept_for,
                     also=also,
                 )
             )

@@ -1,0 +1,384 @@
+"""Do the broker's log and each agency's log agree? Both sides of every search, laid side by side.
+
+1. A permitted agency ends in the broker's log with an outcome. An outcome that is the agency's own
+   (it names a report) is an entry of the agency's log with the same digest and the same state.
+2. A state that says the agency searched (candidates or none) is believed on a report alone: an
+   outcome without one is a silence that was written down as an answer (promise 5).
+3. A report of an agency is for an order that the broker's log permits it to answer.
+4. A refusal of an agency that names an order is of an order the broker's log knows.
+5. The broker's checkpoint that an agency wrote down is the root of the broker's log at that size:
+   otherwise the broker showed two histories.
+6. What is younger than ``patience`` before the newest entry of the broker's log is under way.
+   What an agency was shown beyond the end of the broker's log is one finding, not thousands: the
+   copy is older than the agency's, or the log was cut.
+7. An agency that answered and of which the broker recorded a failure is no fault: its answer came
+   too late. It is counted.
+
+The two sides are joined in a database on disk, so that logs may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from audit.evidence import ORDER_ENTRY
+from audit.folder import LogFolder
+from audit.kinds import REFUSED, REPORT, RESULT
+from audit.reader import LogReader
+from audit.roots import root_at
+from trust.errors import ProbegateError, Reason
+
+FINDINGS_MAX: Final = 1000
+"""Findings listed; counting goes on."""
+DEFAULT_PATIENCE: Final = timedelta(hours=1)
+"""How long a search may be under way."""
+_SEARCHED: Final = ("candidates", "no_candidate")
+Told = Callable[[str, int, int], None]
+"""Told a log's name, how many of its entries are read, and how many there are."""
+
+
+class Fault(StrEnum):
+    """What can be wrong between two logs."""
+
+    GRANT_WITHOUT_REPORT = "grant_without_report"
+    REPORT_WITHOUT_GRANT = "report_without_grant"
+    DIGEST_DIFFERS = "digest_differs"
+    STATE_DIFFERS = "state_differs"
+    SILENCE_AS_ANSWER = "silence_as_answer"
+    ENTRY_UNKNOWN_TO_BROKER = "entry_unknown_to_broker"
+    ANOTHER_HISTORY = "another_history"
+    BROKER_LOG_SHORTER = "broker_log_shorter"
+
+
+class Finding(BaseModel):
+    """One disagreement, and where to look.
+
+    Attributes:
+        fault: its kind.
+        agency: between the broker and whom.
+        search_id: of which search, as far as it is known.
+        order_sha256: of which order; empty where it is of none.
+        broker_entry: the broker's entry, if there is one.
+        agency_entry: the agency's entry, if there is one.
+        what: in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fault: Fault
+    agency: str
+    search_id: str = ""
+    order_sha256: str = ""
+    broker_entry: int | None = None
+    agency_entry: int | None = None
+    what: str
+
+
+class Reconciliation(BaseModel):
+    """What comparing found.
+
+    Attributes:
+        ok: whether there is no finding.
+        searches: orders in the broker's log.
+        agreed: agencies' reports that agree with the broker's outcome.
+        failed: permitted agencies of which the broker recorded why no answer came.
+        late: of these, those that answered by their own log (7).
+        under_way: permitted agencies of searches that have not ended yet (6).
+        not_compared: agencies that were asked and whose log was not given.
+        counts: findings by kind.
+        findings: the first thousand.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ok: bool
+    searches: int
+    agreed: int
+    failed: int
+    late: int
+    under_way: int
+    not_compared: tuple[str, ...]
+    counts: dict[Fault, int]
+    findings: tuple[Finding, ...]
+
+
+_TABLES: Final = """
+CREATE TABLE asked (
+  order_sha TEXT, agency TEXT, search TEXT, entry INTEGER, permitted INTEGER, young INTEGER,
+  PRIMARY KEY (order_sha, agency)) WITHOUT ROWID;
+CREATE TABLE ended (order_sha TEXT, entry INTEGER, PRIMARY KEY (order_sha, entry)) WITHOUT ROWID;
+CREATE TABLE outcome (
+  order_sha TEXT, agency TEXT, entry INTEGER, state TEXT, report TEXT,
+  PRIMARY KEY (order_sha, agency, entry)) WITHOUT ROWID;
+CREATE TABLE told (
+  agency TEXT, entry INTEGER, kind TEXT, order_sha TEXT, search TEXT, state TEXT, report TEXT,
+  beyond INTEGER, PRIMARY KEY (agency, entry)) WITHOUT ROWID;
+CREATE INDEX told_order ON told (order_sha, agency);
+"""
+_ENDED: Final = "EXISTS (SELECT 1 FROM ended e WHERE e.order_sha = a.order_sha)"
+_OURS: Final = "(SELECT DISTINCT agency FROM given)"
+
+
+def reconcile(
+    broker: Path,
+    agencies: Mapping[str, Path],
+    *,
+    patience: timedelta = DEFAULT_PATIENCE,
+    told: Told = lambda _name, _done, _all: None,
+) -> Reconciliation:
+    """Compare the broker's search log with the agencies'.
+
+    Args:
+        broker: the folder of the broker's search log.
+        agencies: each agency's id and the folder of its search log, copied after the broker's.
+        patience: how long a search may be under way (6).
+        told: hears how far reading is.
+
+    Raises:
+        ProbegateError: whatever ``LogReader`` raises; ``LOG_CORRUPT`` for an entry that does not
+            say what its type must.
+    """
+    with _database() as database:
+        reader = LogReader(broker)
+        _read_broker(database, reader, patience, told)
+        database.execute("CREATE TABLE given (agency TEXT)")
+        found = _Found()
+        for agency, folder in agencies.items():
+            database.execute("INSERT INTO given VALUES (?)", (agency,))
+            _read_agency(database, agency, folder, reader, broker, found, told)
+        _compare(database, found)
+        return _report(database, found)
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.counts: dict[Fault, int] = {}
+        self.findings: list[Finding] = []
+
+    def add(self, fault: Fault, agency: str, what: str, **where: Any) -> None:
+        self.counts[fault] = self.counts.get(fault, 0) + 1
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(fault=fault, agency=agency, what=what, **where))
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    """A scratch database: it holds digests and ids, and goes with the folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix="probegate-reconcile-") as folder,
+        closing(sqlite3.connect(Path(folder) / "join.db", isolation_level=None)) as database,
+    ):
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        database.executescript(_TABLES)
+        database.execute("BEGIN")
+        yield database
+
+
+def _read_broker(
+    database: sqlite3.Connection, reader: LogReader, patience: timedelta, told: Told
+) -> None:
+    newest = _newest(reader)
+    young_from = newest - patience if newest else None
+    for index, said in reader.facts():
+        told("broker", index + 1, reader.size)
+        try:
+            _take_broker(database, index, said, young_from)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _corrupt("broker", index) from error
+
+
+def _take_broker(
+    database: sqlite3.Connection, index: int, said: Any, young_from: datetime | None
+) -> None:
+    if said["type"] == ORDER_ENTRY:
+        at = datetime.fromisoformat(said["at"])
+        young = young_from is not None and at > young_from
+        database.executemany(
+            "INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(said["order_sha256"], one["agency"], said["search_id"], index),
+                    *(bool(one["permitted"]), young),
+                )
+                for one in said["decisions"]
+            ],
+        )
+    elif said["type"] == RESULT:
+        database.execute("INSERT INTO ended VALUES (?, ?)", (said["order_sha256"], index))
+        database.executemany(
+            "INSERT INTO outcome VALUES (?, ?, ?, ?, ?)",
+            [
+                (said["order_sha256"], one["agency"], index, one["state"], one["report_sha256"])
+                for one in said["outcomes"]
+            ],
+        )
+
+
+def _read_agency(
+    database: sqlite3.Connection,
+    agency: str,
+    folder: Path,
+    broker: LogReader,
+    broker_folder: Path,
+    found: _Found,
+    told: Told,
+) -> None:
+    reader, beyond_size = LogReader(folder), 0
+    tiles, roots = LogFolder(broker_folder), dict[int, bytes]()
+    for index, said in reader.facts():
+        told(agency, index + 1, reader.size)
+        if said.get("type") not in {REPORT, REFUSED}:
+            continue
+        try:
+            seen: Any = said["broker_checkpoint"]
+            beyond = seen is not None and int(seen["size"]) > broker.size
+            database.execute(
+                "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(agency, index, said["type"], said["order_sha256"], said["search_id"]),
+                    *(said.get("state", ""), said.get("report_sha256", ""), beyond),
+                ),
+            )
+            if beyond:
+                beyond_size = max(beyond_size, int(seen["size"]))
+            elif seen is not None:
+                size, root = int(seen["size"]), str(seen["root"])
+                if size not in roots:
+                    roots[size] = root_at(tiles, broker.size, size)
+                if roots[size].hex() != root:  # (5)
+                    what = f"the broker showed it another history of {size} entries"
+                    where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
+                    found.add(Fault.ANOTHER_HISTORY, agency, what, agency_entry=index, **where)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _corrupt(agency, index) from error
+    if beyond_size:  # (6)
+        what = f"it was shown {beyond_size} entries of the broker's log, which has {broker.size}"
+        found.add(Fault.BROKER_LOG_SHORTER, agency, what)
+
+
+def _compare(database: sqlite3.Connection, found: _Found) -> None:
+    for row in database.execute(  # (1)
+        f"SELECT a.agency, a.search, a.order_sha, a.entry, NULL, {_ENDED} FROM asked a "  # noqa: S608 - constants
+        "WHERE a.permitted AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.order_sha = a.order_sha "
+        f"AND o.agency = a.agency) AND ({_ENDED} OR NOT a.young)"
+    ):
+        what = "permitted, and the result says nothing of it" if row[5] else "it never ended"
+        _add(found, Fault.GRANT_WITHOUT_REPORT, row, what)
+    for row in database.execute(  # (2)
+        "SELECT o.agency, '', o.order_sha, o.entry, NULL, o.state FROM outcome o "
+        "WHERE o.report = '' AND o.state IN (?, ?)",
+        _SEARCHED,
+    ):
+        _add(found, Fault.SILENCE_AS_ANSWER, row, f"{row[5]} without a report of the agency")
+    reports = "told t WHERE t.kind = 'match.report'"
+    mine = "t.order_sha = o.order_sha AND t.agency = o.agency"
+    for row in database.execute(  # (1)
+        "SELECT o.agency, '', o.order_sha, o.entry, "  # noqa: S608 - constants
+        f"(SELECT max(t.entry) FROM {reports} AND {mine}), o.state FROM outcome o "
+        f"WHERE o.report != '' AND o.agency IN {_OURS} AND NOT EXISTS "
+        f"(SELECT 1 FROM {reports} AND {mine} AND t.report = o.report)"
+    ):
+        if row[4] is None:
+            what = f"the broker recorded its report ({row[5]}), its own log has none"
+            _add(found, Fault.GRANT_WITHOUT_REPORT, row, what)
+        else:
+            what = "the broker recorded another report than the agency did"
+            _add(found, Fault.DIGEST_DIFFERS, row, what)
+    for row in database.execute(  # (1)
+        "SELECT o.agency, t.search, o.order_sha, o.entry, t.entry, o.state, t.state FROM outcome o "
+        "JOIN told t ON t.report = o.report AND t.agency = o.agency AND t.order_sha = o.order_sha "
+        "WHERE o.report != '' AND o.state != t.state"
+    ):
+        what = f"the broker says {row[5]}, the agency {row[6]}"
+        _add(found, Fault.STATE_DIFFERS, row, what)
+    for row in database.execute(  # (3) (4)
+        "SELECT t.agency, t.search, t.order_sha, a.entry, t.entry, t.kind, a.permitted FROM told t "
+        "LEFT JOIN asked a ON a.order_sha = t.order_sha AND a.agency = t.agency "
+        "WHERE NOT t.beyond AND t.order_sha != '' "
+        "AND ((t.kind = 'match.report' AND a.permitted IS NOT 1) OR "
+        "(t.kind = 'match.refused' AND a.permitted IS NULL))"
+    ):
+        if row[5] == REFUSED:
+            _add(found, Fault.ENTRY_UNKNOWN_TO_BROKER, row, "it refused an order the broker lacks")
+        elif row[6] is None:
+            what = "it answered an order the broker's log does not hold for it"
+            _add(found, Fault.REPORT_WITHOUT_GRANT, row, what)
+        else:
+            what = "it answered an order the broker denied"
+            _add(found, Fault.REPORT_WITHOUT_GRANT, row, what)
+
+
+def _add(found: _Found, fault: Fault, row: Any, what: str) -> None:
+    agency, search, order, broker_entry, agency_entry = row[:5]
+    found.add(
+        fault,
+        agency,
+        what,
+        search_id=search or "",
+        order_sha256=order,
+        broker_entry=broker_entry,
+        agency_entry=agency_entry,
+    )
+
+
+def _report(database: sqlite3.Connection, found: _Found) -> Reconciliation:
+    def count(query: str) -> int:
+        number: int = database.execute(query).fetchone()[0]
+        return number
+
+    last = "o.entry = (SELECT max(e.entry) FROM ended e WHERE e.order_sha = o.order_sha)"
+    answered = (
+        "EXISTS (SELECT 1 FROM told t WHERE t.agency = o.agency AND t.order_sha = o.order_sha "
+        "AND t.kind = 'match.report')"
+    )
+    permitted = (
+        "outcome o JOIN asked a ON a.order_sha = o.order_sha AND a.agency = o.agency "
+        "WHERE a.permitted"
+    )
+    missing = (
+        f"SELECT DISTINCT agency FROM asked WHERE permitted AND agency NOT IN {_OURS} "  # noqa: S608 - constants
+        "ORDER BY agency"
+    )
+    return Reconciliation(
+        ok=not found.counts,
+        searches=count("SELECT count(DISTINCT order_sha) FROM asked"),
+        agreed=count(
+            "SELECT count(*) FROM outcome o JOIN told t ON t.report = o.report AND "
+            "t.agency = o.agency AND t.order_sha = o.order_sha AND t.state = o.state "
+            "WHERE o.report != ''"
+        ),
+        failed=count(f"SELECT count(*) FROM {permitted} AND {last} AND o.report = ''"),  # noqa: S608
+        late=count(
+            f"SELECT count(*) FROM {permitted} AND {last} AND o.report = '' AND {answered}"  # noqa: S608
+        ),
+        under_way=count(
+            f"SELECT count(*) FROM asked a WHERE a.permitted AND a.young AND NOT {_ENDED}"  # noqa: S608
+        ),
+        not_compared=tuple(row[0] for row in database.execute(missing)),
+        counts=dict(sorted(found.counts.items())),
+        findings=tuple(found.findings),
+    )
+
+
+def _newest(reader: LogReader) -> datetime | None:
+    if not reader.size:
+        return None
+    try:
+        (last,) = (said for _, said in reader.facts(reader.size - 1))
+        return datetime.fromisoformat(str(last["at"]))
+    except (KeyError, ValueError) as error:
+        raise _corrupt("broker", reader.size - 1) from error
+
+
+def _corrupt(log: str, index: int) -> ProbegateError:
+    return ProbegateError(Reason.LOG_CORRUPT, f"{log}: entry {index} is not of its type's form")

@@ -1,0 +1,88 @@
+"""An organisation's own side of its logs, for commands that read or erase personal values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit.opening import PURPOSES
+from trust.errors import ProbegateError, Reason
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+class Side(StrEnum):
+    """Whose settings a file holds."""
+
+    BROKER = "broker"
+    ADAPTER = "adapter"
+
+
+Config = Annotated[
+    Path | None, typer.Option(help="Settings (TOML) of the broker or adapter whose log it is.")
+]
+OfSide = Annotated[Side, typer.Option("--of", help="Whose settings they are.")]
+Purpose = Annotated[
+    str, typer.Option(help=f"Why values are read: {', '.join(PURPOSES)}; it is logged.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What such a command needs of a broker or an adapter.
+
+    Attributes:
+        id: the member's id.
+        logs_dir: its logs.
+        engine: its database.
+        log: puts an entry on the admin log.
+        tables: where erasing removes something.
+    """
+
+    id: str
+    logs_dir: Path
+    engine: Engine
+    log: Callable[..., Coroutine[None, None, int]]
+    tables: tuple[str, ...]
+
+
+def open_office(config: Path | None, side: Side) -> Office:
+    """Open the side whose settings are given.
+
+    Raises:
+        ProbegateError: what is wrong with the settings; ``STATE_UNAVAILABLE``.
+    """
+    from audit.tables import values
+    from trust.config import load_settings
+
+    if side is Side.BROKER:
+        from broker import erasing
+        from broker.operators import Operator
+        from broker.settings import BrokerSettings
+
+        broker = Operator.open(load_settings(BrokerSettings, config))
+        settings, tables = broker.settings, (values.name, *erasing.TABLES)
+        return Office(settings.id, settings.logs_dir, broker.desk.engine, broker.log, tables)
+    from agency_adapters.operators import Operator as Agency
+    from agency_adapters.settings import AdapterSettings
+
+    agency = Agency.open(load_settings(AdapterSettings, config))
+    given = agency.settings
+    return Office(given.id, given.logs_dir, agency.desk.engine, agency.log, (values.name,))
+
+
+def checked_purpose(purpose: str) -> str:
+    """Return a purpose a log may be read for.
+
+    Raises:
+        ProbegateError: ``READ_PURPOSE_MISSING``.
+    """
+    if purpose not in PURPOSES:
+        raise ProbegateError(Reason.READ_PURPOSE_MISSING, f"one of {', '.join(PURPOSES)}")
+    return purpose

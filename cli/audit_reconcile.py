@@ -1,0 +1,112 @@
+"""``probegate audit reconcile``: do the broker's log and each agency's log agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+
+from audit.reconciling import Reconciliation, Told, reconcile
+from cli.output import EXIT_REFUSED, console, text
+from trust.errors import ProbegateError, Reason
+
+_TOLD_EVERY = 256
+"""Entries between two movements of the bar."""
+
+
+def reconcile_command(
+    broker: Annotated[Path, typer.Argument(help="Folder of the broker's search log.")],
+    agency: Annotated[
+        list[str],
+        typer.Option(metavar="ID=FOLDER", help="An agency's search log; once for each."),
+    ],
+    patience: Annotated[int, typer.Option(min=0, help="Minutes a search may be under way.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - typer's way to declare a flag
+) -> None:
+    """Lay the broker's log and the agencies' side by side.
+
+    Copy the agencies' folders after the broker's, and verify each of them as well. Exit status 1 if
+    anything disagrees.
+    """
+    folders = given_folders(agency)
+    with progress() as told:
+        found = reconcile(broker, folders, patience=timedelta(minutes=patience), told=told)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        _show(found)
+    if not found.ok:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@contextmanager
+def progress() -> Iterator[Told]:
+    """Show on standard error how far reading is, if it is a terminal."""
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            if done % _TOLD_EVERY == 0 or done == total:
+                bar.update(tasks[name], completed=done)
+
+        yield told
+
+
+def given_folders(agencies: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of ``--agency ID=FOLDER``.
+
+    Raises:
+        ProbegateError: ``USAGE``.
+    """
+    folders = {}
+    for one in agencies:
+        name, equals, folder = one.partition("=")
+        if not (name and equals and folder):
+            raise ProbegateError(Reason.USAGE, "give --agency ID=FOLDER")
+        folders[name] = Path(folder)
+    return folders
+
+
+def _show(found: Reconciliation) -> None:
+    screen = console()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in (
+        ("searches in the broker's log", found.searches),
+        ("agencies' reports that agree", found.agreed),
+        ("permitted agencies that failed, as recorded", found.failed),
+        ("of these, answered too late", found.late),
+        ("still under way", found.under_way),
+    ):
+        table.add_row(name, f"{count:,}")
+    screen.print(table)
+    if found.not_compared:
+        screen.print(text(f"Asked, but no log was given: {', '.join(found.not_compared)}"))
+    if found.ok:
+        screen.print(text("The logs agree.", "green"))
+        return
+    faults = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    faults.add_column("Agency", no_wrap=True, max_width=16)
+    faults.add_column("Search", no_wrap=True, max_width=9)
+    faults.add_column("Entries", no_wrap=True)
+    faults.add_column("What disagrees", overflow="fold")
+    for one in found.findings[:50]:
+        places = [
+            f"{where} {entry}"
+            for where, entry in (("broker", one.broker_entry), ("agency", one.agency_entry))
+            if entry is not None
+        ]
+        faults.add_row(text(one.agency), text(one.search_id[:8]), "\n".join(places), text(one.what))
+    screen.print(faults)
+    total = sum(found.counts.values())
+    screen.print(text(f"{total:,} disagreements.", "bold red"))
