@@ -37,5 +37,7 @@ encodings), ``leaves`` (RFC 8785 entries, commitments), ``proofs`` (receipts).
 Writing: ``writer`` (the sequencer), ``entry`` (what goes in and what comes back), ``tables``
 (the database), ``tree`` (hashes of a live log), ``publisher`` (the folder's files).
 Reading: ``folder``, ``reader``, ``verify``.
-Watching: ``witness``. Limits: ``settings``.
+Watching: ``witness`` (an adapter's), ``cosigner`` and ``witness_server`` (one that cosigns for
+others), ``witness_push`` (a log's side), ``policy_file`` and ``quorum`` (whose cosignatures count).
+Limits: ``settings``.
 """

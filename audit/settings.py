@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from pydantic import Field
@@ -62,5 +63,46 @@ class WitnessSettings(BaseSettings):
     """Superseded roots that survive a restart."""
     proofs_max_count: int = Field(default=1024, ge=1)
     """Consistency proofs read in one admission."""
+    evidence_max_count: int = Field(default=1000, ge=1)
+    """Pairs of contradicting notes kept per log."""
+
+
+class WitnessServerSettings(BaseSettings):
+    """A witness that cosigns for anybody (environment: ``PROBEGATE_WITNESS_SERVER_…``)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROBEGATE_WITNESS_SERVER_", frozen=True, extra="forbid"
+    )
+
+    name: str
+    """The name of the witness's key, such as its address without a scheme."""
+    policy: Path
+    """The policy file (c2sp.org/tlog-policy) whose logs are watched."""
+    key: Path
+    """The witness's Ed25519 private key, PKCS#8 PEM, mode 0600."""
+    state_dir: Path
+    """Where the witness keeps its database."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite in `state_dir`."""
+    listen: str = "127.0.0.1:7480"
+    """Address to serve on, host:port; port 0 lets the system choose."""
+    port_file: Path | None = None
+    """Where to write the port that was chosen, once the witness serves."""
+    tls_cert: Path | None = None
+    """Certificate chain for HTTPS, PEM; without it the witness speaks plain HTTP."""
+    tls_key: Path | None = None
+    """The certificate's private key, PEM, mode 0600."""
+    body_max_bytes: int = Field(default=69_632, ge=1024)
+    """Largest request body, bytes: 63 hashes and the longest note."""
+    connections_max: int = Field(default=256, ge=1)
+    """Most connections at once; beyond it callers are told to wait."""
+    running_max: int = Field(default=4, ge=1, le=64)
+    """Most requests in the database at once; the others wait their turn."""
+    request_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest a caller may take to send one request, seconds."""
+    idle_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest a connection may be silent between two requests, seconds."""
+    history_max_count: int = Field(default=100_000, ge=1)
+    """Cosigned checkpoints remembered per log, to tell another root of the same size."""
     evidence_max_count: int = Field(default=1000, ge=1)
     """Pairs of contradicting notes kept per log."""

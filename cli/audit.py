@@ -16,6 +16,7 @@ from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
+from cli import witness
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
 from cli.audit_subject import subject_command
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Verify and read audit logs, offline.",
     no_args_is_help=True,
 )
+app.add_typer(witness.app)
 
 app.command("search")(search_command)
 app.command("trace")(trace_command)
@@ -51,16 +53,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def verify(folder: Folder, vkey: Vkey = None, as_json: Json = False) -> None:  # noqa: FBT002 - an option's default
+def verify(
+    folder: Folder,
+    vkey: Vkey = None,
+    policy: witness.PolicyOption = None,
+    as_json: Json = False,  # noqa: FBT002 - an option's default
+) -> None:
     """Check every signature, tile and entry of a log against its signed checkpoint."""
-    report = verify_folder(folder, _read_key(vkey))
+    report = verify_folder(folder, witness.pinned_key(folder, policy, _read_key(vkey)))
+    quorum = witness.Quorum.of(folder, policy if report.ok else None, report.key)
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        facts = report.model_dump(mode="json") | quorum.as_json()
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _print_report(report)
+        quorum.print()
     if not report.ok:
         count = f"{report.problem_count} problems"
         raise ProbegateError(Reason.LOG_CORRUPT, detail=count)
+    quorum.require()
 
 
 @app.command()

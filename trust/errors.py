@@ -301,6 +301,11 @@ class Reason(Enum):
         "No agreement in force permits this.",
         "See the failed clauses with `probegate policy explain`.",
     )
+    POLICY_FILE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The policy file of logs and witnesses cannot be used.",
+        "Correct the named line.",
+    )
     PORT_IN_USE = Entry(
         Status.UNAVAILABLE,
         "The address is already in use.",
@@ -315,6 +320,11 @@ class Reason(Enum):
         Status.INVALID_ARGUMENT,
         "The probe was made by a model this gallery does not hold.",
         "Extract the template with a model the agency lists.",
+    )
+    QUORUM_MISSING = Entry(
+        Status.FAILED_PRECONDITION,
+        "The checkpoint is not cosigned by as many witnesses as the policy file asks for.",
+        "Push it to the missing witnesses with `probegate audit witness push`.",
     )
     READ_PURPOSE_MISSING = Entry(
         Status.INVALID_ARGUMENT,
@@ -380,6 +390,12 @@ class Reason(Enum):
         Status.INVALID_ARGUMENT,
         "The command was not understood.",
         "See the command's --help.",
+    )
+
+    WITNESS_ROLLED_BACK = Entry(
+        Status.FAILED_PRECONDITION,
+        "The witness has forgotten a checkpoint that it cosigned.",
+        "Do not rely on it; keep its old cosignature and tell whoever runs it.",
     )
 
     @property

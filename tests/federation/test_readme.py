@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from agency_adapters.settings import AdapterSettings
-from audit.settings import LogSettings, WitnessSettings
+from audit.settings import LogSettings, WitnessServerSettings, WitnessSettings
 from broker.settings import BrokerSettings
 from deploy.local.place import Place
 from deploy.local.processes import Processes
@@ -135,7 +135,14 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [AdapterSettings, BrokerSettings, ForceSettings, LogSettings, WitnessSettings],
+    [
+        AdapterSettings,
+        BrokerSettings,
+        ForceSettings,
+        LogSettings,
+        WitnessServerSettings,
+        WitnessSettings,
+    ],
     ids=lambda settings: settings.__name__,
 )
 def test_every_setting_is_documented_with_its_default(settings: type[BaseSettings]) -> None:
