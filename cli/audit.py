@@ -21,7 +21,7 @@ from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
 from cli.audit_subject import subject_command
 from cli.audit_trace import trace_command
-from cli.audit_values import erase_command, hold_command
+from cli.audit_values import erase_command, hold_command, verify_values_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -39,6 +39,7 @@ app.command("reconcile")(reconcile_command)
 app.command("subject")(subject_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
+app.command("verify-values")(verify_values_command)
 
 _WIDTH = 80
 _HANG = " " * 8

@@ -75,6 +75,33 @@ def erase_command(
         screen.print(text(f"Not removed from here: {one}."))
 
 
+def verify_values_command(
+    *,
+    config: Config,
+    of: OfSide = Side.BROKER,
+    log: LogName = "search",
+    as_json: AsJson = False,
+) -> None:
+    """Check every value beside a log against what its entry committed to; show none of them."""
+    from audit.opening import read_erasures
+    from audit.organisation import ADMIN
+    from audit.side_store import verify_values
+
+    office = open_office(config, of)
+    erasures = read_erasures(office.logs_dir / ADMIN, log)
+    with office.engine.connect() as connection:
+        report = verify_values(LogReader(office.logs_dir / log), connection, log, erasures)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        screen = console()
+        screen.print(f"{report.values:,} values are as committed, {report.erased:,} are erased.")
+        for one in report.problems:
+            screen.print(text(f"wrong: entry {one.entry}, {one.field}: {one.what}", "red"))
+    if not report.ok:
+        raise ProbegateError(Reason.LOG_CORRUPT, f"{report.problem_count} values")
+
+
 def hold_command(
     *,
     config: Config,

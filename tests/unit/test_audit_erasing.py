@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, select, update
 from typer.testing import CliRunner, Result
 
 from audit import kinds
 from audit.desk import Desk
 from audit.erasing import chosen
+from audit.opening import read_erasures
 from audit.reader import LogReader
+from audit.side_store import ValuesReport, verify_values
 from audit.tables import values
 from audit.verify import verify_folder
 from broker.operators import Operator, clerks
@@ -59,6 +61,13 @@ class Bench:
         view = await self.rig.create(Request(self.world, agencies=("custody",), justification=why))
         await self.published(view.record.order_index)
         return view.record.search_id, view.record.order_index
+
+    async def published_admin(self) -> None:
+        """Wait until the admin log's files are where its database is."""
+        folder = self.world.broker_settings().logs_dir / "admin"
+        size = self.rig.broker.logs.admin.checkpoint.checkpoint.size
+        while LogReader(folder).size < size:  # noqa: ASYNC110 - files tell nobody
+            await asyncio.sleep(0.05)
 
     async def published(self, index: int) -> None:
         """Wait until an entry is in the log's files, which follow its database."""
@@ -110,6 +119,13 @@ def forced(world: World, bench: Bench, index: int, field: str) -> Reason:
     return raised.value.reason
 
 
+def values_report(world: World, connection: Connection) -> ValuesReport:
+    """Verify the side store as it is seen within a transaction."""
+    logs = world.broker_settings().logs_dir
+    erasures = read_erasures(logs / "admin", "search")
+    return verify_values(LogReader(logs / "search"), connection, "search", erasures)
+
+
 async def test_an_erased_search_leaves_no_byte_behind_and_the_log_verifies(
     world: World, tmp_path: Path
 ) -> None:
@@ -150,6 +166,46 @@ async def test_an_erased_search_leaves_no_byte_behind_and_the_log_verifies(
     records = RecordedDecisions(settings.logs_dir, Operator.open(settings).desk.engine)
     assert {one.search_id for one in records} == {other}
     assert records.erased == 1
+
+
+async def test_a_value_that_was_changed_lost_or_added_is_found(
+    world: World, tmp_path: Path
+) -> None:
+    async with benched(world, tmp_path) as bench:
+        search_id, index = await bench.search()
+        other, erased = await bench.search(case_reference="CASE/8151/erased")
+        await bench.said("erase", "--search", other, "--authority", AUTHORITY)
+        await bench.published_admin()
+        sound = await bench.said("verify-values")
+        assert (sound["ok"], sound["problem_count"]) == (True, 0)
+        assert sound["values"] == sound["erased"] == 6
+        engine = bench.rig.broker.engine
+        mine = (values.c.idx == index, values.c.field == "case_reference")
+        with engine.connect() as connection:
+            row = connection.execute(select(values).where(*mine)).one()
+        for column in ("value", "salt"):
+            whole = bytes(getattr(row, column))
+            for at in range(len(whole)):
+                flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+                with engine.begin() as connection:
+                    connection.execute(update(values).where(*mine).values({column: flipped}))
+                    report = values_report(world, connection)
+                    connection.execute(update(values).where(*mine).values({column: whole}))
+                (problem,) = report.problems
+                assert (problem.entry, problem.field) == (index, "case_reference")
+        with engine.begin() as connection:
+            connection.execute(update(values).where(*mine).values(value=None))
+        found = await bench.run("verify-values")
+        assert found.exit_code == 1
+        assert f"entry {index}, case_reference: is gone" in found.output
+        with engine.begin() as connection:
+            connection.execute(update(values).where(*mine).values(value=row.value, field="extra"))
+            report = values_report(world, connection)
+        assert {one.what for one in report.problems} == {
+            "the entry commits to no such field",
+            "is gone, and no entry says that it was erased",
+        }
+        del search_id, erased
 
 
 async def test_values_under_legal_hold_stay_until_it_is_lifted(
