@@ -17,6 +17,7 @@ from audit.notes import VerifierKey
 from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
+from cli.audit_export import export_command, verify_export_command
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
 from cli.audit_subject import subject_command
@@ -37,6 +38,8 @@ app.command("search")(search_command)
 app.command("trace")(trace_command)
 app.command("reconcile")(reconcile_command)
 app.command("subject")(subject_command)
+app.command("export")(export_command)
+app.command("verify-export")(verify_export_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
 app.command("verify-values")(verify_values_command)

@@ -161,6 +161,11 @@ class Reason(Enum):
         "A file of this name is there already and is not overwritten.",
         "Choose another place, or move the old file away.",
     )
+    EXPORT_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The bundle of evidence does not prove what it holds.",
+        "Ask whoever made it for another; do not rely on this one.",
+    )
     FILE_MISSING = Entry(
         Status.NOT_FOUND,
         "A file that was named cannot be read.",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,41 @@ def test_what_became_of_the_search_at_every_agency_those_that_did_not_answer_inc
     expected = {one["agency"]: one["state"] for one in search["outcomes"]}
     assert {agency: state for agency, (_, state) in states.items()} == expected
     assert states["nhs"] == (False, "denied")
+
+
+def test_a_case_is_exported_as_evidence_that_stands_on_its_own(
+    here: Place, search: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "case.json"
+    made = document("audit", "export", out, *own(here), "--case", CASE)
+    assert made["searches"] == [search["search_id"]]
+    assert (made["entries"], made["documents"]) == (2, 4)  # order, two reports, result
+    assert out.stat().st_mode & 0o077 == 0
+    key = ("--vkey", here.vkey(BROKER, "search"))
+    assert document("audit", "verify-export", out, *key) == made
+    assert "Everything verifies" in said("audit", "verify-export", out, *key)
+    bundle = json.loads(out.read_text())
+    reports = [one for one in bundle["documents"] if one["kind"] == "report"]
+    assert {one["agency"] for one in reports} == set(ASKED)
+    # Any value, proof or document that is changed, added or taken from an entry is noticed.
+    spoilers: list[Callable[[Any], Any]] = [
+        lambda b: b["entries"][0]["values"]["officer"].update(value="e30="),
+        lambda b: b["entries"][0]["values"].pop("officer"),
+        lambda b: b["entries"][1].update(leaf=b["entries"][0]["leaf"]),
+        lambda b: b["documents"][1]["envelope"].update(payload="e30="),
+        lambda b: b["entries"][0].update(proof=b["entries"][1]["proof"]),
+        lambda b: b.update(extra=1),
+    ]
+    for spoil in spoilers:
+        spoiled = json.loads(out.read_text())
+        spoil(spoiled)
+        bad = tmp_path / "bad.json"
+        bad.write_text(json.dumps(spoiled))
+        refused = probegate("audit", "verify-export", bad, *key)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+    other = ("--vkey", here.vkey(BROKER, "admin"))
+    assert probegate("audit", "verify-export", out, *other).returncode == 1
 
 
 def test_which_searches_returned_this_record_and_who_saw_it(
