@@ -90,11 +90,12 @@ class LiveTree:
 
     def inclusion(self, index: int, size: int, edge: list[bytes | None]) -> tuple[bytes, ...]:
         """Return the proof of leaf ``index`` in ``size``, whose ``edge`` the caller has."""
-        proof = []
+        proof, nodes = [], self._nodes
         for level in range((size - 1).bit_length()):
             sibling = index >> level ^ 1
             if sibling + 1 << level <= size:
-                proof.append(self.node(level, sibling))
+                # In memory for every new entry; the call is what costs, once an entry and level.
+                proof.append(nodes[level].get(sibling) or self.node(level, sibling))
             elif sibling << level < size:
                 proof.append(edge[level] or EMPTY_ROOT)
         return tuple(proof)
