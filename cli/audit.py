@@ -18,6 +18,7 @@ from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
+from cli.audit_stats import stats
 from cli.audit_subject import subject_command
 from cli.audit_trace import trace_command
 from cli.audit_values import erase_command, hold_command
@@ -37,6 +38,7 @@ app.command("reconcile")(reconcile_command)
 app.command("subject")(subject_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
+app.command("stats")(stats)
 
 _WIDTH = 80
 _HANG = " " * 8
