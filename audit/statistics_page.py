@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Final
@@ -40,7 +41,7 @@ table { border-collapse: collapse; margin: .5rem 0; font-size: .85rem;
 th, td { border-bottom: 1px solid #d5dae0; padding: .3rem .7rem; text-align: right;
   vertical-align: bottom; }
 th:first-child { text-align: left; white-space: nowrap; padding-left: 0; }
-thead th { border-bottom: 2px solid #8b949e; max-width: 8rem; overflow-wrap: break-word; }
+thead th { border-bottom: 2px solid #8b949e; max-width: 9rem; overflow-wrap: break-word; }
 tbody th { font-weight: 400; }
 tr.all > * { border-top: 2px solid #8b949e; font-weight: 600; }
 td.total { font-weight: 600; }
@@ -109,7 +110,7 @@ def _bars(table: Published) -> Iterator[str]:
 
 def _table(table: Published) -> Iterator[str]:
     heads = [table.rows_are.capitalize(), *table.columns, *(["total"] if table.summed else [])]
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
+    head = "".join(f'<th scope="col">{_breakable(one)}</th>' for one in heads)
     yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'
     for line in table.lines:
         yield _row(line.label, line.cells, line.total, summed=table.summed)
@@ -129,6 +130,11 @@ def _row(label: str, cells: Numbers, total: int | None, *, summed: bool, kind: s
 def _cell(number: int | None, kind: str = "") -> str:
     kind = "hidden" if number is None else kind or ("" if number else "nought")
     return f'<td class="{kind}">{_number(number)}</td>' if kind else f"<td>{_number(number)}</td>"
+
+
+def _breakable(name: str) -> str:
+    """Escape a name, which may break after its parts rather than within a word."""
+    return re.sub(r"([._-])", r"\1<wbr>", escape(name))
 
 
 def _number(number: int | None) -> str:

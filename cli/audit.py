@@ -22,6 +22,7 @@ from cli.audit_stats import stats
 from cli.audit_subject import subject_command
 from cli.audit_trace import trace_command
 from cli.audit_values import erase_command, hold_command
+from cli.audit_watch import watch_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -39,6 +40,7 @@ app.command("subject")(subject_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
 app.command("stats")(stats)
+app.command("watch")(watch_command)
 
 _WIDTH = 80
 _HANG = " " * 8
