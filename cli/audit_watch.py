@@ -1,9 +1,9 @@
-"""``probegate audit watch``: leads to misuse in a broker's search log, with the numbers behind each.
+"""``probegate audit watch``: signs of misuse in a broker's search log, with the numbers behind them.
 
 ::
 
     probegate audit watch BROKER
-    probegate audit watch --config broker.toml --purpose self_monitoring --quota custody:officer.day=50
+    probegate audit watch --config broker.toml --purpose self_monitoring
 """
 
 from __future__ import annotations
