@@ -37,5 +37,7 @@ encodings), ``leaves`` (RFC 8785 entries, commitments), ``proofs`` (receipts).
 Writing: ``writer`` (the sequencer), ``entry`` (what goes in and what comes back), ``tables``
 (the database), ``tree`` (hashes of a live log), ``publisher`` (the folder's files).
 Reading: ``folder``, ``reader``, ``verify``.
+Telling: ``statistics``, ``suppression``, ``publication`` (what may be published); ``watching``,
+``signals`` (leads to misuse).
 Watching: ``witness``. Limits: ``settings``.
 """

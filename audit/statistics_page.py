@@ -103,7 +103,7 @@ def _plots(table: Published) -> Iterator[str]:
 
 
 def _bars(table: Published) -> Iterator[str]:
-    bars = [Bar(line.label, line.cells) for line in table.lines]
+    bars = [Bar(line.label, line.cells, line.total) for line in table.lines]
     yield stacked(table.title, bars)
     yield legend(table.columns)
 

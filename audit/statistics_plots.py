@@ -1,7 +1,8 @@
 """Plots as SVG inside a page: columns over time, and stacked bars. No script, nothing fetched.
 
-A hidden number has no length: its place is hatched and says so. What a plot shows is in a table of
-the same page too, so a plot is one image with one name to whoever cannot see it.
+What is hidden is hatched: in a bar all of it together, as long as the rest of a total that is shown,
+otherwise a stub. What a plot shows is in a table of the same page too, so a plot is one image with
+one name to whoever cannot see it.
 """
 
 from __future__ import annotations
@@ -52,10 +53,21 @@ _COLUMN_MAX: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One stacked bar: a name, and a number for each series."""
+    """One stacked bar: a name, a number for each series (None is hidden), and their total."""
 
     name: str
     numbers: Sequence[int | None]
+    total: int | None
+
+    @property
+    def shown(self) -> int:
+        """The sum of what is not hidden."""
+        return sum(number or 0 for number in self.numbers)
+
+    @property
+    def length(self) -> int:
+        """The length of the bar, as a number."""
+        return self.shown if self.total is None else self.total
 
 
 def colour(at: int) -> str:
@@ -95,27 +107,22 @@ def stacked(title: str, bars: Sequence[Bar]) -> str:
 
     Args:
         title: what it is, for whoever cannot see it.
-        bars: their numbers; None is hidden, and has a stub of no meaning in its length.
+        bars: their numbers.
     """
-    room = WIDTH - _SIDE
-    stubs = max((sum(one is None for one in bar.numbers) for bar in bars), default=0) * _STUB
-    most = max((sum(one or 0 for one in bar.numbers) for bar in bars), default=0) or 1
-    scale = max(room - stubs, room / 4) / most
+    room = WIDTH - _SIDE - _STUB
+    scale = room / (max((bar.length for bar in bars), default=0) or 1)
     parts = []
     for row, bar in enumerate(bars):
         top = row * _STEP + 6
         parts.append(_text(_SIDE - 12, top + _BAR * 0.7, _short(bar.name), "end"))
         left = float(_SIDE)
         for at, number in enumerate(bar.numbers):
-            if number == 0:
-                continue
-            long = _STUB if number is None else number * scale
-            parts.append(
-                _rect(left, top, long, _BAR, "url(#hidden)" if number is None else colour(at))
-            )
-            if long >= _WORD_FITS * len(_said(number)) + 6:
-                parts.append(_inside(left + long / 2, top + _BAR * 0.7, number, at))
-            left += long
+            if number:
+                parts += _segment(left, top, number * scale, number, at)
+                left += number * scale
+        if None in bar.numbers:
+            rest = _STUB if bar.total is None else (bar.total - bar.shown) * scale
+            parts += _segment(left, top, rest, None, 0)
     return _svg(title, len(bars) * _STEP + 6, parts)
 
 
@@ -125,7 +132,7 @@ def legend(series: Iterable[str]) -> str:
         f'<li><span class="key" style="background:{colour(at)}"></span>{escape(name)}</li>'
         for at, name in enumerate(series)
     ]
-    keys.append('<li><span class="key hidden"></span>hidden: its length means nothing</li>')
+    keys.append('<li><span class="key hidden"></span>hidden</li>')
     return f'<ul class="legend">{"".join(keys)}</ul>'
 
 
@@ -150,11 +157,14 @@ def _text(left: float, base: float, said: str, anchor: str, style: str = "") -> 
     )
 
 
-def _inside(middle: float, base: float, number: int | None, at: int) -> str:
-    if number is None:
-        return _text(middle, base, HIDDEN, "middle", ' class="on-hatch"')
-    dark = _is_dark(colour(at))
-    return _text(middle, base, _said(number), "middle", ' fill="#fff"' if dark else "")
+def _segment(left: float, top: float, long: float, number: int | None, at: int) -> list[str]:
+    fill, said = ("url(#hidden)", HIDDEN) if number is None else (colour(at), _said(number))
+    drawn = [_rect(left, top, long, _BAR, fill)]
+    if long >= _WORD_FITS * len(said) + 6:
+        light = number is not None and _is_dark(fill)
+        style = ' class="on-hatch"' if number is None else ' fill="#fff"' if light else ""
+        drawn.append(_text(left + long / 2, top + _BAR * 0.7, said, "middle", style))
+    return drawn
 
 
 def _is_dark(hexadecimal: str) -> bool:

@@ -164,7 +164,9 @@ def _show(found: Watched) -> None:
         )
     elif found.opened < found.searches:
         gone = found.searches - found.opened
-        screen.print(text(f"Values of {gone:,} searches are erased: nothing of them is known."))
+        screen.print(
+            text(f"Who made {gone:,} of them is erased: these count for their force only.")
+        )
     for one in found.not_judged:
         screen.print(text(f"Not compared: {one}."))
     for signal in found.signals:
