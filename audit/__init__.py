@@ -39,5 +39,7 @@ Writing: ``writer`` (the sequencer), ``entry`` (what goes in and what comes back
 Reading: ``folder``, ``reader``, ``verify``.
 Watching: ``witness`` (an adapter's), ``cosigner`` and ``witness_server`` (one that cosigns for
 others), ``witness_push`` (a log's side), ``policy_file`` and ``quorum`` (whose cosignatures count).
+Telling: ``statistics``, ``suppression``, ``publication`` (what may be published); ``watching``,
+``signals`` (leads to misuse).
 Limits: ``settings``.
 """

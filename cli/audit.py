@@ -20,9 +20,11 @@ from cli import witness
 from cli.audit_export import export_command, verify_export_command
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
+from cli.audit_stats import stats
 from cli.audit_subject import subject_command
 from cli.audit_trace import trace_command
 from cli.audit_values import erase_command, hold_command, verify_values_command
+from cli.audit_watch import watch_command
 from cli.output import OneLineErrors
 from trust.errors import ProbegateError, Reason
 
@@ -43,6 +45,8 @@ app.command("verify-export")(verify_export_command)
 app.command("erase")(erase_command)
 app.command("hold")(hold_command)
 app.command("verify-values")(verify_values_command)
+app.command("stats")(stats)
+app.command("watch")(watch_command)
 
 _WIDTH = 80
 _HANG = " " * 8
