@@ -50,7 +50,7 @@ class ErasureReport:
     """What an erasure did.
 
     Attributes:
-        generation: the generation it made; the one before if nothing was erased.
+        generation: the generation it made; the one before if it made none.
         at: when the bytes were gone.
         authority: on whose word.
         erased: the records that were erased.
