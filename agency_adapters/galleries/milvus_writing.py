@@ -6,9 +6,9 @@
    write after ``KEEP_SUPERSEDED_S``; then galleries from before it are refused.
 3. Erasure copies what is kept into a new collection, which the next row of facts names, and drops
    the old one: deleted rows stay in their files until a compaction that cannot be waited for
-   (Milvus Lite's ``compact`` does nothing). An erasure cut short before that row has not happened; after
-   it, the next write drops what is left. Milvus Lite removes a dropped collection's files at once,
-   a server's collector in its own time, which the report says.
+   (Milvus Lite's ``compact`` does nothing). An erasure cut short before that row has not happened;
+   after it, the next write drops what is left. Milvus Lite removes a dropped collection's files at
+   once, a server's collector in its own time, which the report says.
 4. One writer at a time: nothing in Milvus keeps a second one out, its operator must.
 """
 

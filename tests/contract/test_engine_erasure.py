@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from agency_adapters.custody import CUSTODY
-from agency_adapters.galleries import milvus, milvus_writing
+from agency_adapters.galleries import milvus, milvus_tables, milvus_writing
 from agency_adapters.galleries.encoding import encode_rows
 from agency_adapters.galleries.milvus_tables import Server
 from agency_adapters.galleries.opening import open_writer, scheme_of
@@ -157,7 +157,7 @@ async def test_the_next_write_finishes_an_erasure_cut_short_after_its_row_of_fac
 ) -> None:
     templates = people(3)
     bench.put(templates[:2], ["R0", "R1"], [True] * 2)
-    drop = milvus_writing.drop_records
+    drop = milvus_tables.drop_records
 
     def half(server: Server, store: int, timeout_s: float) -> None:
         if store == 0:
@@ -186,7 +186,7 @@ async def test_a_search_during_an_erasure_is_made_again_where_the_records_are(
     templates = people(3)
     bench.put(templates, ["R0", "R1", "R2"], [True] * 3)
     gallery = await bench.open()
-    count, calls = milvus.count, 0
+    count, calls = milvus_tables.count, 0
 
     def counted(*arguments: Any) -> int:
         nonlocal calls
