@@ -3,7 +3,8 @@
 1. That it is about to happen is on the admin log first, with the authority but without record ids:
    the log outlives what it is about.
 2. The gallery is changed as ``galleries.editing`` says: when it is done no file of the gallery
-   holds a template or a record of anybody who was erased.
+   holds a template or a record of anybody who was erased. Where an engine holds the gallery, it is
+   changed as ``galleries.writing`` says, and what may remain in the engine is on the certificate.
 3. The certificate says what was done and is signed by the agency; its digest is on the admin log.
    It names record ids, so it goes to whoever asked for the erasure and is not kept here.
 

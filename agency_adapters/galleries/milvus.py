@@ -7,14 +7,16 @@
    bound of each other), the answer cannot be certified and there is none.
 3. Eligibility is the search's own filter, so a barred record is never compared.
 4. The records given are scored in float64 as ``certifying`` says.
+5. An erasure puts the records into another collection. Whoever reads meanwhile reads again there.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import date
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -47,6 +49,9 @@ _MORE: Final = 4
 """How many times as many are asked for next."""
 
 
+T = TypeVar("T")
+
+
 class MilvusGallery:
     """One generation of a gallery in Milvus. Made by ``open``."""
 
@@ -69,7 +74,7 @@ class MilvusGallery:
         shared = Shared(settings.engine_connections, settings.engine_timeout_s, server.client.close)
         try:
             facts = await shared.call(lambda s: read_facts(server, s))
-            await shared.call(lambda s: require_flat(server, s))
+            await shared.call(lambda s: require_flat(server, facts.store, s))
         except ProbegateError:
             await shared.leave()
             raise
@@ -125,15 +130,19 @@ class MilvusGallery:
         await self._shared.leave(self)
 
     def _search(self, asked_for: Query, timeout_s: float) -> Found:
-        self._require_whole(timeout_s)
         condition = self._searchable(asked_for.day, asked_for.switches)
-        eligible = count(self._server, condition, timeout_s)
+        return self._read(
+            lambda name: self._found(name, condition, asked_for, timeout_s), timeout_s
+        )
+
+    def _found(self, records: str, condition: str, asked_for: Query, timeout_s: float) -> Found:
+        eligible = count(self._server, records, condition, timeout_s)
         if not eligible:
             return Found((), 0)
         narrow = asked_for.probe.astype(np.float32)
         asked = min(asked_for.limit + MARGIN, MAX_ASKED)
         while True:
-            hits = self._hits(narrow, condition, asked, timeout_s)
+            hits = self._hits(records, narrow, condition, asked, timeout_s)
             found, last = self._scored(hits, asked_for)
             if len(hits) < asked or self._complete(found, last, asked_for):  # (1)
                 return Found(found, eligible)
@@ -142,11 +151,11 @@ class MilvusGallery:
             asked = min(asked * _MORE, MAX_ASKED)
 
     def _hits(
-        self, narrow: Any, condition: str, asked: int, timeout_s: float
+        self, records: str, narrow: Any, condition: str, asked: int, timeout_s: float
     ) -> list[dict[str, Any]]:
         with faults():
             (hits,) = self._server.client.search(
-                self._server.records,
+                records,
                 data=[narrow],
                 anns_field="template",
                 limit=asked,
@@ -191,20 +200,25 @@ class MilvusGallery:
         return len(found) == asked_for.limit and best_left_out < found[-1].score
 
     def _eligible(self, day: date, switches: frozenset[str], timeout_s: float) -> Eligible:
-        self._require_whole(timeout_s)
-        met = {
-            rule.name: count(self._server, f"{self._live} and ({_barred(n, day)})", timeout_s)
-            for n, rule in enumerate(self._kind.eligibility)
-        }
-        searchable = count(self._server, self._searchable(day, switches), timeout_s)
-        return Eligible(searchable, MappingProxyType(met))
+        def counted(records: str) -> Eligible:
+            met = {
+                rule.name: count(
+                    self._server, records, f"{self._live} and ({_barred(n, day)})", timeout_s
+                )
+                for n, rule in enumerate(self._kind.eligibility)
+            }
+            condition = self._searchable(day, switches)
+            searchable = count(self._server, records, condition, timeout_s)
+            return Eligible(searchable, MappingProxyType(met))
+
+        return self._read(counted, timeout_s)
 
     def _record(self, record_id: str, timeout_s: float) -> Record | None:
-        self._require_whole(timeout_s)
-        with faults():
-            rows = query(
-                self._server, self._server.records, self._naming(record_id), ["fields"], timeout_s
-            )
+        def asked(records: str) -> list[dict[str, Any]]:
+            with faults():
+                return query(self._server, records, self._naming(record_id), ["fields"], timeout_s)
+
+        rows = self._read(asked, timeout_s)
         if not rows:
             return None
         try:
@@ -212,10 +226,28 @@ class MilvusGallery:
         except ValidationError:
             raise ProbegateError(Reason.GALLERY_CORRUPT, "a record does not parse") from None
 
-    def _require_whole(self, timeout_s: float) -> None:
-        """Refuse a generation that the writer no longer keeps whole."""
-        if read_facts(self._server, timeout_s).oldest > self._facts.generation:
+    def _read(self, read: Callable[[str], T], timeout_s: float) -> T:
+        """Read from the collection of records, again if it was another's turn meanwhile (5)."""
+        records = self._records(timeout_s)
+        while True:
+            try:
+                found, fault = read(records), None
+            except ProbegateError as error:
+                fault = error
+            now = self._records(timeout_s)
+            if now != records:
+                records = now
+            elif fault:
+                raise fault
+            else:
+                return found
+
+    def _records(self, timeout_s: float) -> str:
+        """Return the collection of records; refuse a generation that is no longer kept whole."""
+        newest = read_facts(self._server, timeout_s)
+        if newest.oldest > self._facts.generation:
             raise ProbegateError(Reason.GALLERY_UNAVAILABLE, "this generation is no longer kept")
+        return self._server.records(newest.store)
 
     @property
     def _live(self) -> str:

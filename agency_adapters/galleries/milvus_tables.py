@@ -2,7 +2,8 @@
 
 1. One gallery is two collections: versions of records, and one row of facts for each generation.
    A version is in the generations from ``since`` up to and without ``until``. Milvus has no
-   transactions, so a write takes effect with the one row of facts it inserts last.
+   transactions, so a write takes effect with the one row of facts it inserts last. That row also
+   says which collection of records it is about: an erasure makes a new one.
 2. The index is FLAT and the metric is IP: every template is compared. Anything else is refused.
 3. What bars a record is a pair of day numbers for each eligibility rule, in the rules' order.
 4. Every question is asked at Milvus's strong consistency, so that what was written is seen.
@@ -13,9 +14,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -47,6 +51,8 @@ MAX_TEXT_BYTES: Final = 65_535
 MAX_ID_BYTES: Final = 96
 """Longest version id, bytes: a record id, a mark and a generation."""
 _OPTIONS: Final = frozenset({"collection", "tls", "cafile"})
+_OF_ANOTHER: Final = re.compile(r".*_(facts|store[0-9]+)", re.ASCII)
+"""Names that a gallery's own collections have, so that no gallery can be taken for another's."""
 
 
 class Facts(BaseModel):
@@ -64,6 +70,8 @@ class Facts(BaseModel):
     count: Annotated[int, Field(ge=0)]
     changed_at: AwareDatetime
     rules: tuple[str, ...]
+    store: Annotated[int, Field(ge=0)] = 0
+    """Which collection of records, as ``Server.records`` counts them."""
 
     @property
     def agency(self) -> AgencyKind:
@@ -73,15 +81,26 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A Milvus server and the name of one gallery in it."""
+    """A Milvus server and the name of one gallery in it.
+
+    Attributes:
+        client: speaks to it.
+        name: the gallery's.
+        folder: where Milvus Lite has its files; None for a server.
+    """
 
     client: MilvusClient
-    records: str
+    name: str
+    folder: Path | None
 
     @property
     def facts(self) -> str:
         """The collection of facts."""
-        return f"{self.records}_facts"
+        return f"{self.name}_facts"
+
+    def records(self, store: int) -> str:
+        """Return the collection of records that is the gallery's first, second, ..."""
+        return f"{self.name}_store{store}" if store else self.name
 
 
 def connect(location: str, settings: EngineSettings) -> Server:
@@ -100,6 +119,8 @@ def connect(location: str, settings: EngineSettings) -> Server:
     name = options.get("collection", COLLECTION)
     if not options.keys() <= _OPTIONS or not name.isidentifier() or not name.isascii():
         raise config_invalid(f"known options: {', '.join(sorted(_OPTIONS))}")
+    if _OF_ANOTHER.fullmatch(name):
+        raise config_invalid("a collection's name does not end in _facts or _store and a number")
     logging.getLogger("pymilvus").disabled = True
     logging.getLogger("milvus_lite").disabled = True
     try:
@@ -110,10 +131,12 @@ def connect(location: str, settings: EngineSettings) -> Server:
         if child.startswith(("pymilvus.", "milvus_lite.")):
             logging.getLogger(child).disabled = True
     arguments: dict[str, Any] = {"timeout": settings.engine_timeout_s}
+    folder = None
     if parts.scheme == "milvus+file":
         if not parts.path.endswith(".db") or parts.netloc:
             raise config_invalid("Milvus Lite's file is milvus+file:///path/name.db")
-        arguments["uri"] = unquote(parts.path)
+        folder = Path(unquote(parts.path))
+        arguments["uri"] = str(folder)
     else:
         host = parts.hostname or "localhost"
         tls = options.get("tls", "off" if host in LOOPBACK else "on")
@@ -128,7 +151,7 @@ def connect(location: str, settings: EngineSettings) -> Server:
         if "cafile" in options:
             arguments["server_pem_path"] = options["cafile"]
     with faults():
-        return Server(MilvusClient(**arguments), name)
+        return Server(MilvusClient(**arguments), name, folder)
 
 
 @contextmanager
@@ -173,14 +196,14 @@ def read_facts(server: Server, timeout_s: float) -> Facts:
     return facts
 
 
-def require_flat(server: Server, timeout_s: float) -> None:
+def require_flat(server: Server, store: int, timeout_s: float) -> None:
     """Refuse a collection whose index could miss a record (2).
 
     Raises:
         ProbegateError: ``GALLERY_CORRUPT`` or ``GALLERY_UNAVAILABLE``.
     """
     with faults():
-        index = server.client.describe_index(server.records, "template", timeout=timeout_s)
+        index = server.client.describe_index(server.records(store), "template", timeout=timeout_s)
     stated = (index or {}).get("index_type"), (index or {}).get("metric_type")
     if stated != ("FLAT", "IP"):
         raise ProbegateError(Reason.GALLERY_CORRUPT, "the index is not FLAT by inner product")
@@ -190,6 +213,13 @@ def query(
     server: Server, collection: str, condition: str, fields: list[str], timeout_s: float
 ) -> list[dict[str, Any]]:
     """Return every row that meets a condition (4)."""
+    return list(stream(server, collection, condition, fields, timeout_s))
+
+
+def stream(
+    server: Server, collection: str, condition: str, fields: list[str], timeout_s: float
+) -> Iterator[dict[str, Any]]:
+    """Yield every row that meets a condition, some at a time (4)."""
     iterator = server.client.query_iterator(
         collection,
         batch_size=1000,
@@ -198,20 +228,18 @@ def query(
         consistency_level=STRONG,
         timeout=timeout_s,
     )
-    rows: list[dict[str, Any]] = []
     try:
         while batch := iterator.next():
-            rows += batch
+            yield from batch
     finally:
         iterator.close()
-    return rows
 
 
-def count(server: Server, condition: str, timeout_s: float) -> int:
+def count(server: Server, records: str, condition: str, timeout_s: float) -> int:
     """Return how many versions meet a condition (4)."""
     with faults():
         found = server.client.query(
-            server.records,
+            records,
             filter=condition,
             output_fields=["count(*)"],
             consistency_level=STRONG,
@@ -220,29 +248,48 @@ def count(server: Server, condition: str, timeout_s: float) -> int:
     return int(found[0]["count(*)"])
 
 
-def create_collections(server: Server, kind: AgencyKind, dims: int) -> None:
-    """Make a gallery's collections where they are missing (1) (2) (3)."""
+def create_records(server: Server, store: int, kind: AgencyKind, dims: int) -> None:
+    """Make a gallery's collection of records if it is missing (1) (2) (3)."""
     from pymilvus import DataType
 
-    client = server.client
+    client, name = server.client, server.records(store)
     with faults():
-        if not client.has_collection(server.records):
+        if not client.has_collection(name):
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field(
                 "version_id", DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES
             )
             schema.add_field("record_id", DataType.VARCHAR, max_length=MAX_ID_BYTES)
-            for name in ("since", "until", "superseded_s", *barred_fields(len(kind.eligibility))):
-                schema.add_field(name, DataType.INT64)
+            for field in ("since", "until", "superseded_s", *barred_fields(len(kind.eligibility))):
+                schema.add_field(field, DataType.INT64)
             schema.add_field("fields", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
             schema.add_field("template", DataType.FLOAT_VECTOR, dim=dims)
-            _create(server, server.records, schema, "template", "IP")
+            _create(server, name, schema, "template", "IP")
+
+
+def create_facts(server: Server) -> None:
+    """Make a gallery's collection of facts if it is missing (1)."""
+    from pymilvus import DataType
+
+    client = server.client
+    with faults():
         if not client.has_collection(server.facts):
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("generation", DataType.INT64, is_primary=True)
             schema.add_field("body", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
             schema.add_field("unused", DataType.FLOAT_VECTOR, dim=2)  # Milvus insists on a vector
             _create(server, server.facts, schema, "unused", "L2")
+
+
+def drop_records(server: Server, store: int, timeout_s: float) -> None:
+    """Drop a collection of records if it is there, and see Milvus Lite's files of it gone."""
+    name = server.records(store)
+    with faults():
+        if server.client.has_collection(name, timeout=timeout_s):
+            server.client.drop_collection(name, timeout=timeout_s)
+        left = server.folder and server.folder / "collections" / name
+        if left and left.exists():  # Milvus Lite, cut short while it dropped, forgets the rest
+            shutil.rmtree(left)
 
 
 def _create(server: Server, name: str, schema: Any, vector: str, metric: str) -> None:

@@ -4,16 +4,18 @@
    facts is inserted, last. What a write that was cut short left behind is taken back by the next.
 2. An updated record's older version is kept for galleries that are still open, until the first
    write after ``KEEP_SUPERSEDED_S``; then galleries from before it are refused.
-3. Erasure deletes every version of a record, at once for everybody, then flushes and compacts.
-   Milvus drops the deleted bytes when the compaction has run and its collector comes by, in its own
-   time, which the report says.
+3. Erasure copies what is kept into a new collection, which the next row of facts names, and drops
+   the old one: deleted rows stay in their files until a compaction that cannot be waited for
+   (Milvus Lite's ``compact`` does nothing). An erasure cut short before that row has not happened;
+   after it, the next write drops what is left. Milvus Lite removes a dropped collection's files at
+   once, a server's collector in its own time, which the report says.
 4. One writer at a time: nothing in Milvus keeps a second one out, its operator must.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final, Self
@@ -29,11 +31,14 @@ from agency_adapters.galleries.milvus_tables import (
     barred_fields,
     connect,
     count,
-    create_collections,
+    create_facts,
+    create_records,
+    drop_records,
     faults,
     query,
     read_facts,
     require_flat,
+    stream,
 )
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.writing import (
@@ -55,11 +60,17 @@ BATCH_ROWS: Final = 500
 KEEP_SUPERSEDED_S: Final = 60.0
 """How long the older version of an updated record is kept, seconds; galleries reload sooner."""
 REMAINS: Final = (
-    "segments, until compaction has run and Milvus's garbage collector has removed the old ones",
+    "the dropped collection's files in object storage, until dataCoord.gc.dropTolerance has passed",
+    "the query nodes' caches of those files",
     "the message queue's log, until its retention has passed",
     "backups and snapshots of the object storage, and its noncurrent versions",
 )
-"""What an erasure here cannot reach (``docs/engines.md``)."""
+"""What an erasure in a server cannot reach (``docs/engines.md``)."""
+REMAINS_LITE: Final = (
+    "copies taken before, such as backups",
+    "freed blocks of the file system and snapshots of it",
+)
+"""What an erasure in Milvus Lite cannot reach."""
 
 
 class MilvusWriter:
@@ -102,8 +113,7 @@ class MilvusWriter:
     def enrol(self, records: Iterable[NewRecord], *, replace: bool = False) -> EnrolReport:
         """Enrol and update records; with ``replace``, erase every other record."""
         with faults():
-            facts = read_facts(self._server, self._timeout_s)
-            self._take_back(facts)
+            facts = self._begin()
             generation = facts.generation + 1
             enrolled, updated = 0, 0
             seen: set[str] = set()
@@ -114,47 +124,54 @@ class MilvusWriter:
                     self._take_back(facts)
                     raise ProbegateError(Reason.IMPORT_INVALID, "a record id comes twice")
                 seen |= ids
-                new, changed = self._write(batch, generation)
+                new, changed = self._write(facts, batch)
                 enrolled, updated = enrolled + new, updated + changed
-            removed = self._end_all_but(seen, generation) if replace else []
-            self._commit(facts, facts.count + enrolled - len(removed))
-            self._delete(removed)
-            if removed:
-                self._compact()
-        return EnrolReport(generation, enrolled, updated, len(removed))
+            removed = self._others(facts, seen) if replace else 0
+            store = self._copy(facts, seen.__contains__) if removed else facts.store
+            self._commit(facts, facts.count + enrolled - removed, store)
+        return EnrolReport(generation, enrolled, updated, removed)
 
     def erase(self, record_ids: Sequence[str], authority: str) -> ErasureReport:
         """Erase records (3)."""
         ids = require_erasable(record_ids)
         with faults():
-            facts = read_facts(self._server, self._timeout_s)
-            self._take_back(facts)
-            held = {row["record_id"] for row in self._current(ids, ["record_id"])}
-            self._delete(ids)
-            generation = facts.generation
-            if held:
-                generation = self._commit(facts, facts.count - len(held)).generation
-            self._compact()  # even if nothing was there: it finishes an erasure cut short
+            facts, wanted = self._begin(), frozenset(ids)
+            held = {row["record_id"] for row in self._current(facts, ids, ["record_id"])}
+            # Even if nothing is held: rows that were taken back or let go of are in the files yet.
+            store = self._copy(facts, lambda one: one not in wanted)
+            generation = self._commit(facts, facts.count - len(held), store).generation
         gone = tuple(one for one in ids if one in held)
         unknown = tuple(one for one in ids if one not in held)
-        return ErasureReport(generation, self._clock(), authority, gone, unknown, REMAINS)
+        remains = REMAINS_LITE if self._server.folder else REMAINS
+        return ErasureReport(generation, self._clock(), authority, gone, unknown, remains)
 
     @property
     def stats(self) -> GalleryStats:
         """What the engine holds now."""
         facts = read_facts(self._server, self._timeout_s)
-        superseded = count(self._server, f"until <= {facts.generation}", self._timeout_s)
+        records, ended = self._server.records(facts.store), f"until <= {facts.generation}"
+        superseded = count(self._server, records, ended, self._timeout_s)
         return GalleryStats(facts.generation, facts.count, superseded, 0)
 
     def close(self) -> None:
         """Let go of the client."""
         self._server.client.close()
 
-    def _write(self, batch: list[NewRecord], generation: int) -> tuple[int, int]:
+    def _begin(self) -> Facts:
+        """Return the newest facts, with nothing left of a write that was cut short (1) (3)."""
+        facts = read_facts(self._server, self._timeout_s)
+        for store in (facts.store - 1, facts.store + 1):
+            if store >= 0:
+                drop_records(self._server, store, self._timeout_s)
+        self._take_back(facts)
+        return facts
+
+    def _write(self, facts: Facts, batch: list[NewRecord]) -> tuple[int, int]:
         """Write what is new or changed; return how many of each."""
+        generation, records = facts.generation + 1, self._server.records(facts.store)
         rows = {one.record.record_id: self._row(one, generation) for one in batch}
         ended = []
-        current = self._current(rows, ["*"])
+        current = self._current(facts, rows, ["*"])
         for old in current:
             if _same(old, rows[old["record_id"]]):
                 del rows[old["record_id"]]
@@ -162,7 +179,7 @@ class MilvusWriter:
                 ended.append(self._ended(old, generation))
         for some in (list(rows.values()), ended):
             if some:
-                self._server.client.upsert(self._server.records, some, timeout=self._timeout_s)
+                self._server.client.upsert(records, some, timeout=self._timeout_s)
         return len(rows) - len(ended), len(ended)
 
     def _row(self, one: NewRecord, generation: int) -> dict[str, Any]:
@@ -185,39 +202,34 @@ class MilvusWriter:
         now_s = int(self._clock().timestamp())
         return dict(old) | {"until": generation, "superseded_s": now_s}
 
-    def _end_all_but(self, kept: set[str], generation: int) -> list[str]:
-        """End every record that is not in ``kept``; return their ids."""
-        all_ids = query(
-            self._server, self._server.records, f"until == {NEVER}", ["record_id"], self._timeout_s
-        )
-        gone = sorted({row["record_id"] for row in all_ids} - kept)
-        for some in _batches(gone):
-            ended = [self._ended(old, generation) for old in self._current(some, ["*"])]
-            self._server.client.upsert(self._server.records, ended, timeout=self._timeout_s)
-        return gone
+    def _others(self, facts: Facts, seen: set[str]) -> int:
+        """Return how many records there are besides some."""
+        records, current = self._server.records(facts.store), f"until == {NEVER}"
+        rows = stream(self._server, records, current, ["record_id"], self._timeout_s)
+        return sum(row["record_id"] not in seen for row in rows)
 
-    def _current(self, ids: Iterable[str], fields: list[str]) -> list[dict[str, Any]]:
+    def _current(self, facts: Facts, ids: Iterable[str], fields: list[str]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
+        records = self._server.records(facts.store)
         for some in _batches(sorted(ids)):
             condition = f"until == {NEVER} and record_id in {json.dumps(some)}"
-            found += query(self._server, self._server.records, condition, fields, self._timeout_s)
+            found += query(self._server, records, condition, fields, self._timeout_s)
         return found
 
-    def _delete(self, ids: Sequence[str]) -> None:
-        """Delete every version of some records."""
-        for some in _batches(ids):
-            condition = f"record_id in {json.dumps(some)}"
-            self._server.client.delete(
-                self._server.records, filter=condition, timeout=self._timeout_s
-            )
-
-    def _compact(self) -> None:
-        self._server.client.flush(self._server.records, timeout=self._timeout_s)
-        self._server.client.compact(self._server.records, timeout=self._timeout_s)
+    def _copy(self, facts: Facts, kept: Callable[[str], bool]) -> int:
+        """Copy every version of the records kept into the next collection (3); return which."""
+        store, old = facts.store + 1, self._server.records(facts.store)
+        create_records(self._server, store, self._kind, self._dims)
+        rows = stream(self._server, old, "since >= 0", ["*"], self._timeout_s)
+        wanted = (dict(row) for row in rows if kept(row["record_id"]))
+        while batch := list(islice(wanted, BATCH_ROWS)):
+            records = self._server.records(store)
+            self._server.client.insert(records, batch, timeout=self._timeout_s)
+        return store
 
     def _take_back(self, facts: Facts) -> None:
         """Undo what a write that was cut short left behind (1)."""
-        g, name = facts.generation, self._server.records
+        g, name = facts.generation, self._server.records(facts.store)
         self._server.client.delete(name, filter=f"since > {g}", timeout=self._timeout_s)
         condition = f"until > {g} and until < {NEVER}"
         ended = query(self._server, name, condition, ["*"], self._timeout_s)
@@ -225,12 +237,12 @@ class MilvusWriter:
             restored = [dict(row) | {"until": NEVER, "superseded_s": 0} for row in some]
             self._server.client.upsert(name, restored, timeout=self._timeout_s)
 
-    def _commit(self, facts: Facts, held: int) -> Facts:
-        """Insert the next generation's facts (1), having let go of old versions (2)."""
+    def _commit(self, facts: Facts, held: int, store: int) -> Facts:
+        """Insert the next generation's facts (1), then let go of old versions (2) and files (3)."""
         now = self._clock()
         before_s = int((now - timedelta(seconds=KEEP_SUPERSEDED_S)).timestamp())
         condition = f"superseded_s > 0 and superseded_s < {before_s}"
-        name, timeout_s = self._server.records, self._timeout_s
+        name, timeout_s = self._server.records(store), self._timeout_s
         old = query(self._server, name, condition, ["until"], timeout_s)
         made = facts.model_copy(
             update={
@@ -238,6 +250,7 @@ class MilvusWriter:
                 "oldest": max([facts.oldest, *(row["until"] for row in old)]),
                 "count": held,
                 "changed_at": now,
+                "store": store,
             }
         )
         self._server.client.flush(name, timeout=timeout_s)
@@ -246,6 +259,8 @@ class MilvusWriter:
         self._server.client.delete(
             self._server.facts, filter=f"generation < {facts.generation}", timeout=timeout_s
         )
+        if store != facts.store:
+            drop_records(self._server, facts.store, timeout_s)
         return made
 
 
@@ -259,11 +274,12 @@ def _opened(
             raise
         require_model(model)
         facts = _new_facts(kind, model, dims, clock)
-        create_collections(server, kind, dims)
+        create_records(server, facts.store, kind, dims)
+        create_facts(server)
         with faults():
             _insert_facts(server, facts, timeout_s)
     require_fitting(kind, model, dims, (facts.kind, facts.model, facts.dims))
-    require_flat(server, timeout_s)
+    require_flat(server, facts.store, timeout_s)
     return facts
 
 

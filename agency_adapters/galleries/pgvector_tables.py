@@ -43,6 +43,8 @@ INLINE_DIMS: Final = 1_900
 """Most dimensions whose template is kept in the row itself and not beside the table."""
 SLACK_S: Final = 5.0
 """How much longer the socket waits than the server's own statement timeout, seconds."""
+UNSAMPLED: Final = ("record_id", "fields", "template")
+"""Columns that ANALYZE leaves alone: its samples stay in the catalogue when their rows are gone."""
 _SCHEMA_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}", re.ASCII)
 _OPTIONS: Final = frozenset({"schema", "sslmode", "sslrootcert", "unix_sock"})
 _MISSING: Final = frozenset({"3F000", "42P01"})
@@ -167,7 +169,7 @@ def failure(error: Exception) -> ProbegateError:
     """Return what a fault of the server or of the way to it is reported as."""
     if isinstance(error, PoolTimeout):
         return ProbegateError(Reason.SERVER_BUSY, "every connection to the gallery is in use")
-    code = _sqlstate(error)
+    code = sqlstate(error)
     if code in _MISSING:
         return ProbegateError(Reason.GALLERY_MISSING, "no such schema")
     if code in _TIMED_OUT:
@@ -178,7 +180,7 @@ def failure(error: Exception) -> ProbegateError:
     return ProbegateError(Reason.GALLERY_UNAVAILABLE, detail)
 
 
-def _sqlstate(error: Exception) -> str:
+def sqlstate(error: Exception) -> str:
     """Return the server's code and nothing of its message, which may quote what was sent."""
     fields = getattr(error, "orig", error).args if isinstance(error, DBAPIError) else error.args
     found = fields[0].get("C", "") if fields and isinstance(fields[0], dict) else ""
@@ -244,6 +246,7 @@ def create_tables(
         connection.execute(
             text(f"ALTER TABLE {server.rows} ALTER COLUMN template SET STORAGE PLAIN")
         )
+    leave_unsampled(connection, server.rows)
     connection.execute(
         text(
             f"INSERT INTO {server.facts} VALUES (true, 'probegate-pgvector/1', :kind, :model,"
@@ -251,6 +254,12 @@ def create_tables(
         ),
         {"kind": kind.name, "model": model, "dims": dims, "now": now, "rules": _rules(kind)},
     )
+
+
+def leave_unsampled(connection: Connection, table: str) -> None:
+    """Keep what is in a table's rows out of the planner's statistics."""
+    alterations = ", ".join(f"ALTER COLUMN {name} SET STATISTICS 0" for name in UNSAMPLED)
+    connection.execute(text(f"ALTER TABLE {table} {alterations}"))
 
 
 def barred_columns(rules: int) -> list[str]:

@@ -7,7 +7,12 @@
    write after ``KEEP_SUPERSEDED_S``; then galleries from before it are refused.
 4. Erasure deletes every version of a record and rewrites the table (``VACUUM FULL``), because a
    plain ``VACUUM`` leaves the bytes in the page until something is written over them. Nobody reads
-   the table while it is rewritten.
+   the table while it is rewritten. An erasure cut short after its transaction is finished by the
+   next one.
+5. The write-ahead log has every row that ever came in. A checkpoint lets go of its segments, but
+   PostgreSQL renames them for later use as they are; so each is written over, by beginning it and
+   switching to the next. That needs rights which a role may not have, and does nothing about
+   segments that somebody else needs; where anything is left, the report says so.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from datetime import timedelta
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.agency import AgencyKind
 from agency_adapters.galleries.engines import EngineSettings
@@ -30,7 +36,9 @@ from agency_adapters.galleries.pgvector_tables import (
     connect,
     create_tables,
     failure,
+    leave_unsampled,
     read_facts,
+    sqlstate,
 )
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.writing import (
@@ -49,9 +57,13 @@ from trust.errors import ProbegateError, Reason
 
 KEEP_SUPERSEDED_S: Final = 60.0
 """How long the older version of an updated record is kept, seconds; galleries reload sooner."""
+MAX_SEGMENTS: Final = 64
+"""Most segments of the write-ahead log that one erasure writes over (5); 1 GiB as they come."""
+REMAINS_LOG: Final = "the write-ahead log, until PostgreSQL has written over its segments"
+"""What remains besides where the write-ahead log could not be cleared (5)."""
 REMAINS: Final = (
-    "the write-ahead log, until PostgreSQL recycles it, and its archive",
-    "replicas, until they have replayed the rewrite",
+    "archives of the write-ahead log",
+    "replicas and their write-ahead logs, until they have replayed the rewrite and written on",
     "base backups and dumps",
     "rows that a transaction older than the erasure can still see, until the next erasure",
     "freed blocks of the file system and snapshots of it",
@@ -60,6 +72,9 @@ REMAINS: Final = (
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_TRAILER: Final = struct.pack(">h", -1)
 _JSONB_VERSION: Final = b"\x01"
+_SEGMENT: Final = "name ~ '^[0-9A-F]{24}$'"
+_FORBIDDEN: Final = frozenset({"42501"})
+"""SQLSTATE: insufficient privilege."""
 
 
 class PgvectorWriter:
@@ -136,10 +151,11 @@ class PgvectorWriter:
                 self._write_facts(connection, generation)
         except FAULTS as error:
             raise failure(error) from None
-        self._rewrite()  # even if nothing was there: an erasure cut short is finished by another
+        # Even if nothing was there: an erasure cut short is finished by another.
+        remains = REMAINS if self._rewrite() else (REMAINS_LOG, *REMAINS)
         gone = tuple(one for one in ids if one in erased)
         unknown = tuple(one for one in ids if one not in erased)
-        return ErasureReport(generation, self._clock(), authority, gone, unknown, REMAINS)
+        return ErasureReport(generation, self._clock(), authority, gone, unknown, remains)
 
     @property
     def stats(self) -> GalleryStats:
@@ -182,6 +198,7 @@ class PgvectorWriter:
             raise failure(error) from None
         finally:
             cursor.close()
+        leave_unsampled(connection, "incoming")
         connection.execute(text("ANALYZE incoming"))
         repeated = "SELECT 1 FROM incoming GROUP BY record_id HAVING count(*) > 1 LIMIT 1"
         if connection.execute(text(repeated)).first():
@@ -261,14 +278,43 @@ class PgvectorWriter:
             {"generation": generation, "now": self._clock(), "never": NEVER},
         )
 
-    def _rewrite(self) -> None:
-        """Write the table anew without what was deleted, outside any transaction (4)."""
+    def _rewrite(self) -> bool:
+        """Write the table anew without what was deleted, outside any transaction (4).
+
+        Returns:
+            Whether the write-ahead log has been cleared of it as well.
+        """
         try:
             with self._server.engine.connect() as connection:
                 alone = connection.execution_options(isolation_level="AUTOCOMMIT")
                 alone.execute(text(f"VACUUM (FULL, ANALYZE) {self._server.rows}"))
+                try:
+                    return _clear_log(alone)
+                except SQLAlchemyError as error:
+                    if sqlstate(error) not in _FORBIDDEN:
+                        raise
+                    return False
         except FAULTS as error:
             raise failure(error) from None
+
+
+def _clear_log(connection: Connection) -> bool:
+    """Write over the segments of the write-ahead log up to now (5); return whether all are."""
+
+    def ask(sql: str, **values: object) -> Any:
+        return connection.execute(text(sql), values).scalar_one()
+
+    def switch() -> str:
+        ask("SELECT pg_logical_emit_message(false, 'probegate', '')")  # else it may do nothing
+        return str(ask("SELECT pg_walfile_name(pg_switch_wal())"))
+
+    last = switch()
+    connection.execute(text("CHECKPOINT"))
+    ahead = ask(f"SELECT count(*) FROM pg_ls_waldir() WHERE {_SEGMENT} AND name > :last", last=last)
+    for _ in range(min(ahead, MAX_SEGMENTS)):
+        switch()
+    kept = ask(f"SELECT count(*) FROM pg_ls_waldir() WHERE {_SEGMENT} AND name <= :last", last=last)
+    return not kept and bool(ahead <= MAX_SEGMENTS)
 
 
 class _Copy(io.RawIOBase):

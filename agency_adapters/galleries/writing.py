@@ -3,8 +3,10 @@
 1. A write takes effect as a whole, as one new generation, or not at all. Galleries that are open
    keep the generation before it, but for what is erased, which is gone for them as well.
 2. A record id that is there already is an update: its record and its template are replaced.
-3. Erasure removes the template's bytes from the engine's own store before it returns. What else may
-   still hold them, and cannot be reached from here, is stated in the report.
+3. Erasure removes the template's bytes, older versions' too, from every file that the engine lets
+   us reach before it returns: PostgreSQL's tables, statistics and log, Milvus Lite's folder. What
+   an engine lets go of in its own time (a Milvus server's object storage, PostgreSQL's log for a
+   role that may not clear it), and what cannot be reached from here, the report states.
 4. One writer at a time; a second one waits or is refused, it never mixes with the first.
 """
 
@@ -50,7 +52,7 @@ class ErasureReport:
     """What an erasure did.
 
     Attributes:
-        generation: the generation it made; the one before if nothing was erased.
+        generation: the generation it made; the one before if it made none.
         at: when the bytes were gone.
         authority: on whose word.
         erased: the records that were erased.

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agency_adapters.custody import CUSTODY
-from agency_adapters.galleries.engine_import import import_to
+from agency_adapters.galleries.editing import editing
+from agency_adapters.galleries.engine_import import enrol_to, import_to
 from agency_adapters.galleries.gallery import Found, Gallery, Query
 from agency_adapters.galleries.importing import ImportReport
-from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.galleries.opening import open_gallery, open_writer, scheme_of
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.templates import Probe, Templates, unit_rows
 
@@ -115,3 +116,34 @@ def new(record_id: str, template: npt.NDArray[np.float32], *, deletion: str = ""
         "deletion": deletion,
     }
     return NewRecord(CUSTODY.record.model_validate(fields), template)
+
+
+def enrolled(bench: Bench, rows: Templates, ids: list[str]) -> None:
+    """Enrol or update records as the commands do, wherever the gallery is."""
+    lines = [HEADER, *(f"{name},2020-01-01,1980-01-01,convicted,other,," for name in ids)]
+    np.save(bench.folder / "more.npy", rows)
+    (bench.folder / "more.csv").write_text("\n".join(lines) + "\n")
+    report = enrol_to(
+        kind=CUSTODY,
+        templates=bench.folder / "more.npy",
+        records=bench.folder / "more.csv",
+        model=MODEL,
+        gallery=bench.location,
+        update=True,
+        now=NOW,
+    )
+    assert not report.rejected
+
+
+def erased(bench: Bench, ids: list[str]) -> tuple[str, ...]:
+    """Erase records, wherever the gallery is."""
+    if not scheme_of(bench.location):
+        with editing(Path(bench.location)) as editor:
+            return editor.erase(ids, NOW)
+    writer = open_writer(bench.location, CUSTODY)
+    try:
+        done = writer.erase(ids, "Request 2026/17")
+        assert done.remains
+        return done.erased
+    finally:
+        writer.close()

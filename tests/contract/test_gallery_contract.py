@@ -12,19 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agency_adapters.custody import CUSTODY
-from agency_adapters.galleries.editing import editing
-from agency_adapters.galleries.engine_import import enrol_to
 from agency_adapters.galleries.gallery import Scored
 from agency_adapters.galleries.matching import exact_scores
-from agency_adapters.galleries.opening import open_gallery, open_writer, scheme_of
+from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.galleries.templates import Probe, Templates, unit_rows
 from agency_adapters.pnd import PND
 from tests.contract.gallery_engines import (
     DAY,
-    HEADER,
-    MODEL,
-    NOW,
     Bench,
+    enrolled,
+    erased,
     find,
     fresh,
     names,
@@ -261,37 +258,6 @@ async def test_every_engine_states_the_same_matcher(bench: Bench) -> None:
     gallery = await open_gallery(bench.location, CUSTODY)
     assert gallery.facts.matcher == "probegate-cosine/1"
     await gallery.close()
-
-
-def enrolled(bench: Bench, rows: Templates, ids: list[str]) -> None:
-    """Enrol or update records as the commands do, wherever the gallery is."""
-    lines = [HEADER, *(f"{name},2020-01-01,1980-01-01,convicted,other,," for name in ids)]
-    np.save(bench.folder / "more.npy", rows)
-    (bench.folder / "more.csv").write_text("\n".join(lines) + "\n")
-    report = enrol_to(
-        kind=CUSTODY,
-        templates=bench.folder / "more.npy",
-        records=bench.folder / "more.csv",
-        model=MODEL,
-        gallery=bench.location,
-        update=True,
-        now=NOW,
-    )
-    assert not report.rejected
-
-
-def erased(bench: Bench, ids: list[str]) -> tuple[str, ...]:
-    """Erase records, wherever the gallery is."""
-    if not scheme_of(bench.location):
-        with editing(Path(bench.location)) as editor:
-            return editor.erase(ids, NOW)
-    writer = open_writer(bench.location, CUSTODY)
-    try:
-        done = writer.erase(ids, "Request 2026/17")
-        assert done.remains
-        return done.erased
-    finally:
-        writer.close()
 
 
 async def test_what_is_enrolled_updated_and_erased_shows_in_the_next_generation(
