@@ -1,8 +1,8 @@
 """Plots as SVG inside a page: columns over time, and stacked bars. No script, nothing fetched.
 
-What is hidden is hatched: in a bar all of it together, as long as the rest of a total that is shown,
-otherwise a stub. What a plot shows is in a table of the same page too, so a plot is one image with
-one name to whoever cannot see it.
+What is hidden is hatched: in a bar all of it together, as long as the rest of a total that is
+shown, otherwise a stub. What a plot shows is in a table of the same page too, so a plot is one
+image with one name to whoever cannot see it.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _segment(left: float, top: float, long: float, number: int | None, at: int) 
 
 def _is_dark(hexadecimal: str) -> bool:
     red, green, blue = (int(hexadecimal[at : at + 2], 16) for at in (1, 3, 5))
-    return 0.299 * red + 0.587 * green + 0.114 * blue < 150  # noqa: PLR2004 - ITU-R BT.601 luma
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 140  # noqa: PLR2004 - ITU-R BT.601 luma
 
 
 def _said(number: int | None) -> str:

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.opening import PURPOSES
 from audit.signals import About, Kind, Signal
-from audit.statistics import UNCONFIRMED as UNCONFIRMED_ENTRY
+from audit.statistics_tables import UNCONFIRMED as UNCONFIRMED_ENTRY
 from audit.watch_comparing import (
     BOILERPLATE,
     OUT_OF_HOURS,

@@ -1,4 +1,4 @@
-"""``probegate audit watch``: signs of misuse in a broker's search log, with the numbers behind them.
+"""``probegate audit watch``: signs of misuse in a broker's search log, with their numbers.
 
 ::
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ def order(
     force: str = "northshire",
     *,
     agencies: tuple[str, ...] = AGENCIES,
-    denied: dict[str, tuple[str, ...]] | None = None,
+    denied: Mapping[str, tuple[str, ...]] | None = None,
     urgent: bool = False,
     warnings: tuple[str, ...] = (),
 ) -> Entry:
@@ -48,7 +48,7 @@ def order(
     return said | ({"warnings": list(warnings)} if warnings else {})
 
 
-def result(number: int, at: datetime, outcomes: dict[str, str], revision: int = 0) -> Entry:
+def result(number: int, at: datetime, outcomes: Mapping[str, str], revision: int = 0) -> Entry:
     said: Entry = {
         "v": 1,
         "type": "search.result",
@@ -67,7 +67,7 @@ def values(
     *,
     case: str = "",
     probe: str = "",
-    earlier: dict[str, dict[str, int]] | None = None,
+    earlier: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Values:
     return {
         "officer": {"id": officer, "role": "investigator", "rank": "constable"},
@@ -100,7 +100,7 @@ class Population:
         self.entries.append(order(self._number, at, force, **how))
         return f"search-{self._number:06}"
 
-    def end(self, at: datetime, outcomes: dict[str, str]) -> None:
+    def end(self, at: datetime, outcomes: Mapping[str, str]) -> None:
         """Add the result of the newest search."""
         self.entries.append(result(self._number, at, outcomes))
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from audit.publication import TOTAL, Publication, by_first_word
-from audit.statistics import ROUTES, Statistics, Tally
+from audit.statistics import Statistics, Tally
 from audit.statistics_page import page
+from audit.statistics_tables import ROUTES
 from audit.suppression import HIDDEN, LEAST_LIMIT, CountTable, Published, hidden_parts, publish
 from cli.audit import app
 from tests.logs import MadeLog

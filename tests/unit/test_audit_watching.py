@@ -409,4 +409,4 @@ async def test_a_running_broker_logs_the_read_first_and_then_shows_who(
 
 
 def _is_read(said: Mapping[str, Any]) -> bool:
-    return said["type"] == "log.read"
+    return bool(said["type"] == "log.read")
