@@ -40,10 +40,11 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Measure broker, decisions and matching beside others and write benchmarks/results/
+bench: $(READY) ## Measure broker, decisions, matching and the log beside others and write benchmarks/results/
 	$(BIN)/python -m benchmarks.broker --json benchmarks/results/broker.json
 	$(BIN)/python -m benchmarks.policy --json benchmarks/results/policy.json
 	$(BIN)/python -m benchmarks.matching --json benchmarks/results/matching.json
+	$(BIN)/python -m benchmarks.audit --json benchmarks/results/audit.json
 
 protos: $(READY) ## Generate the stubs from the protos
 	$(BIN)/python scripts/protos.py
