@@ -82,16 +82,17 @@ class Publication:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, a sentence each."""
-        said = [f"Not recorded in these logs: {', '.join(self.not_recorded)}."]
+        said = []
         if self.below:
-            said.insert(
-                0,
+            said.append(
                 f"{HIDDEN} stands for a number from 1 to {self.below - 1}, or for one from which "
-                "such a number could be calculated.",
+                "such a number could be calculated."
             )
+        if self.not_recorded:
+            said.append(f"Not recorded in these logs: {', '.join(self.not_recorded)}.")
         if self.agencies_left_out:
             said.append("Agencies' own entries are not counted beside the broker's.")
-        return tuple(said if self.not_recorded else [s for s in said if "Not recorded" not in s])
+        return tuple(said)
 
     def table(self, name: str) -> Published | None:
         """Return a table, if anything was counted in it."""

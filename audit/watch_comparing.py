@@ -69,11 +69,11 @@ class Comparison:
         """Say what is not compared, and why."""
         few, shared = len(self.ones), len(self._shared)
         if 0 < few < PEERS_MIN:
-            yield f"{few} {self.about}s, too few to compare ({PEERS_MIN} needed)"
+            yield f"{self.about}s: {few}, too few to compare ({PEERS_MIN} needed)"
         elif few and shared < PEERS_MIN:
             yield (
-                f"{shared} {self.about}s with {self.limits.searches_min} searches, too few to "
-                f"compare shares ({PEERS_MIN} needed)"
+                f"shares of {self.about}s: {shared} with {self.limits.searches_min} searches, too "
+                f"few to compare ({PEERS_MIN} needed)"
             )
 
     @property

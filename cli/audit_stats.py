@@ -26,7 +26,7 @@ from cli.output import console, print_json, text
 from trust import files
 from trust.errors import ProbegateError, Reason
 
-_FIRST_COLUMN: Final = 26
+_FIRST_COLUMN: Final = 36
 """Most columns of a line's name."""
 
 

@@ -153,7 +153,7 @@ def _watched_at(office: Office, purpose: str, limits: Limits, days: tuple[str, s
 
 def _show(found: Watched) -> None:
     screen = console()
-    screen.print(text(f"{len(found.signals):,} signals in {found.searches:,} searches", "bold"))
+    screen.print(text(f"Signals: {len(found.signals):,} in {found.searches:,} searches", "bold"))
     screen.print(text(LEAD, "bold yellow"))
     if not found.asked_values:
         screen.print(

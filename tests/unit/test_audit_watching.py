@@ -228,8 +228,8 @@ def test_few_peers_are_not_compared_and_that_is_said() -> None:
     found = watched(people)
     assert found.signals == ()
     assert found.not_judged == (
-        "1 officers, too few to compare (8 needed)",
-        "1 forces, too few to compare (8 needed)",
+        "officers: 1, too few to compare (8 needed)",
+        "forces: 1, too few to compare (8 needed)",
     )
 
 
