@@ -18,6 +18,7 @@ from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
 from cli.audit_export import export_command, verify_export_command
+from cli.audit_mirror import mirror_command
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
 from cli.audit_stats import stats
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(witness.app)
 
+app.command("mirror")(mirror_command)
 app.command("search")(search_command)
 app.command("trace")(trace_command)
 app.command("reconcile")(reconcile_command)
