@@ -156,15 +156,15 @@ class Reason(Enum):
         "A signature over the payload does not verify.",
         "Send the envelope exactly as it was signed.",
     )
-    FILE_EXISTS = Entry(
-        Status.ALREADY_EXISTS,
-        "A file of this name is there already and is not overwritten.",
-        "Choose another place, or move the old file away.",
-    )
     EXPORT_INVALID = Entry(
         Status.INVALID_ARGUMENT,
         "The bundle of evidence does not prove what it holds.",
         "Ask whoever made it for another; do not rely on this one.",
+    )
+    FILE_EXISTS = Entry(
+        Status.ALREADY_EXISTS,
+        "A file of this name is there already and is not overwritten.",
+        "Choose another place, or move the old file away.",
     )
     FILE_MISSING = Entry(
         Status.NOT_FOUND,
