@@ -25,6 +25,7 @@ from agency_adapters.holding import keep_held
 from agency_adapters.models import Finding, StoredMatch
 from agency_adapters.ruling import Records, Ruling
 from agency_adapters.state import keep_answer
+from audit import kinds
 from audit.checkpoints import Checkpoint
 from audit.leaves import JsonValue, stamp
 from audit.witness import Admission
@@ -37,8 +38,8 @@ from trust.messages import AnswerStatement, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import decode_report, encode_report, encode_statement
 
-REPORT_ENTRY: Final = "match.report"
-REFUSAL_ENTRY: Final = "match.refused"
+REPORT_ENTRY: Final = kinds.REPORT
+REFUSAL_ENTRY: Final = kinds.REFUSED
 _Done = TypeVar("_Done")
 
 

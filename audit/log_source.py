@@ -17,11 +17,14 @@ from urllib.parse import urlsplit
 from audit import merkle
 from audit.folder import LogFolder
 from audit.merkle import HASH_BYTES
-from audit.settings import NOTE_MAX_BYTES
+from audit.settings import LEAF_MAX_BYTES, NOTE_MAX_BYTES
 from audit.tiles import (
     CHECKPOINT_FILE,
+    ENTRIES,
+    LENGTH_BYTES,
     TILE_HEIGHT,
     TILE_WIDTH,
+    decode_bundle,
     level_size,
     split_hashes,
     subtree_of,
@@ -32,6 +35,8 @@ from trust.errors import ProbegateError, Reason
 TIMEOUT_S: Final = 30.0
 """Longest wait for a byte of an answer, seconds."""
 _OK: Final = 200
+BUNDLE_MAX_BYTES: Final = TILE_WIDTH * (LENGTH_BYTES + LEAF_MAX_BYTES)
+"""Longest bundle of entries that is read."""
 
 
 class LogSource(Protocol):
@@ -62,16 +67,26 @@ class LogAddress:
 
     def hashes(self, level: int, number: int, width: int) -> list[bytes]:
         """Return the first ``width`` hashes of a tile; LOG_CORRUPT or FILE_MISSING otherwise."""
-        try:
-            raw = self._read(tile_path(level, number, width), width * HASH_BYTES)
-        except ProbegateError as missing:
-            if width == TILE_WIDTH or missing.reason is not Reason.FILE_MISSING:
-                raise
-            full = self._read(tile_path(level, number), TILE_WIDTH * HASH_BYTES)  # (3)
-            raw = full[: width * HASH_BYTES]
+        raw = self._tile(level, number, width, TILE_WIDTH * HASH_BYTES)[: width * HASH_BYTES]
         if len(raw) != width * HASH_BYTES:
             raise ProbegateError(Reason.LOG_CORRUPT, file=tile_path(level, number, width))
         return split_hashes(raw)
+
+    def entries(self, number: int, width: int) -> list[bytes]:
+        """Return the first ``width`` entries of a bundle; LOG_CORRUPT or FILE_MISSING otherwise."""
+        entries = decode_bundle(self._tile(ENTRIES, number, width, BUNDLE_MAX_BYTES))
+        if entries is None or len(entries) < width:
+            raise ProbegateError(Reason.LOG_CORRUPT, file=tile_path(ENTRIES, number, width))
+        return entries[:width]
+
+    def _tile(self, level: int | str, number: int, width: int, most: int) -> bytes:
+        """Read a tile or a bundle; of a partial one that is gone, the full one (3)."""
+        try:
+            return self._read(tile_path(level, number, width), most)
+        except ProbegateError as missing:
+            if width == TILE_WIDTH or missing.reason is not Reason.FILE_MISSING:
+                raise
+            return self._read(tile_path(level, number), most)
 
     def _read(self, name: str, most: int) -> bytes:
         status, body = call("GET", f"{self._url}/{name}", most=most, ca_file=self._ca_file)

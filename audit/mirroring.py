@@ -15,28 +15,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from audit.checkpoints import SignedCheckpoint, open_checkpoint
 from audit.folder import LogFolder
-from audit.log_source import call
-from audit.merkle import HASH_BYTES, leaf_hash
+from audit.log_source import LogAddress
+from audit.merkle import leaf_hash
 from audit.notes import VerifierKey
 from audit.publisher import write_files, write_vkey
 from audit.roots import root_at
-from audit.settings import LEAF_MAX_BYTES, NOTE_MAX_BYTES
 from audit.tiles import (
     CHECKPOINT_FILE,
     ENTRIES,
-    LENGTH_BYTES,
     LEVELS,
     TILE_WIDTH,
-    decode_bundle,
     encode_bundle,
     level_size,
-    split_hashes,
     subtree_of,
     tile_path,
 )
@@ -44,7 +39,6 @@ from trust.errors import ProbegateError, Reason
 
 EVIDENCE: Final = "two-histories"
 """Folder, beside the copy, of pairs of signed notes that contradict each other."""
-BUNDLE_MAX_BYTES: Final = TILE_WIDTH * (LENGTH_BYTES + LEAF_MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +71,8 @@ def mirror(url: str, folder: Path, vkey: VerifierKey, *, ca_file: Path | None = 
         ProbegateError: ``SERVICE_UNREACHABLE``, ``FILE_MISSING``, ``LOG_CORRUPT``,
             ``CHECKPOINT_INVALID``; ``CHECKPOINT_INCONSISTENT`` for a second history.
     """
-    there = _Address(url.rstrip("/"), ca_file)
-    note = there.read(CHECKPOINT_FILE, NOTE_MAX_BYTES)
+    there = LogAddress(url, ca_file)
+    note = there.checkpoint()
     shown = open_checkpoint(note, [vkey])  # (1)
     held = _held(folder, vkey)
     size = shown.checkpoint.size
@@ -101,41 +95,16 @@ def mirror(url: str, folder: Path, vkey: VerifierKey, *, ca_file: Path | None = 
     return Mirrored(shown.checkpoint.origin, before, size, len(fetched))
 
 
-class _Address:
-    def __init__(self, url: str, ca_file: Path | None) -> None:
-        self._url, self._ca_file = url, ca_file
-
-    def read(self, name: str, most: int) -> bytes:
-        status, body = call("GET", f"{self._url}/{name}", most=most, ca_file=self._ca_file)
-        if status != HTTPStatus.OK:
-            raise ProbegateError(Reason.FILE_MISSING, f"HTTP {status}", file=name)
-        return body
-
-    def tile(self, level: int | str, number: int, width: int, most: int) -> bytes:
-        """Read a tile; of a partial one that is gone, the full one."""
-        try:
-            return self.read(tile_path(level, number, width), most)
-        except ProbegateError as missing:
-            if width == TILE_WIDTH or missing.reason is not Reason.FILE_MISSING:
-                raise
-            return self.read(tile_path(level, number), most)
-
-
-def _missing(there: _Address, copy: LogFolder, size: int) -> Iterator[tuple[str, bytes]]:
+def _missing(there: LogAddress, copy: LogFolder, size: int) -> Iterator[tuple[str, bytes]]:
     """Yield what the copy lacks, from the top down, each once it hashes to what is above it."""
     for level in reversed(range(LEVELS)):
         for number, width, name in _lacking(copy, level, size):
-            raw = there.tile(level, number, width, TILE_WIDTH * HASH_BYTES)[: width * HASH_BYTES]
-            if len(raw) != width * HASH_BYTES:
+            hashes = there.hashes(level, number, width)
+            if width == TILE_WIDTH and subtree_of(hashes) != _above(copy, level, number, size):
                 raise ProbegateError(Reason.LOG_CORRUPT, file=name)
-            if width == TILE_WIDTH and subtree_of(split_hashes(raw)) != _above(
-                copy, level, number, size
-            ):
-                raise ProbegateError(Reason.LOG_CORRUPT, file=name)
-            yield name, raw
+            yield name, b"".join(hashes)
     for number, width, name in _lacking(copy, ENTRIES, size):
-        raw = there.tile(ENTRIES, number, width, BUNDLE_MAX_BYTES)
-        entries = (decode_bundle(raw) or [])[:width]
+        entries = there.entries(number, width)
         if [leaf_hash(one) for one in entries] != copy.hashes(0, number, width):
             raise ProbegateError(Reason.LOG_CORRUPT, file=name)
         yield name, encode_bundle(entries)

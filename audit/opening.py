@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from audit.kinds import ERASED, EVERY_FIELD
-from audit.leaves import COMMITMENTS, JsonValue, verify_commitment
+from audit.leaves import COMMITMENTS, SALT_BYTES, JsonValue, commitment
 from audit.reader import LogReader
+from trust.errors import ProbegateError, Reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,6 +41,7 @@ class Wanted:
         entry: this index.
         kind: the entry's type.
         search_id: its search, or the beginning of its id.
+        searches: one of these searches.
         force: who asked.
         agency: an agency that it decides about or tells the outcome of.
         state: an agency's outcome or report.
@@ -54,6 +56,7 @@ class Wanted:
     entry: int | None = None
     kind: str = ""
     search_id: str = ""
+    searches: frozenset[str] = frozenset()
     force: str = ""
     agency: str = ""
     state: str = ""
@@ -80,6 +83,7 @@ class Wanted:
             self.entry in {None, index}
             and self.kind in {"", said.get("type")}
             and str(said.get("search_id", "")).startswith(self.search_id)
+            and (not self.searches or said.get("search_id") in self.searches)
             and self.force in {"", said.get("force")}
             and own
             and (not self.state or self.state in states)
@@ -177,7 +181,7 @@ def find(
         if connection is None:
             yield Opened(index, said)
             continue
-        found = _opened(connection, log, index, leaf, said, erasures or {})
+        found = _opened(connection, log, index, said, erasures or {})
         if wanted.opens(found.values):
             yield found
 
@@ -215,25 +219,50 @@ def day(text: str) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
+def open_values(
+    connection: Connection, log: str, index: int, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the values of one entry that are there.
+
+    Raises:
+        ProbegateError: LOG_PROOF_INVALID for one that is not what its entry committed to (3).
+    """
+    from audit.values import read_values  # an auditor's machine does without the database
+
+    committed, opened = said.get(COMMITMENTS, {}), {}
+    for name, kept in read_values(connection, log, index).items():
+        made = commitment(name, kept.salt, kept.value)
+        if len(kept.salt) != SALT_BYTES or committed.get(name) != made:
+            detail = f"entry {index}: the value is not the one committed"
+            raise ProbegateError(Reason.LOG_PROOF_INVALID, detail=detail)
+        opened[name] = json.loads(kept.value)
+    return opened
+
+
+def checked_purpose(purpose: str) -> str:
+    """Return a purpose a log may be read for (2).
+
+    Raises:
+        ProbegateError: ``READ_PURPOSE_MISSING``.
+    """
+    if purpose not in PURPOSES:
+        raise ProbegateError(Reason.READ_PURPOSE_MISSING, f"one of {', '.join(PURPOSES)}")
+    return purpose
+
+
 def _opened(
     connection: Connection,
     log: str,
     index: int,
-    leaf: bytes,
     said: Mapping[str, Any],
     erasures: Mapping[tuple[int, str], Erasure],
 ) -> Opened:
-    from audit.values import read_values  # an auditor's machine does without the database
-
-    kept = read_values(connection, log, index)
-    opened, erased = {}, dict[str, Erasure | None]()
-    for name in said.get(COMMITMENTS, {}):
-        if name in kept:
-            value = json.loads(kept[name].value)
-            verify_commitment(leaf, name, kept[name].salt, value)  # (3)
-            opened[name] = value
-        else:
-            erased[name] = erasures.get((index, name)) or erasures.get((index, EVERY_FIELD))
+    opened = open_values(connection, log, index, said)
+    erased = {
+        name: erasures.get((index, name)) or erasures.get((index, EVERY_FIELD))
+        for name in said.get(COMMITMENTS, {})
+        if name not in opened
+    }
     return Opened(index, said, opened, erased)
 
 

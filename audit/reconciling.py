@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,10 +152,11 @@ def reconcile(
         reader = LogReader(broker)
         _read_broker(database, reader, patience, told)
         database.execute("CREATE TABLE given (agency TEXT)")
+        root_of = cache(partial(root_at, LogFolder(broker), reader.size))
         found = _Found()
         for agency, folder in agencies.items():
             database.execute("INSERT INTO given VALUES (?)", (agency,))
-            _read_agency(database, agency, folder, reader, broker, found, told)
+            _read_agency(database, agency, folder, reader, root_of, found, told)
         _compare(database, found)
         return _report(database, found)
 
@@ -229,12 +231,11 @@ def _read_agency(
     agency: str,
     folder: Path,
     broker: LogReader,
-    broker_folder: Path,
+    root_of: Callable[[int], bytes],
     found: _Found,
     told: Told,
 ) -> None:
     reader, beyond_size = LogReader(folder), 0
-    tiles, roots = LogFolder(broker_folder), dict[int, bytes]()
     for index, said in reader.facts():
         told(agency, index + 1, reader.size)
         if said.get("type") not in {REPORT, REFUSED}:
@@ -253,9 +254,7 @@ def _read_agency(
                 beyond_size = max(beyond_size, int(seen["size"]))
             elif seen is not None:
                 size, root = int(seen["size"]), str(seen["root"])
-                if size not in roots:
-                    roots[size] = root_at(tiles, broker.size, size)
-                if roots[size].hex() != root:  # (5)
+                if root_of(size).hex() != root:  # (5)
                     what = f"the broker showed it another history of {size} entries"
                     where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
                     found.add(Fault.ANOTHER_HISTORY, agency, what, agency_entry=index, **where)

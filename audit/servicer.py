@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from audit import wire
+from audit.kinds import READ
 from audit.organisation import admin_leaf
 from audit.writer import LogWriter, NewEntry
 from trust.directory import Role
@@ -78,7 +79,7 @@ class AuditServicer(Servicer, wire.AuditServicerBase):
         await self._logs["admin"].append(
             NewEntry(
                 leaf=admin_leaf(
-                    "log.read",
+                    READ,
                     datetime.now(UTC),
                     reader=call.peer.member.id,
                     log=wire.LOG_NAMES[request.log],

@@ -20,7 +20,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
-from audit.opening import PURPOSES
+from audit.opening import checked_purpose
 from audit.signals import About, Kind, Signal
 from audit.statistics_tables import UNCONFIRMED as UNCONFIRMED_ENTRY
 from audit.watch_comparing import (
@@ -72,8 +72,9 @@ def watch(
         zoneinfo.ZoneInfoNotFoundError: for a zone that this machine does not know.
     """
     if open_values is not None:
-        if purpose not in PURPOSES or record_read is None:
-            raise ProbegateError(Reason.READ_PURPOSE_MISSING, f"one of {', '.join(PURPOSES)}")
+        checked_purpose(purpose)
+        if record_read is None:
+            raise ProbegateError(Reason.READ_PURPOSE_MISSING, "nobody records the read")
         record_read(purpose, what)  # (1)
     given = limits or Limits()
     watcher = _Watcher(

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from audit import kinds
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.leaves import JsonValue, stamp
 from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Replaced, Ruling
@@ -21,7 +22,7 @@ from policy.ledger import UNCONFIRMED_ENTRY, UrgentUse
 from policy.standing import Standing
 from trust.messages import UrgentConfirmation
 
-RESULT_ENTRY = "search.result"
+RESULT_ENTRY = kinds.RESULT
 
 
 def order_leaf(

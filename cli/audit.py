@@ -18,6 +18,7 @@ from audit.reader import LogReader
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
 from cli.audit_export import export_command, verify_export_command
+from cli.audit_keys import read_vkey
 from cli.audit_mirror import mirror_command
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
@@ -193,9 +194,4 @@ def _console() -> Console:
 
 
 def _read_key(path: Path | None) -> VerifierKey | None:
-    if path is None:
-        return None
-    try:
-        return VerifierKey.parse(path.read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        raise ProbegateError(Reason.FILE_MISSING, file=path.name) from None
+    return None if path is None else read_vkey(path)

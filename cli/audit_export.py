@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from audit.notes import VerifierKey
-from cli.audit_office import Config, Purpose, Side, checked_purpose, open_office
+from cli.audit_keys import read_vkey
+from cli.audit_office import Config, Purpose, Side, open_office
 from cli.output import console, print_json, text
 from trust import files
 from trust.errors import ProbegateError, Reason
@@ -32,9 +32,10 @@ def export_command(
     log before anything is written.
     """
     from audit.exporting import EXPORTED, check_bundle, make_bundle
-    from audit.opening import Wanted, find, read_erasures
+    from audit.opening import Wanted, checked_purpose, find, read_erasures
     from audit.organisation import ADMIN, SEARCH
     from audit.reader import LogReader
+    from audit.tiles import VKEY_FILE
     from broker.exporting import documents_of
 
     if bool(case) == bool(search):
@@ -53,18 +54,15 @@ def export_command(
                 for one in find(reader, Wanted(case=case), **given)  # type: ignore[arg-type]
             }
         asyncio.run(office.log(EXPORTED, reader=office.id, searches=sorted(ids), purpose=purpose))
-        wanted = [
-            one
-            for one in find(reader, Wanted(), **given)  # type: ignore[arg-type]
-            if one.said.get("search_id") in ids
-        ]
+        of_them = Wanted(searches=frozenset(ids))
+        wanted = list(find(reader, of_them, **given)) if ids else []  # type: ignore[arg-type]
         if not wanted:
             raise ProbegateError(Reason.NOT_FOUND, "no entry is of this case or search")
         bundle = make_bundle(
             folder, wanted, connection, SEARCH, documents_of(office.engine, sorted(ids))
         )
     raw = bundle.model_dump_json().encode()
-    checked = check_bundle(raw, VerifierKey.parse((folder / "vkey").read_text().strip()))
+    checked = check_bundle(raw, read_vkey(folder / VKEY_FILE))
     files.write_private(out, raw)
     if as_json:
         print_json(checked.model_dump(mode="json"))
@@ -80,10 +78,7 @@ def verify_export_command(
     """Check a bundle of evidence with nothing but the log's public key."""
     from audit.exporting import check_bundle
 
-    try:
-        key = VerifierKey.parse(vkey.read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        raise ProbegateError(Reason.FILE_MISSING, file=vkey.name) from None
+    key = read_vkey(vkey)
     checked = check_bundle(files.read(bundle), key)
     if as_json:
         print_json(checked.model_dump(mode="json"))

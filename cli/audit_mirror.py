@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from audit.mirroring import mirror
-from audit.notes import VerifierKey
 from audit.verify import verify_folder
+from cli.audit_keys import read_vkey
 from cli.output import console, print_json, text
 from trust.errors import ProbegateError, Reason
 
@@ -27,10 +27,7 @@ def mirror_command(
 
     A log that does not continue the copy is refused, and both signed notes are kept as proof.
     """
-    try:
-        key = VerifierKey.parse(vkey.read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        raise ProbegateError(Reason.FILE_MISSING, file=vkey.name) from None
+    key = read_vkey(vkey)
     done = mirror(url, folder, key, ca_file=ca_file)
     report = verify_folder(folder, key)
     if as_json:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit.opening import PURPOSES
-from trust.errors import ProbegateError, Reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -75,14 +74,3 @@ def open_office(config: Path | None, side: Side) -> Office:
     agency = Agency.open(load_settings(AdapterSettings, config))
     given = agency.settings
     return Office(given.id, given.logs_dir, agency.desk.engine, agency.log, (values.name,))
-
-
-def checked_purpose(purpose: str) -> str:
-    """Return a purpose a log may be read for.
-
-    Raises:
-        ProbegateError: ``READ_PURPOSE_MISSING``.
-    """
-    if purpose not in PURPOSES:
-        raise ProbegateError(Reason.READ_PURPOSE_MISSING, f"one of {', '.join(PURPOSES)}")
-    return purpose

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from audit.kinds import READ
-from audit.opening import Opened, Wanted, day, find, read_erasures, reading_facts
+from audit.opening import Opened, Wanted, checked_purpose, day, find, read_erasures, reading_facts
 from audit.organisation import ADMIN
 from audit.reader import LogReader
-from cli.audit_office import Config, OfSide, Purpose, Side, checked_purpose, open_office
+from cli.audit_office import Config, OfSide, Purpose, Side, open_office
 from cli.output import console, indented, text
 from trust.errors import ProbegateError, Reason
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cli.audit_office import Purpose, checked_purpose
+from audit.opening import checked_purpose
+from cli.audit_office import Purpose
 from cli.output import console, indented, print_json, text
 
 

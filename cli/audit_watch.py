@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from zoneinfo import ZoneInfoNotFoundError
@@ -19,14 +19,13 @@ from zoneinfo import ZoneInfoNotFoundError
 import typer
 
 from audit.kinds import READ
-from audit.leaves import COMMITMENTS, commitment
-from audit.opening import reading_facts
+from audit.opening import checked_purpose, open_values, reading_facts
 from audit.organisation import SEARCH
 from audit.reader import LogReader
 from audit.signals import CATALOGUE, LEAD, Signal
 from audit.watch_limits import Limits, Quota, Watched
 from audit.watching import OpenValues, watch
-from cli.audit_office import Config, Office, Purpose, Side, checked_purpose, open_office
+from cli.audit_office import Config, Office, Purpose, Side, open_office
 from cli.output import console, indented, print_json, text
 from trust.errors import ProbegateError, Reason
 
@@ -103,18 +102,7 @@ def opener(connection: Connection, log: str) -> OpenValues:
 
     A value that is not the one its entry committed to is ``LOG_PROOF_INVALID``.
     """
-    from audit.values import read_values
-
-    def opened(index: int, said: Mapping[str, Any]) -> dict[str, Any]:
-        committed, values = said.get(COMMITMENTS, {}), {}
-        for name, kept in read_values(connection, log, index).items():
-            if committed.get(name) != commitment(name, kept.salt, kept.value):
-                detail = f"entry {index}: the value is not the one committed"
-                raise ProbegateError(Reason.LOG_PROOF_INVALID, detail=detail)
-            values[name] = json.loads(kept.value)
-        return values
-
-    return opened
+    return partial(open_values, connection, log)
 
 
 def document(found: Watched) -> dict[str, Any]:

@@ -161,8 +161,10 @@ class Tally:
             for first in range(0, len(mine), SCORED_AT_ONCE):
                 some = slice(first, first + SCORED_AT_ONCE)
                 copies = self._probes[whose[some]]
-                scores[some] = paired_scores(templates[some], copies)
-                wipe(copies)
+                try:
+                    scores[some] = paired_scores(templates[some], copies)
+                finally:
+                    wipe(copies)
             return scores
 
         scores = np.concatenate(list(self._map(score, range(0, len(row), FETCHED_AT_ONCE))))
