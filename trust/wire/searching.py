@@ -1,28 +1,18 @@
-"""Between the signed payloads' exact bytes and the frozen models of ``trust.messages``.
+"""Orders, grants, reports, results and what goes with them: bytes to models and back.
 
-Rules:
-
-1. A payload is decoded only after its envelope verified, and is never encoded again to verify.
-2. Bytes that do not parse, or parse into a model that refuses them, become one catalogued error
-   that names the first offending field and never repeats its content.
-3. Fields this version does not know are refused: what is not understood cannot be decided on.
+The rules are those of the package (``trust.wire``).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final
 
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from probegate.agency.v1 import match_service_pb2
-from probegate.common.v1 import envelope_pb2, search_pb2
-from pydantic import ValidationError
+from probegate.common.v1 import search_pb2
 
-from trust.dsse import Envelope, Signature
-from trust.errors import ProbegateError, Reason
+from trust.errors import Reason
 from trust.messages import (
     AnswerStatement,
     Candidate,
@@ -49,13 +39,8 @@ from trust.messages import (
     SearchResult,
     UrgentConfirmation,
 )
+from trust.wire.base import checked, moment, parse, timestamp
 
-_Made = TypeVar("_Made")
-_Sent = TypeVar("_Sent", bound=Message)
-
-_FIELD: Final = re.compile(r"[a-z0-9_.]{1,64}")
-_NANOS_PER_SECOND: Final = 1_000_000_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState.ValueType]] = {
     state: search_pb2.OutcomeState.Value(f"OUTCOME_STATE_{state.name}") for state in OutcomeState
 }
@@ -64,102 +49,11 @@ _STATE_FROM_WIRE: Final[Mapping[int, OutcomeState]] = {
 }
 
 
-# --- helpers ---------------------------------------------------------------------------------
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """Encode an aware datetime, microseconds kept."""
-    delta = moment - _EPOCH
-    return Timestamp(
-        seconds=delta.days * 86_400 + delta.seconds,
-        nanos=delta.microseconds * 1000,
-    )
-
-
-def moment(stamp: Timestamp) -> datetime:
-    """Decode a timestamp; out of range is a ``ValueError``."""
-    if not 0 <= stamp.nanos < _NANOS_PER_SECOND:
-        raise ValueError("nanos")
-    try:
-        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
-    except OverflowError as error:
-        raise ValueError("seconds") from error
-
-
-def parse(kind: type[_Sent], payload: bytes, reason: Reason) -> _Sent:
-    """Parse bytes into a message (2), refusing unknown fields at any depth (3)."""
-    try:
-        message = kind.FromString(payload)
-    except DecodeError as error:
-        raise ProbegateError(reason, "the bytes do not parse", field="payload") from error
-    if _has_unknown(message):
-        raise ProbegateError(reason, "unknown fields are refused", field="unknown")
-    return message
-
-
-def _has_unknown(message: Message) -> bool:
-    # The library discards unknown fields at every depth, in C; any there were had a length.
-    size = message.ByteSize()
-    message.DiscardUnknownFields()
-    return message.ByteSize() != size
-
-
-def checked(reason: Reason, make: Callable[[], _Made]) -> _Made:
-    """Run ``make``; what a model refuses becomes ``reason`` with the first field's name (2)."""
-    try:
-        return make()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        field = place or first["msg"].removeprefix("Value error, ")
-        raise ProbegateError(reason, first["type"], field=field) from None
-    except ValueError as error:
-        said = str(error)  # a field's name from us, or a library's words, which may repeat content
-        field = said if _FIELD.fullmatch(said) else "payload"
-        raise ProbegateError(reason, field=field) from None
-
-
-# --- envelopes -------------------------------------------------------------------------------
-
-
-def envelope_to_wire(envelope: Envelope) -> envelope_pb2.Envelope:
-    """Encode an envelope for gRPC; on disk it is DSSE JSON instead."""
-    return envelope_pb2.Envelope(
-        payload_type=envelope.payload_type,
-        payload=envelope.payload,
-        signatures=[
-            envelope_pb2.Signature(key_id=s.keyid, signature=s.sig) for s in envelope.signatures
-        ],
-    )
-
-
-def envelope_from_wire(message: envelope_pb2.Envelope) -> Envelope:
-    """Decode an envelope; nothing is verified yet."""
-    return Envelope(
-        payload_type=message.payload_type,
-        payload=message.payload,
-        signatures=tuple(Signature(s.key_id, s.signature) for s in message.signatures),
-    )
-
-
-def envelope_to_bytes(envelope: Envelope) -> bytes:
-    """Encode an envelope for storage beside the log."""
-    return envelope_to_wire(envelope).SerializeToString()
-
-
-def envelope_from_bytes(data: bytes) -> Envelope:
-    """Decode a stored envelope.
-
-    Raises:
-        ProbegateError: ``ENVELOPE_INVALID``.
-    """
-    return envelope_from_wire(parse(envelope_pb2.Envelope, data, Reason.ENVELOPE_INVALID))
-
-
 # --- orders ----------------------------------------------------------------------------------
 
 
-def _person_to_wire(person: Person) -> search_pb2.Person:
+def person_to_wire(person: Person) -> search_pb2.Person:
+    """Encode a person."""
     return search_pb2.Person(
         id=person.id,
         role=person.role,
@@ -185,7 +79,8 @@ def _encoding(text: str) -> Encoding:
         raise ValueError("encoding") from None
 
 
-def _person(message: search_pb2.Person) -> Person:
+def person_from_wire(message: search_pb2.Person) -> Person:
+    """Decode a person; what the model refuses is a ``ValidationError``."""
     expires = message.accreditation_expires
     return Person(
         id=message.id,
@@ -202,8 +97,8 @@ def order_to_wire(order: SearchOrder) -> search_pb2.SearchOrder:
     return search_pb2.SearchOrder(
         request_id=order.request_id,
         force=order.force,
-        officer=_person_to_wire(order.officer),
-        authoriser=_person_to_wire(order.authoriser),
+        officer=person_to_wire(order.officer),
+        authoriser=person_to_wire(order.authoriser),
         authorised_at=timestamp(order.authorised_at),
         justification=search_pb2.Justification(
             purpose=why.purpose,
@@ -256,8 +151,8 @@ def order_from_wire(message: search_pb2.SearchOrder) -> SearchOrder:
         return SearchOrder(
             request_id=message.request_id,
             force=message.force,
-            officer=_person(message.officer),
-            authoriser=_person(message.authoriser),
+            officer=person_from_wire(message.officer),
+            authoriser=person_from_wire(message.authoriser),
             authorised_at=moment(message.authorised_at),
             justification=Justification(
                 purpose=why.purpose,
@@ -708,7 +603,7 @@ def encode_confirmation(confirmation: UrgentConfirmation) -> bytes:
         search_id=confirmation.search_id,
         order_sha256=confirmation.order_sha256,
         force=confirmation.force,
-        confirmer=_person_to_wire(confirmation.confirmer),
+        confirmer=person_to_wire(confirmation.confirmer),
         confirmed_at=timestamp(confirmation.confirmed_at),
         reasons=confirmation.reasons,
     ).SerializeToString(deterministic=True)
@@ -727,7 +622,7 @@ def decode_confirmation(payload: bytes) -> UrgentConfirmation:
             search_id=message.search_id,
             order_sha256=message.order_sha256,
             force=message.force,
-            confirmer=_person(message.confirmer),
+            confirmer=person_from_wire(message.confirmer),
             confirmed_at=moment(message.confirmed_at),
             reasons=message.reasons,
         ),
