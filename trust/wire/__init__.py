@@ -84,9 +84,9 @@ __all__ = [
     "order_to_wire",
     "outcome_from_wire",
     "outcome_to_wire",
+    "parse",
     "person_from_wire",
     "person_to_wire",
-    "parse",
     "state_from_wire",
     "timestamp",
 ]
