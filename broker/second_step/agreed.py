@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from broker.decisions import KNOWN_OBLIGATIONS
 from broker.models import SearchRecord
 from broker.second_step.rules import MIN_NEEDED, Listed
-from broker.store import SearchStore
 from policy.agreements import NO_IMAGES, Agreement, Obligations
 from policy.decision import CompiledPolicy, enforceable
 from policy.ledger import Ledger
@@ -35,23 +34,10 @@ class Agreed:
     Attributes:
         policy: the agreements as they are now.
         ledger: the kill switches.
-        store: searches, for their orders.
     """
 
     policy: Callable[[], CompiledPolicy]
     ledger: Ledger
-    store: SearchStore
-
-    async def order(self, search_id: str) -> SearchOrder:
-        """Return a search's order.
-
-        Raises:
-            ProbegateError: ``NOT_FOUND`` if it was erased.
-        """
-        order = await self.store.order(search_id)
-        if order is None:
-            raise ProbegateError(Reason.NOT_FOUND, "the order was erased")
-        return order
 
     def needed(self, record: SearchRecord, listed: Sequence[Listed]) -> int:
         """Return how many people must review: the most that any agency with candidates asks."""
@@ -75,7 +61,7 @@ class Agreed:
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, agency=agency)
         if duties.images == ON_REQUEST and not reasons.strip():
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, field="reasons")
-        self.require_switched_on(order, agency)
+        self._require_switched_on(order, agency)
 
     def require_disclosure(
         self,
@@ -95,16 +81,15 @@ class Agreed:
             raise ProbegateError(Reason.DISCLOSURE_DENIED, agency=agency)
         if not set(fields) <= set(duties.fields):
             raise ProbegateError(Reason.DISCLOSURE_DENIED, field="fields")
-        self.require_switched_on(order, agency)
+        self._require_switched_on(order, agency)
 
-    def require_switched_on(self, order: SearchOrder, agency: str) -> None:
-        """Check that no kill switch is off for this (4).
-
-        Raises:
-            ProbegateError: ``RELEASE_SWITCHED_OFF``.
-        """
+    def is_switched_off(self, order: SearchOrder, agency: str) -> bool:
+        """Whether a kill switch is off for this (4)."""
         named = switches_of(agency, order.force, order.justification.purpose, order.probe.model)
-        if not self.ledger.switched_off.isdisjoint(named):
+        return not self.ledger.switched_off.isdisjoint(named)
+
+    def _require_switched_on(self, order: SearchOrder, agency: str) -> None:
+        if self.is_switched_off(order, agency):
             raise ProbegateError(Reason.RELEASE_SWITCHED_OFF)
 
     def _agreement(self, record: SearchRecord, agency: str) -> Agreement | None:

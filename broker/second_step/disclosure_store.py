@@ -124,12 +124,12 @@ class DisclosureStore:
         return write
 
     async def waits(
-        self, record: Disclosure, decide_by: datetime, until: datetime, again: datetime
+        self, record: Disclosure, decide_by: datetime | None, until: datetime, again: datetime
     ) -> None:
         """Keep that the owner's people have a request, and when to ask what became of it."""
         values = {
             "state": DisclosureState.WAITING.value,
-            "decide_by_us": to_us(decide_by),
+            "decide_by_us": None if decide_by is None else to_us(decide_by),
             "asked": 0,
             "next_us": to_us(again),
             "until_us": to_us(until),
@@ -169,7 +169,7 @@ class DisclosureStore:
         assert came.decision is not None  # noqa: S101 - it was verified
         values = {
             "state": (DisclosureState.RELEASED if released else DisclosureState.REFUSED).value,
-            "reason": "" if released else said.reason,
+            "reason": "",
             "decision": envelope_to_bytes(came.decision),
             "sealed": came.sealed if released else None,
             "expires_us": to_us(said.expires_at) if said.expires_at is not None else None,

@@ -9,5 +9,6 @@ from typing import Final
 
 IMAGES_REFUSED: Final = "images.refused"
 REQUEST_REFUSED: Final = "request.refused"
+NOTICE_LAPSED: Final = "notice.lapsed"
 DISCLOSURE_DISBELIEVED: Final = "disclosure.disbelieved"
 RECALL_DISBELIEVED: Final = "recall.disbelieved"

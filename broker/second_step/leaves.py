@@ -16,10 +16,11 @@ from broker.leaves import sha256
 from broker.second_step.kinds import (
     DISCLOSURE_DISBELIEVED,
     IMAGES_REFUSED,
+    NOTICE_LAPSED,
     RECALL_DISBELIEVED,
     REQUEST_REFUSED,
 )
-from broker.second_step.models import Disclosure
+from broker.second_step.models import Disclosure, Notice
 from broker.second_step.rules import Standing
 from trust.messages import Person
 from trust.second_step import (
@@ -307,6 +308,17 @@ def request_refused(
         kind=kind,
         sha256=digest.hex(),
         search_id=search_id,
+        reason=reason,
+    )
+
+
+def notice_lapsed(notice: Notice, reason: str, at: datetime) -> Leaf:
+    """State that an agency never acknowledged what it was told."""
+    return _entry(
+        NOTICE_LAPSED,
+        at,
+        agency=notice.agency,
+        notice_sha256=notice.sha256.hex(),
         reason=reason,
     )
 

@@ -21,7 +21,7 @@ from trust.second_step import Recall
 from trust.wire import decode, envelope_from_bytes, envelope_to_bytes
 
 DELIVERED = "delivered"
-GIVEN_UP = "given up"
+"""The outcome of a notice that was acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +134,17 @@ class NoticeStore:
         """Keep that an agency need not be told any more, and why."""
         await self._values(notice, {"next_us": None, "outcome": outcome})
 
+    def given_up(self, notice: Notice, reason: str) -> Write:
+        """Return the write that keeps that an agency never acknowledged a notice."""
+        statement = _of(notice).values(next_us=None, outcome=reason)
+
+        def write(connection: Connection, _index: int) -> None:
+            connection.execute(statement)
+
+        return write
+
     async def _values(self, notice: Notice, values: dict[str, Any]) -> None:
-        statement = (
-            update(notices)
-            .where(notices.c.agency == notice.agency, notices.c.sha256 == notice.sha256)
-            .values(values)
-        )
+        statement = _of(notice).values(values)
         await self.storage.run(lambda connection: connection.execute(statement))
 
 
@@ -257,6 +262,12 @@ class RecallStore:
                 raise ProbegateError(Reason.NOTICE_INVALID, "acknowledged already")
 
         return write
+
+
+def _of(notice: Notice) -> Any:
+    return update(notices).where(
+        notices.c.agency == notice.agency, notices.c.sha256 == notice.sha256
+    )
 
 
 def _move(connection: Connection, agency: str, number: int) -> None:
