@@ -188,10 +188,16 @@ async def test_a_request_fits_the_search_and_the_agreement(
 
 async def test_a_request_is_fresh(case: Case) -> None:
     now = case.now
-    old: dict[str, Any] = {"created_at": now - timedelta(minutes=6), "expires_at": now - timedelta(minutes=1)}
+    old: dict[str, Any] = {
+        "created_at": now - timedelta(minutes=6),
+        "expires_at": now - timedelta(minutes=1),
+    }
     error = await refused(case.ask(await case.disclosure(**old)))
     assert reason(error) == (Reason.DISCLOSURE_INVALID, "expires_at")
-    early: dict[str, Any] = {"created_at": now + timedelta(minutes=2), "expires_at": now + timedelta(minutes=4)}
+    early: dict[str, Any] = {
+        "created_at": now + timedelta(minutes=2),
+        "expires_at": now + timedelta(minutes=4),
+    }
     error = await refused(case.ask(await case.disclosure(**early)))
     assert reason(error) == (Reason.DISCLOSURE_INVALID, "created_at")
 
