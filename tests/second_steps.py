@@ -276,12 +276,12 @@ class Case:
         return self
 
     async def revoke(
-        self, person: Person, *, ago: timedelta = timedelta(hours=1), **changes: Any
+        self, revoked: Person, *, ago: timedelta = timedelta(hours=1), **changes: Any
     ) -> review_pb.RevokeReviewerResponse:
         """Revoke a reviewer."""
         values: dict[str, Any] = {
             "force": FORCE,
-            "reviewer": person.id,
+            "reviewer": revoked.id,
             "since": self.now - ago,
             "person": AUTHORISER,
             "reasons": "Trained on the wrong material.",
