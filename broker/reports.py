@@ -47,7 +47,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What an agency says became of a held answer, nothing of it checked.
+    """What an agency says became of an answer, nothing of it checked.
 
     Attributes:
         reply: the answer; none while it waits.

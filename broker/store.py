@@ -37,11 +37,11 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.tables import candidate_links, confirmations, searches
+from broker.tables import candidate_links, confirmations, held_answers, searches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import CandidateLinks, OutcomeState, SearchOrder
+from trust.messages import CandidateLinks, SearchOrder
 from trust.wire import (
     decode_links,
     decode_order,
@@ -170,11 +170,11 @@ class SearchStore:
         return write
 
     def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer]) -> Write:
-        """Return the write that keeps link tokens while an answer is held, and then drops them.
+        """Return the write that keeps link tokens while an answer is asked for, or drops them.
 
-        A held answer may be released later, and then the groups are made again.
+        When such an answer comes, the groups are made again. What is asked for is written first.
         """
-        held = any(answer.outcome.state is OutcomeState.HELD for answer in answers)
+        waits = select(held_answers.c.agency).where(held_answers.c.search_id == search_id).limit(1)
         rows = [
             {
                 "search_id": search_id,
@@ -182,13 +182,13 @@ class SearchStore:
                 "links": encode_links(answer.links),
             }
             for answer in answers
-            if held and answer.links is not None
+            if answer.links is not None
         ]
 
         def write(connection: Connection, _index: int) -> None:
             mine = candidate_links.c.search_id == search_id
             connection.execute(delete(candidate_links).where(mine))
-            if rows:
+            if rows and connection.execute(waits).first() is not None:
                 connection.execute(insert(candidate_links), rows)
 
         return write
@@ -241,11 +241,16 @@ class SearchStore:
 
     async def order(self, search_id: str) -> SearchOrder | None:
         """Return the order of a search, or none: there is no search, or its order was erased."""
+        payload = await self.order_payload(search_id)
+        return decode_order(payload) if payload is not None else None
+
+    async def order_payload(self, search_id: str) -> bytes | None:
+        """Return the exact bytes of the order of a search, or none as ``order`` does."""
         query = select(searches.c.order_envelope).where(searches.c.search_id == search_id)
         rows = await self._read(query)
         if not rows or not rows[0].order_envelope:
             return None
-        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload)
+        return envelope_from_bytes(rows[0].order_envelope).payload
 
     async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
         """Return a force's searches, newest first, from after a position on."""

@@ -40,6 +40,7 @@ class Behaviour(StrEnum):
     HOLDS = "holds"
     REJECTS = "rejects"
     HANGS = "hangs"
+    LATE = "late"
     RESETS = "resets"
     REFUSES = "refuses"
     BUSY = "busy"
@@ -70,7 +71,8 @@ class Knobs:
     resets_left: int = 0
     """How many calls fail as a lost connection before one gets through."""
     late: Behaviour | None = None
-    """How it answers when a held answer is asked for; it waits until this is set."""
+    """How it answers when a held answer, or one that did not arrive, is asked for; until this is
+    set the one waits and the other is not there."""
     follows: bytes | None = None
     """The digest of the HELD report that a late answer names, instead of the right one."""
     decide_by: datetime | None = None
@@ -100,6 +102,7 @@ class SimulatedAgency:
     calls: int = 0
     requests: MutableSequence[bytes] = field(default_factory=list)
     collects: int = 0
+    asked: dict[tuple[bytes, bytes], agency_pb.Dossier] = field(default_factory=dict)
     held: dict[tuple[bytes, bytes], tuple[agency_pb.Dossier, bytes]] = field(default_factory=dict)
     newest_size: int = 0
     checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
@@ -114,22 +117,24 @@ class SimulatedAgency:
         if self.knobs.resets_left > 0:
             self.knobs.resets_left -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
-        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
-            return instead
         request = agency_pb.MatchRequest.FromString(data)
         dossier = agency_pb.Dossier.FromString(request.dossier)
+        self.asked[names_of(dossier)] = dossier
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
         self.newest_size = max(self.newest_size, checkpoint_size(dossier.checkpoint))
         report = self.report(dossier, behaviour)
         answer = self._answer(report, dossier, behaviour)
         if behaviour is Behaviour.HOLDS:
-            name = (report.order_sha256, report.grant_sha256)
-            self.held[name] = (dossier, answer.report.payload)
+            self.held[names_of(dossier)] = (dossier, answer.report.payload)
         return answer.SerializeToString()
 
     async def collect(self, data: bytes, context: Any) -> bytes:
         """Answer one request for a held answer as the knobs say."""
         self.collects += 1
         request = agency_pb.CollectRequest.FromString(data)
+        if request.order:
+            return await self._given(request, context)
         kept = self.held.get((request.order_sha256, request.grant_sha256))
         if kept is None:
             await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
@@ -148,6 +153,24 @@ class SimulatedAgency:
         report.held_report_sha256 = hashlib.sha256(held).digest() if follows is None else follows
         response.answer.CopyFrom(self._answer(report, dossier, behaviour))
         return response.SerializeToString()
+
+    async def _given(self, request: agency_pb.CollectRequest, context: Any) -> bytes:
+        """Hand over a first answer that did not arrive, as the knobs say."""
+        name = (request.order_sha256, request.grant_sha256)
+        dossier, behaviour = self.asked.get(name), self.knobs.late
+        shown = hashlib.sha256(request.order).digest() == request.order_sha256
+        if dossier is None or behaviour is None or not shown:
+            await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
+            raise AssertionError
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
+        report = self.report(dossier, behaviour)
+        if self.knobs.follows is not None:
+            report.held_report_sha256 = self.knobs.follows
+        answer = self._answer(report, dossier, behaviour)
+        if behaviour is Behaviour.HOLDS:
+            self.held[name] = (dossier, answer.report.payload)
+        return agency_pb.CollectResponse(answer=answer).SerializeToString()
 
     def _answer(
         self, report: search_pb2.MatchReport, dossier: agency_pb.Dossier, behaviour: Behaviour
@@ -212,7 +235,7 @@ class SimulatedAgency:
     @staticmethod
     async def _instead_of_an_answer(behaviour: Behaviour, context: Any) -> bytes | None:
         match behaviour:
-            case Behaviour.HANGS:
+            case Behaviour.HANGS | Behaviour.LATE:
                 await asyncio.sleep(3600)
             case Behaviour.RESETS:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
@@ -326,6 +349,12 @@ class SimulatedAgency:
             exact=True,
             reported_at=made,
         )
+
+
+def names_of(dossier: agency_pb.Dossier) -> tuple[bytes, bytes]:
+    """Return the digests of order and grant, by which an answer is asked for afterwards."""
+    order, grant = dossier.order.payload, dossier.grant.payload
+    return hashlib.sha256(order).digest(), hashlib.sha256(grant).digest()
 
 
 def checkpoint_size(note: bytes) -> int:

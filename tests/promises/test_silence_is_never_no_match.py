@@ -31,6 +31,7 @@ ENDS = {
     Behaviour.HOLDS: (OutcomeState.HELD, "TO_BE_RELEASED"),
     Behaviour.REJECTS: (OutcomeState.REJECTED, "PROBE_INVALID"),
     Behaviour.HANGS: (OutcomeState.TIMED_OUT, "DEADLINE_PASSED"),
+    Behaviour.LATE: (OutcomeState.TIMED_OUT, "DEADLINE_PASSED"),
     Behaviour.RESETS: (OutcomeState.UNAVAILABLE, "SERVICE_UNREACHABLE"),
     Behaviour.REFUSES: (OutcomeState.UNAVAILABLE, "GRANT_INVALID"),
     Behaviour.BUSY: (OutcomeState.UNAVAILABLE, "SERVER_BUSY"),
@@ -79,7 +80,7 @@ def one_each(view: SearchView, agencies: tuple[str, ...] = PERMITTED) -> None:
 
 async def test_every_way_to_behave_ends_in_an_outcome_of_its_own(world: World) -> None:
     assert set(ENDS) == set(Behaviour)
-    limits = {Behaviour.HANGS: AMPLE}
+    limits = {Behaviour.HANGS: AMPLE, Behaviour.LATE: AMPLE}
     async with rigged(world, call_attempts=1, backoff_after_failures=100) as rig:
         ended: dict[Behaviour, tuple[OutcomeState, str]] = {}
         for behaviour in Behaviour:
