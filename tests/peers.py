@@ -57,6 +57,8 @@ class Behaviour(StrEnum):
     UNSORTED = "unsorted"
     NOT_A_NUMBER = "not a number"
     STALE = "stale"
+    STALE_CALIBRATION = "stale calibration"
+    DUPLICATES = "duplicates"
     NO_CHECKPOINT = "no checkpoint"
     NO_STATEMENT = "no statement"
     FORGED_STATEMENT = "forged statement"
@@ -266,11 +268,16 @@ class SimulatedAgency:
             response.capabilities.CopyFrom(envelope_to_wire(signed))
         return response.SerializeToString()
 
-    def _calibration(self, now: datetime) -> dict[str, Any]:
-        if not self.knobs.strengths:
+    def _strengths(self, behaviour: Behaviour) -> Sequence[float]:
+        stale = behaviour is Behaviour.STALE_CALIBRATION
+        return self.knobs.strengths or ((9.0, 8.0) if stale else ())
+
+    def _calibration(self, now: datetime, behaviour: Behaviour) -> dict[str, Any]:
+        if not self._strengths(behaviour):
             return {}
+        stale = behaviour is Behaviour.STALE_CALIBRATION
         expires = Timestamp()
-        expires.FromDatetime(now + self.knobs.expires_in)
+        expires.FromDatetime(now + (timedelta(hours=-1) if stale else self.knobs.expires_in))
         return {
             "calibration": "simulated calibration",
             "calibration_sha256": hashlib.sha256(b"calibration").digest(),
@@ -281,7 +288,7 @@ class SimulatedAgency:
         """Make the report that ``behaviour`` calls for."""
         grant = search_pb2.SearchGrant.FromString(dossier.grant.payload)
         duties = next(p.obligations for p in grant.permits if p.agency == self.agency)
-        strengths = self.knobs.strengths
+        strengths = self._strengths(behaviour)
         count = len(strengths) or 2
         if behaviour is Behaviour.TOO_MANY:
             count = duties.max_candidates + 1
@@ -327,7 +334,7 @@ class SimulatedAgency:
             failed_clauses=["simulated.clause"] if behaviour is Behaviour.DENIES else [],
             candidates=[
                 search_pb2.Candidate(
-                    reference=f"ref-{rank}",
+                    reference=f"ref-{1 if behaviour is Behaviour.DUPLICATES else rank}",
                     score=score,
                     rank=rank,
                     log10_lr=strengths[rank - 1] if strengths else None,
@@ -341,7 +348,7 @@ class SimulatedAgency:
             ]
             if state == search_pb2.OUTCOME_STATE_CANDIDATES
             else [],
-            **self._calibration(now),
+            **self._calibration(now, behaviour),
             matcher="simulated 1",
             threshold=duties.min_score,
             gallery_class="<1k",

@@ -48,6 +48,9 @@ ENDS = {
     Behaviour.UNSORTED: INVALID,
     Behaviour.NOT_A_NUMBER: INVALID,
     Behaviour.STALE: INVALID,
+    # Scores are scores; a calibration that had expired keeps them in a lane, out of the ranking.
+    Behaviour.STALE_CALIBRATION: (OutcomeState.CANDIDATES, ""),
+    Behaviour.DUPLICATES: INVALID,
     Behaviour.NO_CHECKPOINT: INVALID,
     # What an agency says to other agencies changes nothing of what it says to the force.
     Behaviour.NO_STATEMENT: (OutcomeState.CANDIDATES, ""),
