@@ -26,6 +26,7 @@ from broker.dispatch import outcome_metrics
 from broker.held_store import HeldStore
 from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
 from broker.results import result_of
+from broker.retention import ResultRetention
 from broker.store import SearchStore
 from policy.ledger import Ledger
 from trust import dsse
@@ -44,6 +45,7 @@ class Ending:
     Attributes:
         store: where searches are kept.
         held: where the answers are kept that are to be asked for later.
+        retention: how long ended searches are kept.
         ledger: what later decisions are made on.
         log: the search log.
         signer: the broker's envelope key.
@@ -52,6 +54,7 @@ class Ending:
 
     store: SearchStore
     held: HeldStore
+    retention: ResultRetention
     ledger: Ledger
     log: LogWriter
     signer: Signer
@@ -117,7 +120,12 @@ class Ending:
     ) -> Callable[[Connection, int], None]:
         """Return what is written in the transaction of a result's log entry (2) (3) (4)."""
         row = self.store.end(
-            record.search_id, state, answers, result, replaces.leaf_index if replaces else None
+            record.search_id,
+            state,
+            answers,
+            result,
+            self.retention.until(record.decisions, now),
+            replaces.leaf_index if replaces else None,
         )
         links = self.store.keep_links(record.search_id, answers)
         answered = [answer.outcome.agency for answer in answers if answer.statement is not None]

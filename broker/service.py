@@ -7,7 +7,8 @@
 4. Searches that a dead process left running go on before new ones are taken.
 5. Operators' entries (a kill switch) are put on the admin log, and carried out, as they appear; an
    urgent search whose confirmation is overdue is put on the search log.
-6. What agencies hold for a person is asked for until it comes, or too late.
+6. What agencies hold for a person, or did not answer in time, is asked for until it comes, or too
+   late. What an ended search found is erased when its time is over.
 7. What agencies state of themselves is asked beside everything else: no search waits for it.
 """
 
@@ -39,6 +40,7 @@ from broker.held_store import HeldStore
 from broker.history import History
 from broker.links import DialledLink
 from broker.operators import clerks
+from broker.retention import ResultRetention
 from broker.ruling import Decider
 from broker.searches import Searches
 from broker.servicer import (
@@ -78,6 +80,7 @@ class Broker:
     ledger: Ledger
     searches: Searches
     held: HeldAnswers
+    retention: ResultRetention
     agencies: dict[str, AgencyClient]
     links: dict[str, DialledLink]
     make_agency: Callable[[str], None]
@@ -132,9 +135,11 @@ class Broker:
             )
 
         held = HeldStore(engine, settings)
+        retention = ResultRetention(settings, engine, logs.admin, clock)
         ending = Ending(
             store=store,
             held=held,
+            retention=retention,
             ledger=ledger,
             log=logs.search,
             signer=folder.signer(),
@@ -170,6 +175,7 @@ class Broker:
                 directory=lambda: directories.current,
                 clock=clock,
             ),
+            retention=retention,
             agencies=agencies,
             links=links,
             make_agency=make_agency,
@@ -328,7 +334,8 @@ class Broker:
         held = keep_doing((self.held.collect,), self.settings.held_poll_s)
         # By itself: an agency that does not answer must not keep a new directory waiting.
         described = keep_doing((self.refresh_descriptions,), self.settings.reload_interval_s)
-        return (fresh, described, desk, held, self.ledger.keep_pruned(self.clock))
+        gone = keep_doing((self.retention.erase,), self.settings.results_poll_s)
+        return (fresh, described, desk, held, gone, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

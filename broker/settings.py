@@ -95,5 +95,10 @@ class BrokerSettings(BaseSettings):
     values_retain_days: Annotated[int, Field(ge=1)] = 2190
     """How long what entries only commit to (officer, case, reasons) is kept beside the log, days;
     then `probegate audit erase --expired` erases it, unless it is under legal hold."""
+    results_retain_days: Annotated[int, Field(ge=1)] = 365
+    """How long what an ended search found is kept at most, days; agreements mostly say less
+    (``retention_days``), and then that is how long."""
+    results_poll_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often ended searches are looked through for some whose time is over, seconds."""
     watch_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often a search that another process runs is read while watched, seconds."""

@@ -55,6 +55,8 @@ _NUL: Final = "\x00"
 
 NO_RESULT: Final = -1
 """Where in the log the end is of a search that has none."""
+_AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us"})
+"""Columns that are written when a search ends."""
 Write = Callable[[Connection, int], None]
 
 
@@ -82,7 +84,7 @@ class SearchStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        placeholder = {c.name: None for c in searches.c if c.name not in {"ended", "result_index"}}
+        placeholder = {c.name: None for c in searches.c if c.name not in _AT_THE_END}
         dialect = engine.dialect
         self._insert = str(insert(searches).values(placeholder).compile(dialect=dialect))
         self._order_of_columns = tuple(placeholder)
@@ -92,6 +94,7 @@ class SearchStore:
                 state=bindparam("state"),
                 ended=bindparam("ended"),
                 result_index=bindparam("result_index"),
+                erase_us=bindparam("erase_us"),
                 sealed=null(),
             )
             .where(
@@ -147,6 +150,7 @@ class SearchStore:
         state: SearchState,
         answers: Sequence[AgencyAnswer],
         result: Envelope,
+        erase_at: datetime,
         replaces: int | None = None,
     ) -> Write:
         """Return the write that records a search's end with its log entry, and drops the probes.
@@ -156,6 +160,7 @@ class SearchStore:
             state: how it ended.
             answers: one for each agency.
             result: the signed result.
+            erase_at: when all of that is to be erased.
             replaces: where in the log the end is that this one replaces, if it does. The write
                 raises ``STATE_UNAVAILABLE`` if that is not the search's end as it stands.
         """
@@ -163,7 +168,7 @@ class SearchStore:
         instead_of = NO_RESULT if replaces is None else replaces
 
         def write(connection: Connection, index: int) -> None:
-            values = (state.value, ended, index, search_id, instead_of)
+            values = (state.value, ended, index, to_us(erase_at), search_id, instead_of)
             if connection.exec_driver_sql(self._end, values).rowcount != 1:
                 raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")
 

@@ -124,7 +124,7 @@ async def test_an_end_is_replaced_only_if_it_is_the_one_that_stands(engine: Engi
 
     def end(index: int, replaces: int | None) -> None:
         result = Envelope("type", b"%d" % index, ())
-        write = store.end(SEARCH, SearchState.FINISHED, (), result, replaces)
+        write = store.end(SEARCH, SearchState.FINISHED, (), result, NOW, replaces)
         with engine.begin() as connection:
             write(connection, index)
 
