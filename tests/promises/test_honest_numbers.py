@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -211,15 +213,11 @@ def known(agency: str, seed: int = 0) -> tuple[Scores, np.ndarray]:
     return np.concatenate(drawn).round(3), np.arange(4_400) < 400
 
 
-def calibrated_by(
-    agency: str, rescale: Rescale, method: Method, mated: np.ndarray | None = None
-) -> ScoreScale:
-    """Fit a calibration with the agency's own code, to scores in a scale of its own."""
-    scores, truth = known(agency)
-    truth = truth if mated is None else mated
+def fitted(scores: Scores, mated: np.ndarray, method: Method = "logistic") -> ScoreScale:
+    """Fit a calibration with an agency's own code."""
     made = calibrate(
-        ScoreSet(rescale(scores), truth, None, None, "0" * 64),
-        Subject(f"{agency}-1", agency, "any 1", "custody", "facenet512"),
+        ScoreSet(scores, mated, None, None, "0" * 64),
+        Subject("any-1", "custody", "any 1", "custody", "facenet512"),
         method=method,
         bands=[WHOLE_RANGE],
         fitted_at=NOW,
@@ -228,10 +226,17 @@ def calibrated_by(
     return ScoreScale(made.name, DIGEST, made.expires_at, made.bands[0])
 
 
+@cache
+def calibrated_by(agency: str, rescale: Rescale, method: Method) -> ScoreScale:
+    """Fit a calibration to an agency's scores in a scale of its own."""
+    scores, mated = known(agency)
+    return fitted(rescale(scores), mated, method)
+
+
 def found_by(agency: str) -> Scores:
     """What a search finds there: scores that its matcher gives, best first, none of them twice."""
-    scores, mated = known(agency)
-    return np.unique(scores[mated])[::-1][:60:3]
+    scores, _ = known(agency)
+    return np.unique(scores[scores > 0.15])[::-1][::12]
 
 
 def reported(agency: str, scores: Scores, scale: ScoreScale | None) -> MatchReport:
@@ -251,7 +256,6 @@ def reported(agency: str, scores: Scores, scale: ScoreScale | None) -> MatchRepo
 
 
 AFFINE: dict[str, Rescale] = {
-    "as it is": lambda x: x,
     "in hundreds": lambda x: 100 * x,
     "moved and shrunk": lambda x: x / 7 - 3,
 }
@@ -282,7 +286,8 @@ def test_another_unit_calibrated_anew_leaves_the_whole_ranking_as_it_was(
 
     plain = ranking(_same)
     assert len(plain) == sum(len(found_by(agency)) for agency in POPULATIONS)
-    assert len({one[0] for one in plain[:15]}) > 1, "agencies are really ranked against each other"
+    turns = sum(one[0] != other[0] for one, other in pairwise(plain))
+    assert turns > 10, "agencies are really ranked among each other"
     assert ranking(AFFINE[how]) == plain
 
 
@@ -320,7 +325,7 @@ def test_scores_whose_calibration_was_refused_outrank_nobody() -> None:
     """Truth and scores shuffled: there is no calibration to be had, so the scores are raw."""
     shuffled = np.random.default_rng(5).permutation(known("passport")[1])
     with pytest.raises(ProbegateError) as raised:
-        calibrated_by("passport", _same, "logistic", mated=shuffled)
+        fitted(known("passport")[0], shuffled)
     assert raised.value.reason is Reason.CALIBRATION_REFUSED
     weak = reported("custody", np.array([0.01]), calibrated_by("custody", _same, "logistic"))
     high = reported("passport", np.array([1e9, 0.99]), None)
@@ -352,7 +357,7 @@ def test_strangers_are_as_many_as_the_calibration_says(kind: str) -> None:
     for seed in range(4):
         generator = np.random.default_rng([seed, *kind.encode()])
         other, same = draw(generator, (20_000,)), generator.normal(0.7, 0.15, 500)
-        scale = _fitted(np.concatenate([same, other]), np.arange(20_500) < 500)
+        scale = fitted(np.concatenate([same, other]), np.arange(20_500) < 500)
         # A search by search: how many of the gallery reach the threshold.
         found = np.sort(draw(generator, (SEARCHES * records,)))
         for wanted in (5.0, 1.0, 0.2, 0.05):
@@ -360,17 +365,17 @@ def test_strangers_are_as_many_as_the_calibration_says(kind: str) -> None:
             counted = (len(found) - np.searchsorted(found, threshold)) / SEARCHES
             said = scale.expected_false(threshold, records)
             total += 1
-            inside += said.low <= counted <= said.high
+            inside += bool(said.low <= counted <= said.high)
             assert said.low / 2 <= counted <= said.high * 2, (seed, wanted)
     assert total == 16
     assert inside >= 13
 
 
 def test_a_calibration_of_other_people_is_seen_to_be_wrong() -> None:
-    """The control: strangers who are more alike than those it was fitted to are more than it says."""
+    """The control: strangers who are more alike than those it was fitted to are too many."""
     generator = np.random.default_rng(9)
     other, same = generator.normal(0.1, 0.1, 20_000), generator.normal(0.7, 0.15, 500)
-    scale = _fitted(np.concatenate([same, other]), np.arange(20_500) < 500)
+    scale = fitted(np.concatenate([same, other]), np.arange(20_500) < 500)
     threshold = _threshold(scale, 1.0, 500)
     counted = np.count_nonzero(generator.normal(0.15, 0.1, SEARCHES * 500) >= threshold) / SEARCHES
     assert counted > 1.5 * scale.expected_false(threshold, 500).high
@@ -381,15 +386,3 @@ def _threshold(scale: ScoreScale, wanted: float, records: int) -> float:
     grid = np.linspace(-0.2, 1.2, 1_401)
     rates = scale.band.false_matches
     return float(next(score for score in grid if rates.at(score).rate * records <= wanted))
-
-
-def _fitted(scores: Scores, mated: np.ndarray) -> ScoreScale:
-    made = calibrate(
-        ScoreSet(scores, mated, None, None, "0" * 64),
-        Subject("custody-1", "custody", "any 1", "custody", "facenet512"),
-        method="logistic",
-        bands=[WHOLE_RANGE],
-        fitted_at=NOW,
-        lifetime=timedelta(days=30),
-    )
-    return ScoreScale(made.name, DIGEST, made.expires_at, made.bands[0])
