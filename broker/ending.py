@@ -127,7 +127,7 @@ class Ending:
             self.retention.until(record.decisions, now),
             replaces.leaf_index if replaces else None,
         )
-        links = self.store.keep_links(record.search_id, answers)
+        links = self.store.keep_links(record.search_id, answers, again=replaces is not None)
         answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
         wait = state is SearchState.FINISHED
 

@@ -94,6 +94,7 @@ def answer_of(
         reply.acknowledged,
         # Checked when it is shown to another agency: by us, and by that agency.
         statement=reply.statement if report.state.searched else None,
+        said=report,
         links=links_of(reply.links, report, reply.report.payload, directory, now),
     )
 

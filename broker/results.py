@@ -45,7 +45,7 @@ def result_of(
 
     combination = combine(  # (1)
         Received(
-            report=decode_report(answer.report.payload),
+            report=answer.said or decode_report(answer.report.payload),
             at=answer.outcome.late_at or in_time(answer.outcome.agency),  # (2)
             links=answer.links,
         )

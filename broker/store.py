@@ -174,12 +174,16 @@ class SearchStore:
 
         return write
 
-    def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer]) -> Write:
+    def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer], *, again: bool) -> Write:
         """Return the write that keeps link tokens while an answer is asked for, or drops them.
 
         When such an answer comes, the groups are made again. What is asked for is written first.
+
+        Args:
+            search_id: the search.
+            answers: those of its end, with their link tokens.
+            again: whether the search had ended before, and some may be kept.
         """
-        waits = select(held_answers.c.agency).where(held_answers.c.search_id == search_id).limit(1)
         rows = [
             {
                 "search_id": search_id,
@@ -191,9 +195,13 @@ class SearchStore:
         ]
 
         def write(connection: Connection, _index: int) -> None:
-            mine = candidate_links.c.search_id == search_id
-            connection.execute(delete(candidate_links).where(mine))
-            if rows and connection.execute(waits).first() is not None:
+            if again:
+                mine = candidate_links.c.search_id == search_id
+                connection.execute(delete(candidate_links).where(mine))
+            if not rows:  # mostly, and then there is nothing to look for
+                return
+            waits = select(held_answers.c.agency).where(held_answers.c.search_id == search_id)
+            if connection.execute(waits.limit(1)).first() is not None:
                 connection.execute(insert(candidate_links), rows)
 
         return write
