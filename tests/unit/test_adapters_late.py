@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from agency_adapters.models import CollectParams
+from broker.links import DialledLink
 from tests.adapters import Scene, entries, make_world, scene
+from tests.brokers import TurnedClock, outcomes, rigged
 from tests.unit.adapters_kit import Papers
+from tests.unit.test_broker_held import ahead
 from tests.world import Request, World
 from trust.ceremony import Scheme
 from trust.directory import Role
 from trust.errors import ProbegateError, Reason
-from trust.messages import OutcomeState
+from trust.messages import OutcomeState, SearchLimits
 from trust.wire import decode_report
 
 NOBODY = b"\7" * 32
@@ -120,3 +124,43 @@ async def test_a_restart_forgets_no_answer(here: Scene) -> None:
     again = await here.collect(papers.order_sha256, grant_of(papers), order=order_of(papers))
     assert again.answer.report == given.report
     assert again.answer.statement == given.statement
+
+
+class LosingLink(DialledLink):
+    """A way to the agency on which answers to searches are lost, and nothing else is."""
+
+    async def match(self, request: bytes, timeout_s: float) -> bytes:
+        """Let the agency answer, and hear nothing of it."""
+        await DialledLink.match(self, request, timeout_s)
+        await asyncio.sleep(timeout_s + 1)
+        raise AssertionError
+
+
+async def test_a_real_broker_gets_what_was_lost_on_the_way_from_a_real_adapter(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = f"127.0.0.1:{world.ports['custody']}"
+    async with (
+        scene(world, tmp_path, monkeypatch, listen=listen) as here,
+        rigged(world, serving=(), clock=TurnedClock()) as rig,
+    ):
+        folder = world.folder("broker")
+        tls = (folder.tls_cert, folder.tls_key)
+        link = LosingLink(tls, "custody", lambda: world.directory)
+        rig.broker.agencies["custody"].link = link
+        limits = SearchLimits(timeout_ms=3000)
+        first = await rig.search(("custody",), limits=limits)
+        assert outcomes(first)["custody"].state is OutcomeState.TIMED_OUT
+        assert [entry["type"] for entry in entries(here.adapter)] == ["match.report"]
+        scans = here.scans.count
+        ahead(rig, seconds=3)
+        await rig.broker.held.collect()
+        done = await rig.broker.reading.get("northshire", first.record.search_id)
+        (answer,) = done.record.answers
+        assert answer.outcome.state is OutcomeState.CANDIDATES
+        assert answer.outcome.late_at == rig.result(done).finished_at
+        assert answer.statement is not None
+        (entry,) = entries(here.adapter)
+        assert entry["report_sha256"] == answer.outcome.report_sha256.hex()
+        assert here.scans.count == scans
+        await link.close()
