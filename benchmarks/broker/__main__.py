@@ -114,7 +114,8 @@ def _memory(footprint: Footprint) -> str:
     samples = footprint.samples_mib
     return (
         f"Memory of the broker over {footprint.searches:,} searches of {footprint.agencies} "
-        f"agencies: {samples[0]:.0f} MiB before, {samples[-1]:.0f} MiB after, "
+        f"agencies ({footprint.failed} failed): {samples[0]:.0f} MiB before, "
+        f"{samples[-1]:.0f} MiB after, "
         f"{max(samples):.0f} MiB at most; {footprint.kib_per_1000:+.0f} KiB for each 1,000 in the "
         f"second half."
     )

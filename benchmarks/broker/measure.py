@@ -74,6 +74,7 @@ class Footprint:
 
     Attributes:
         searches: how many were made.
+        failed: how many of them did not end as they should, as on a machine that stands still.
         agencies: how many agencies each asked.
         samples_mib: resident memory before the run and after each of its parts, MiB.
         kib_per_1000: how much it grew for each 1,000 searches in the second half, KiB: what is
@@ -81,6 +82,7 @@ class Footprint:
     """
 
     searches: int
+    failed: int
     agencies: int
     samples_mib: tuple[float, ...]
     kib_per_1000: float
@@ -127,15 +129,18 @@ class Bench:
         self._burst("ours", callers, WARM_UP)
         meter = self._meters["ours"]
         samples = [_mib(meter)]
-        part = max(searches // MEMORY_PARTS, 1)
+        part, failed = max(searches // MEMORY_PARTS, 1), 0
+        agencies = len(self._world.agencies)
         for _ in range(MEMORY_PARTS):
             for done in range(0, part, MEMORY_BURST):
-                self._burst("ours", callers, min(MEMORY_BURST, part - done))
+                requests = self._orders.make(min(MEMORY_BURST, part - done))
+                sent: Sent = self._children["load"].ask(Burst("ours", requests, callers))
+                failed += failures_in(sent.answers, agencies)
             samples.append(_mib(meter))
         late = samples[MEMORY_PARTS // 2 :]
         grown = 1024 * (late[-1] - late[0]) / ((len(late) - 1) * part)
         made = part * MEMORY_PARTS
-        return Footprint(made, len(self._world.agencies), tuple(samples), 1000 * grown)
+        return Footprint(made, failed, agencies, tuple(samples), 1000 * grown)
 
     def _burst(self, target: str, callers: int, count: int) -> Sent:
         burst = Burst(target, self._orders.make(count), callers)
