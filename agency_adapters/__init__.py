@@ -23,7 +23,7 @@ Example::
 ``holding``             answers that wait for the agency's own people, as they are kept
 ``inbox``               what those people do about them, logged before it counts
 ``deciding``            from what they decided to the report that follows
-``collect``             handing that report to the broker that was answered HELD
+``collect``             handing an answer again to the broker that was answered
 ``recording``           what goes on the search log before anything is said
 ``references``          opaque references, new for every search
 ``state``, ``tables``   what is remembered, in one database with the logs

@@ -1,14 +1,22 @@
-"""Handing over an answer that was held, once the agency's people have decided.
+"""Handing over an answer again: one that did not arrive, or one that was held and is decided.
 
-1. Only a broker may ask, and only the one that was answered HELD.
+1. Only a broker may ask, and only the one that was answered: the one that a held answer was
+   withheld from, or whose log the agency's own entry of the answer names.
 2. It names the answer by the digests of the very order and grant that were answered. Whatever else
-   it names is NOT_FOUND, alike for what was never asked, never held, and another broker's.
-3. While nobody has decided, it learns by when that is due, and nothing of what was found.
-4. Afterwards it gets the signed report and statement, which are on this agency's search log.
+   it names is NOT_FOUND, alike for what was never asked, never held, not yet answered, and another
+   broker's.
+3. A broker that shows the order itself, and not only its digest, asks for the answer as it was
+   first given. It gets the very report that was signed then: nothing is searched or decided again.
+   If that is HELD, it learns by when its release is due.
+4. Otherwise it asks what followed a HELD report. While nobody has decided, it learns by when that
+   is due, and nothing of what was found.
+5. Afterwards it gets the signed report and statement, which are on this agency's search log.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -16,22 +24,24 @@ from hmac import compare_digest
 from agency_adapters import checks
 from agency_adapters.command import Witnesses
 from agency_adapters.holding import HeldAnswer, HeldAnswers
-from agency_adapters.models import Collected, CollectParams, MatchAnswer
+from agency_adapters.models import Collected, CollectParams, MatchAnswer, StoredMatch
+from agency_adapters.recording import Recorder
 from agency_adapters.state import AdapterState
-from audit.writer import LogWriter
+from audit.notes import VerifierKey
 from trust.clock import Clock
 from trust.directory import Directory, Member
 from trust.errors import ProbegateError, Reason
+from trust.wire import decode_order
 
 
 @dataclass(frozen=True, slots=True)
 class CollectCommand:
-    """Answers brokers that ask for held answers; free of transport.
+    """Answers brokers that ask for answers; free of transport.
 
     Attributes:
         held: the held answers.
-        state: the link tokens that go with reports.
-        log: this agency's search log.
+        state: every answer that was given, and the link tokens that go with reports.
+        recorder: makes statements; and has this agency's search log.
         witnesses: what is remembered of the brokers' logs.
         directory: returns the directory in force.
         clock: tells the time.
@@ -39,18 +49,21 @@ class CollectCommand:
 
     held: HeldAnswers
     state: AdapterState
-    log: LogWriter
+    recorder: Recorder
     witnesses: Witnesses
     directory: Callable[[], Directory]
     clock: Clock
 
     async def execute(self, params: CollectParams, peer: Member) -> Collected:
-        """Return what became of a held answer.
+        """Return an answer, or when it is to be decided about.
 
         Raises:
             ProbegateError: ``CHANNEL_ROLE``, ``NOT_FOUND`` or ``STATE_UNAVAILABLE``.
         """
         checks.require_broker(peer)  # (1)
+        log_key = checks.search_log_key(self.directory(), peer.id, self.clock())
+        if params.order:
+            return self._given(params, log_key)  # (3)
         answer = self.held.of_order(params.order_sha256)
         if (  # (2)
             answer is None
@@ -58,17 +71,43 @@ class CollectCommand:
             or answer.broker != peer.id
         ):
             raise ProbegateError(Reason.NOT_FOUND)
-        return Collected(self._answer(answer, peer), answer.decide_by)
+        return Collected(self._followed(answer, log_key), answer.decide_by)
 
-    def _answer(self, answer: HeldAnswer, peer: Member) -> MatchAnswer | None:
-        if answer.report is None or answer.leaf_index is None:  # (3)
+    def _given(self, params: CollectParams, log_key: VerifierKey) -> Collected:
+        """Return an answer as it was first given (3)."""
+        stored = self.state.answered(params.order_sha256)
+        if (  # (1) (2)
+            stored is None
+            or not compare_digest(stored.grant_sha256, params.grant_sha256)
+            or not compare_digest(stored.order_sha256, hashlib.sha256(params.order).digest())
+            or self._asked_by(stored) != log_key.name
+        ):
+            raise ProbegateError(Reason.NOT_FOUND)
+        held = self.held.of_order(params.order_sha256)
+        answer = MatchAnswer(
+            report=stored.report,
+            statement=self.recorder.statement(stored.report, decode_order(params.order)),
+            links=stored.links,
+            acknowledged=self.witnesses.of(log_key).acknowledged,
+            agency_checkpoint=self.recorder.log.checkpoint.note,
+            agency_leaf_index=stored.leaf_index,
+        )
+        return Collected(answer, held.decide_by if held is not None else None)
+
+    def _asked_by(self, stored: StoredMatch) -> str:
+        """Return the name of the log that an answered request was on (1)."""
+        entry = json.loads(self.recorder.log.leaf(stored.leaf_index))
+        return str(entry["broker_checkpoint"]["origin"])
+
+    def _followed(self, answer: HeldAnswer, log_key: VerifierKey) -> MatchAnswer | None:
+        """Return what followed a held answer, if anything has (4)."""
+        if answer.report is None or answer.leaf_index is None:
             return None
-        log_key = checks.search_log_key(self.directory(), peer.id, self.clock())
-        return MatchAnswer(  # (4)
+        return MatchAnswer(  # (5)
             report=answer.report,
             statement=answer.statement,
             links=self.state.links_of(answer.report),
             acknowledged=self.witnesses.of(log_key).acknowledged,
-            agency_checkpoint=self.log.checkpoint.note,
+            agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=answer.leaf_index,
         )

@@ -112,18 +112,23 @@ class StoredMatch:
 
 @dataclass(frozen=True, slots=True)
 class CollectParams:
-    """What a broker names a held answer by; nothing of it is checked."""
+    """What a broker names an answer by; nothing of it is checked.
+
+    ``order`` is the order's payload, where the answer itself is asked for as it was first given.
+    """
 
     order_sha256: bytes
     grant_sha256: bytes
+    order: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What became of a held answer: the answer, or nothing while it waits."""
+    """What is handed over: an answer, or nothing while it waits for a person."""
 
     answer: MatchAnswer | None
-    decide_by: datetime
+    decide_by: datetime | None
+    """By when the agency's people are to decide; None where there is nothing to decide."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class Adapter:
         collect = CollectCommand(
             held=held,
             state=state,
-            log=logs.search,
+            recorder=recorder,
             witnesses=witnesses,
             directory=lambda: directories.current,
             clock=clock,

@@ -47,7 +47,7 @@ class MatchServicer(Servicer, wire.MatchServicerBase):
     async def Collect(  # noqa: N802
         self, request: wire.CollectRequest, call: Call
     ) -> wire.CollectResponse:
-        """Say what became of an answer that was held."""
+        """Hand over an answer that did not arrive, or say what became of one that was held."""
         collected = await self._collect.execute(wire.collect_params(request), call.peer.member)
         return wire.collect_response(collected)
 

@@ -82,13 +82,13 @@ def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
 
 
 def collect_params(request: match_service_pb2.CollectRequest) -> CollectParams:
-    """Read which held answer is asked for.
+    """Read which answer is asked for.
 
     Raises:
         ProbegateError: ``MESSAGE_INVALID`` for unknown fields.
     """
     _require_known(request)
-    return CollectParams(request.order_sha256, request.grant_sha256)
+    return CollectParams(request.order_sha256, request.grant_sha256, request.order)
 
 
 def _require_known(request: Message) -> None:
@@ -169,11 +169,11 @@ def match_response(answer: MatchAnswer) -> match_service_pb2.MatchResponse:
 
 
 def collect_response(collected: Collected) -> match_service_pb2.CollectResponse:
-    """Write what became of a held answer."""
+    """Write an answer that is handed over, or that it waits."""
     answer = collected.answer
     return match_service_pb2.CollectResponse(
         answer=match_response(answer) if answer is not None else None,
-        decide_by=timestamp(collected.decide_by),
+        decide_by=timestamp(collected.decide_by) if collected.decide_by is not None else None,
     )
 
 

@@ -58,6 +58,8 @@ def combine(received: Iterable[Received]) -> Combination:
     sequence = [(one.agency, one.reference) for one in ranking]
     sequence += [(lane.agency, one.reference) for lane in lanes for one in lane.candidates]
     groups = _groups(sequence, (one.links for one in every if one.links is not None))  # (2)
+    if not groups:
+        return Combination(ranking, lanes)
     return Combination(
         ranking=tuple(_grouped(one, groups.get((one.agency, one.reference))) for one in ranking),
         lanes=tuple(

@@ -7,13 +7,15 @@
 4. A refusal is an answer from a living agency; an outage is counted against it.
 5. Every way a call can end has its outcome, and none of them is "no candidate" but an agency's own
    signed word.
+6. Where a call was made and ended without a word from the agency, it may have answered all the
+   same: the outcome says so, for the answer to be asked for afterwards (``held``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Final
@@ -129,16 +131,21 @@ class AgencyClient:
         else:
             self.backoff.answered()
         state = _STATES.get(failure.reason, OutcomeState.UNAVAILABLE)  # (5)
-        return self._nothing(state, failure.reason, began)
+        nothing = self._nothing(state, failure.reason, began)
+        if failure.reason in _OUTAGES:  # (6)
+            return replace(nothing, asked_under=dispatch.expected.grant_sha256)
+        return nothing
 
     async def collect(
-        self, order_sha256: bytes, grant_sha256: bytes, timeout_s: float
+        self, order_sha256: bytes, grant_sha256: bytes, timeout_s: float, *, order: bytes = b""
     ) -> Collected:
-        """Ask what became of an answer that the agency held (1) (2) (3).
+        """Ask for an answer that did not arrive, or what became of a held one (1) (2) (3).
 
         Args:
             order_sha256: of the order that was answered.
             grant_sha256: of the grant it was answered under.
+            order: the payload of that order, where the first answer is asked for; nothing where it
+                is what followed a held one.
             timeout_s: how long the agency may take, seconds.
 
         Raises:
@@ -147,7 +154,7 @@ class AgencyClient:
         """
         if not self.backoff.may_call(self._clock()):  # (1)
             raise ProbegateError(Reason.SERVICE_UNREACHABLE, agency=self.agency)
-        request = wire.encode_collect(order_sha256, grant_sha256)
+        request = wire.encode_collect(order_sha256, grant_sha256, order)
         deadline = perf_counter() + timeout_s
         try:
             async with asyncio.timeout(timeout_s), self._room:  # (2)

@@ -1,16 +1,19 @@
-"""Asks for the answers that agencies hold for a person, and completes the searches they belong to.
+"""Asks for answers after a search has ended, and completes the searches they belong to.
 
-1. Only answers of searches that have ended, and that say HELD under the agency's own signature, are
-   asked for; a cancelled search waits for nobody.
-2. They are asked for at growing intervals until a while after the agency was to decide, and never
-   longer than a limit of our own, whatever the agency says. What is asked for, when and until when
-   is in the database, so that a restart changes nothing.
-3. What comes is believed exactly as a first answer is (``reports``), and only if it follows the
-   HELD report that we hold. What is not believed changes nothing: the answer stays held, and is
-   asked for again.
-4. What is believed ends the search anew, by the code that first ended it (``ending``).
+1. Only answers of searches that have ended are asked for: those that say HELD under the agency's
+   own signature, and those that did not come in time, or were lost on the way, and may have been
+   given all the same. A cancelled search waits for nobody.
+2. They are asked for at growing intervals: a held one until a while after the agency was to decide,
+   and never longer than a limit of our own, whatever the agency says; a missing one for minutes.
+   What is asked for, when and until when is in the database, so that a restart changes nothing.
+3. What comes is believed exactly as a first answer is (``reports``): in the place of a HELD report
+   only what follows that very one, in the place of nothing only a first answer to the very grant.
+   What is not believed changes nothing, and is asked for again.
+4. What is believed ends the search anew, by the code that first ended it (``ending``), and is
+   marked late. A late answer may be HELD; then it is asked for on as held.
 5. What a kill switch has turned off is not asked while it is off.
-6. When nothing came in time, the search stays as it is: HELD, never "no candidate" (promise 5).
+6. When nothing came in time, the search stays as it is: HELD, TIMED_OUT or UNAVAILABLE, never "no
+   candidate" (promise 5).
 """
 
 from __future__ import annotations
@@ -35,17 +38,19 @@ from trust import telemetry
 from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
-from trust.messages import OutcomeState
-from trust.wire import decode_report, decode_result
+from trust.messages import OutcomeState, SearchLimits, SearchOrder
+from trust.wire import decode_order, decode_report, decode_result
 
 AT_ONCE: Final = 32
-"""Most held answers asked for at once."""
+"""Most answers asked for at once."""
 _MOST_DOUBLINGS: Final = 32
+_MISSING: Final = frozenset({OutcomeState.TIMED_OUT, OutcomeState.UNAVAILABLE})
+"""How an agency has ended whose answer did not come."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldAnswers:
-    """Asks for held answers; the broker's core has one.
+    """Asks for held and late answers; the broker's core has one.
 
     Attributes:
         settings: how often and how long.
@@ -83,27 +88,30 @@ class HeldAnswers:
         """Ask for one answer; nothing where nobody could be asked, or nothing came of it."""
         record = await self.store.get(row.force, row.search_id)
         client = self.agencies.get(row.agency)
-        expected = _expectation(record, row.agency) if record is not None else None
-        if client is None or expected is None or await self._switched_off(row):
+        expected = _expectation(record, row) if record is not None else None
+        payload = await self.store.order_payload(row.search_id)
+        if client is None or expected is None or payload is None:
+            return None
+        if self._switched_off(row, decode_order(payload)):  # (5)
             return None
         try:
             return await client.collect(
-                expected.order_sha256, expected.grant_sha256, self.settings.agency_timeout_s
+                expected.order_sha256,
+                expected.grant_sha256,
+                self.settings.agency_timeout_s,
+                order=payload if row.late else b"",
             )
         except ProbegateError as error:
             telemetry.log(
-                "held answer not collected",
+                "answer not collected",
                 agency=row.agency,
                 search_id=row.search_id,
                 reason=error.reason.name,
             )
             return None
 
-    async def _switched_off(self, row: HeldRow) -> bool:
+    def _switched_off(self, row: HeldRow, order: SearchOrder) -> bool:
         """Whether what the search is about is switched off now (5)."""
-        order = await self.store.order(row.search_id)
-        if order is None:
-            return True
         purpose, model = order.justification.purpose, order.probe.model
         named = switches_of(row.agency, row.force, purpose, model)
         return not self.ledger.switched_off.isdisjoint(named)
@@ -114,27 +122,30 @@ class HeldAnswers:
             return False
         # Read again: another agency's answer may have ended it anew since.
         record = await self.store.get(row.force, row.search_id)
-        expected = _expectation(record, row.agency) if record is not None else None
-        if record is None or expected is None:
+        expected = _expectation(record, row) if record is not None else None
+        order = await self.store.order(row.search_id)
+        if record is None or expected is None or order is None:
             return False
         now = self.clock()
         skew = timedelta(seconds=self.settings.clock_skew_s)
-        held = next(a for a in record.answers if a.outcome.agency == row.agency)
+        before = next(a for a in record.answers if a.outcome.agency == row.agency)
         answer = answer_of(
-            said.reply, expected, self.directory(), now, skew, held.outcome.latency_ms
+            said.reply, expected, self.directory(), now, skew, before.outcome.latency_ms
         )
         if answer.outcome.state is OutcomeState.INVALID:
             telemetry.log(
-                "held answer not believed",
+                "answer not believed",
                 agency=row.agency,
                 search_id=row.search_id,
                 reason=answer.outcome.reason,
             )
             return False
-        await self._complete(record, replace(answer, late_at=now))
+        await self._complete(record, answer, order.limits)
         return True
 
-    async def _complete(self, record: SearchRecord, late: AgencyAnswer) -> None:
+    async def _complete(
+        self, record: SearchRecord, late: AgencyAnswer, limits: SearchLimits
+    ) -> None:
         """End a search anew with an answer that came after its end (4)."""
         agency = late.outcome.agency
         kept = await self.store.links(record.search_id)
@@ -143,10 +154,10 @@ class HeldAnswers:
             for a in record.answers
         )
         await self.ending.conclude(
-            record, answers, record.state, replaces=_replaced(record), came={agency}
+            record, answers, record.state, limits, replaces=_replaced(record), came={agency}
         )
         telemetry.log(
-            "held answer came",
+            "answer came",
             agency=agency,
             search_id=record.search_id,
             state=late.outcome.state.value,
@@ -155,15 +166,17 @@ class HeldAnswers:
     async def _wait(self, row: HeldRow, said: Collected | None) -> None:
         """Ask again later, unless it is late enough to give up (2) (6)."""
         now, until = self.clock(), row.until
-        if said is not None and said.decide_by is not None:
+        if said is not None and said.decide_by is not None and not row.late:
             margin, last = timedelta(hours=self.settings.held_margin_h), self._last(row)
             # Ours first: what an agency says may lie at the end of the calendar.
             until = min(last, min(last, said.decide_by) + margin)
         if now >= until:
             await self.held.given_up(row)
-            telemetry.log("held answer given up", agency=row.agency, search_id=row.search_id)
+            telemetry.log("answer given up", agency=row.agency, search_id=row.search_id)
             return
         first, longest = self.settings.held_first_s, self.settings.held_longest_s
+        if row.late:
+            first, longest = self.settings.late_first_s, self.settings.late_longest_s
         pause = min(first * 2 ** min(row.asked + 1, _MOST_DOUBLINGS), longest)
         await self.held.asked(row, until, now + timedelta(seconds=pause))
 
@@ -171,23 +184,29 @@ class HeldAnswers:
         return row.held_at + timedelta(hours=self.settings.held_at_most_h)
 
 
-def _expectation(record: SearchRecord, agency: str) -> Expectation | None:
-    """Return what a believable answer must fit, or None if none is held there (1) (3)."""
-    answer = next((a for a in record.answers if a.outcome.agency == agency), None)
-    decision = next((d for d in record.decisions if d.agency == agency), None)
-    if answer is None or answer.outcome.state is not OutcomeState.HELD or answer.report is None:
+def _expectation(record: SearchRecord, row: HeldRow) -> Expectation | None:
+    """Return what a believable answer must fit, or None if none is to come there (1) (3)."""
+    answer = next((a for a in record.answers if a.outcome.agency == row.agency), None)
+    decision = next((d for d in record.decisions if d.agency == row.agency), None)
+    if answer is None or decision is None or decision.obligations is None:
         return None
-    if decision is None or decision.obligations is None:
+    if row.late:
+        if answer.outcome.state not in _MISSING:
+            return None
+        grant_sha256, held_sha256 = row.grant_sha256, b""
+    elif answer.outcome.state is OutcomeState.HELD and answer.report is not None:
+        grant_sha256 = decode_report(answer.report.payload).grant_sha256
+        held_sha256 = leaves.sha256(answer.report.payload)
+    else:
         return None
-    report = decode_report(answer.report.payload)
     return Expectation(
         search_id=record.search_id,
-        agency=agency,
+        agency=row.agency,
         order_sha256=record.order_sha256,
-        grant_sha256=report.grant_sha256,
+        grant_sha256=grant_sha256,
         granted_at=record.created_at,
         obligations=decision.obligations,
-        held_sha256=leaves.sha256(answer.report.payload),
+        held_sha256=held_sha256,
     )
 
 
@@ -199,8 +218,10 @@ def _replaced(record: SearchRecord) -> Replaced:
     """
     if record.result is None or record.result_leaf_index is None:
         raise ProbegateError(Reason.STATE_UNAVAILABLE, "a search that has not ended")
+    result = decode_result(record.result.payload)
     return Replaced(
-        revision=decode_result(record.result.payload).revision,
+        revision=result.revision,
         result_sha256=leaves.sha256(record.result.payload),
         leaf_index=record.result_leaf_index,
+        finished_at=result.finished_at,
     )

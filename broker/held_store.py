@@ -1,4 +1,4 @@
-"""Which held answers are still asked for, in the broker's database; no process remembers it.
+"""Which answers are still asked for after a search has ended; no process remembers it.
 
 Reads raise ``STATE_UNAVAILABLE``. Writes that belong to a search's end run in its transaction.
 """
@@ -6,7 +6,7 @@ Reads raise ``STATE_UNAVAILABLE``. Writes that belong to a search's end run in i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -15,26 +15,28 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.tables import storage_failure
-from broker.models import SearchRecord
+from broker.models import AgencyAnswer, SearchRecord
 from broker.settings import BrokerSettings
-from broker.tables import held_answers
+from broker.tables import candidate_links, held_answers
 from trust.clock import from_us, to_us
 from trust.errors import Reason
+from trust.messages import OutcomeState
 
 _Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRow:
-    """One held answer that is still asked for.
+    """One answer that is still asked for: it is held, or did not come in time.
 
     Attributes:
         search_id: of which search.
-        agency: who holds it.
+        agency: whose it is.
         force: whose search it is.
-        held_at: since when it is held.
-        until: until when it is asked for.
+        held_at: since when it is asked for.
+        until: until when it is.
         asked: how often it was.
+        grant_sha256: what it was asked under, where none came; empty where it is held.
     """
 
     search_id: str
@@ -43,34 +45,62 @@ class HeldRow:
     held_at: datetime
     until: datetime
     asked: int
+    grant_sha256: bytes
+
+    @property
+    def late(self) -> bool:
+        """Whether no answer came at all."""
+        return bool(self.grant_sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldStore:
-    """The held answers of every search."""
+    """What is still asked for, of every search."""
 
     engine: Engine
     settings: BrokerSettings
 
     def write(
-        self, connection: Connection, record: SearchRecord, agencies: Sequence[str], now: datetime
+        self,
+        connection: Connection,
+        record: SearchRecord,
+        answers: Iterable[AgencyAnswer],
+        now: datetime,
     ) -> None:
-        """Write that these agencies' answers are to be asked for."""
-        until = now + timedelta(hours=self.settings.held_at_most_h)
+        """Write which of a search's answers are to be asked for, and from when until when."""
         rows = [
             {
                 "search_id": record.search_id,
-                "agency": agency,
+                "agency": answer.outcome.agency,
                 "force": record.force,
                 "held_us": to_us(now),
-                "until_us": to_us(until),
+                "until_us": to_us(now + until),
                 "asked": 0,
-                "next_us": to_us(now + timedelta(seconds=self.settings.held_first_s)),
+                "next_us": to_us(now + first),
+                "grant_sha256": answer.asked_under or None,
             }
-            for agency in agencies
+            for answer, first, until in self._to_ask_for(answers)
         ]
         if rows:
             connection.execute(insert(held_answers), rows)
+
+    def _to_ask_for(
+        self, answers: Iterable[AgencyAnswer]
+    ) -> Iterator[tuple[AgencyAnswer, timedelta, timedelta]]:
+        settings = self.settings
+        for answer in answers:
+            if answer.outcome.state is OutcomeState.HELD and answer.report is not None:
+                yield (
+                    answer,
+                    timedelta(seconds=settings.held_first_s),
+                    timedelta(hours=settings.held_at_most_h),
+                )
+            elif answer.asked_under:
+                yield (
+                    answer,
+                    timedelta(seconds=settings.late_first_s),
+                    timedelta(seconds=settings.late_at_most_s),
+                )
 
     def write_came(self, connection: Connection, search_id: str, agencies: Sequence[str]) -> None:
         """Write that these agencies' answers came."""
@@ -97,6 +127,7 @@ class HeldStore:
                 held_at=from_us(row.held_us),
                 until=from_us(row.until_us),
                 asked=row.asked,
+                grant_sha256=row.grant_sha256 or b"",
             )
             for row in rows
         )
@@ -109,8 +140,18 @@ class HeldStore:
         )
 
     async def given_up(self, row: HeldRow) -> None:
-        """Ask for an answer no more; what the search's end says of it stands."""
-        await self._run(lambda connection: connection.execute(_of(delete(held_answers), row)))
+        """Ask for an answer no more; what the search's end says of it stands.
+
+        Link tokens that waited for it alone go with it.
+        """
+
+        def give_up(connection: Connection) -> None:
+            connection.execute(_of(delete(held_answers), row))
+            waits = select(held_answers.c.agency).where(held_answers.c.search_id == row.search_id)
+            mine = candidate_links.c.search_id == row.search_id
+            connection.execute(delete(candidate_links).where(mine, ~waits.exists()))
+
+        await self._run(give_up)
 
     async def _run(self, work: Callable[[Connection], _Done]) -> _Done:
         def run() -> _Done:

@@ -2,7 +2,7 @@
 
 ``search.order`` goes in before any agency is asked and names every decision, denials included;
 ``search.result`` goes in before the force is answered and names every outcome, and again each time
-an answer that was held comes after all. A search on the
+an answer that was held or late comes after all. A search on the
 urgent route is followed by ``search.confirmed``, and by ``search.unconfirmed`` if that is late.
 Facts about people and the case travel as salted commitments whose values lie beside the log
 (``docs/log-entries.md``); together they are all that the decisions were made on.
@@ -159,7 +159,8 @@ def result_leaf(
 ) -> dict[str, JsonValue]:
     """State how the search ended, with each agency's report and its own log's checkpoint.
 
-    An end that replaces an earlier one, because a held answer came, names it.
+    An end that replaces an earlier one, because an answer came after it, names it and says of each
+    such answer when it came.
     """
     leaf: dict[str, JsonValue] = {
         "v": 1,
@@ -168,25 +169,26 @@ def result_leaf(
         "order_sha256": order_sha256.hex(),
         "result_sha256": hashlib.sha256(result_payload).hexdigest(),
         "at": stamp(finished_at),
-        "outcomes": [
-            {
-                "agency": answer.outcome.agency,
-                "state": answer.outcome.state.value,
-                "reason": answer.outcome.reason,
-                "report_sha256": answer.outcome.report_sha256.hex(),
-                "checkpoint_sha256": (
-                    hashlib.sha256(answer.agency_checkpoint).hexdigest()
-                    if answer.agency_checkpoint
-                    else ""
-                ),
-            }
-            for answer in answers
-        ],
+        "outcomes": [_outcome(answer) for answer in answers],
     }
     if replaces is not None:
         leaf["revision"] = replaces.revision + 1
         leaf["replaces_sha256"] = replaces.result_sha256.hex()
     return leaf
+
+
+def _outcome(answer: AgencyAnswer) -> dict[str, JsonValue]:
+    outcome, note = answer.outcome, answer.agency_checkpoint
+    said: dict[str, JsonValue] = {
+        "agency": outcome.agency,
+        "state": outcome.state.value,
+        "reason": outcome.reason,
+        "report_sha256": outcome.report_sha256.hex(),
+        "checkpoint_sha256": hashlib.sha256(note).hexdigest() if note else "",
+    }
+    if outcome.late_at is not None:
+        said["late_at"] = stamp(outcome.late_at)
+    return said
 
 
 def sha256(data: bytes) -> bytes:

@@ -10,7 +10,14 @@ from policy.decision import Decision
 from policy.ledger import Subjects
 from policy.standing import Standing
 from trust.dsse import Envelope
-from trust.messages import CandidateLinks, ExpectedFalse, Obligations, Outcome, SearchOrder
+from trust.messages import (
+    CandidateLinks,
+    ExpectedFalse,
+    MatchReport,
+    Obligations,
+    Outcome,
+    SearchOrder,
+)
 
 
 class SearchState(StrEnum):
@@ -160,8 +167,11 @@ class AgencyAnswer:
     acknowledged: Acknowledged | None = None
     statement: Envelope | None = None
     """The agency's signed word that it searched, to be shown to other agencies; not checked."""
-    late_at: datetime | None = None
-    """When it came, where that was after the search had first ended."""
+    asked_under: bytes = field(default=b"", compare=False)
+    """The digest of the grant it was asked under, where no answer came and one may have been given
+    after we stopped waiting; not kept with the answer, but with what is to be asked for."""
+    said: MatchReport | None = field(default=None, compare=False, repr=False)
+    """What the report says, where it was decoded in this process."""
     links: CandidateLinks | None = field(default=None, repr=False)
     """Verified link tokens. They never leave the broker: no message to a force has a place."""
 
@@ -173,6 +183,7 @@ class Replaced:
     revision: int
     result_sha256: bytes
     leaf_index: int
+    finished_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

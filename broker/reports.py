@@ -47,7 +47,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What an agency says became of a held answer, nothing of it checked.
+    """What an agency says became of an answer, nothing of it checked.
 
     Attributes:
         reply: the answer; none while it waits.
@@ -94,6 +94,7 @@ def answer_of(
         reply.acknowledged,
         # Checked when it is shown to another agency: by us, and by that agency.
         statement=reply.statement if report.state.searched else None,
+        said=report,
         links=links_of(reply.links, report, reply.report.payload, directory, now),
     )
 

@@ -9,7 +9,8 @@
 5. If the log cannot take the end of a search, the search stays running and says so to nobody: the
    next start goes on with it.
 6. A search that was running when a process died goes on at the next start under the very grant it
-   had; where that has expired, what is missing is an outcome that says so.
+   had; where that has expired, what is missing is an outcome that says so, and is asked for
+   afterwards (``held``): an agency may have answered the process that died.
 7. What a kill switch turned off since the decision is not asked.
 """
 
@@ -50,7 +51,7 @@ from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchLimits, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant
 
@@ -68,6 +69,7 @@ class RunningSearch:
 
     record: SearchRecord
     grant: SearchGrant | None
+    limits: SearchLimits
     answers: dict[str, AgencyAnswer] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -272,7 +274,7 @@ class Searches:
             admitted.admitted_at,
             self._lifetime,
         )
-        search = RunningSearch(record, grant)
+        search = RunningSearch(record, grant, admitted.order.limits)
         self._running[record.search_id] = search
         for decision in record.decisions:
             if not decision.permitted:
@@ -314,11 +316,13 @@ class Searches:
         recorded: Recorded,
         asked: Asked,
     ) -> None:
+        payload = encode_grant(grant)
+        grant_sha256 = leaves.sha256(payload)
         if self._clock() >= grant.expires_at:  # (6)
             for permit in grant.permits:
-                search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, RESTARTED))
+                lost = _nothing(permit.agency, OutcomeState.UNAVAILABLE, RESTARTED)
+                search.settle(replace(lost, asked_under=grant_sha256))
             return
-        payload = encode_grant(grant)
         envelope = dsse.sign(PayloadType.SEARCH_GRANT, payload, self._signer)
         dossier = wire.encode_dossier(
             admitted.envelope,
@@ -329,7 +333,6 @@ class Searches:
             recorded.checkpoint,
         )
         timeout_s = min(self._settings.agency_timeout_s, admitted.order.limits.timeout_ms / 1000)
-        grant_sha256 = leaves.sha256(payload)
         probes = {probe.agency: probe for probe in admitted.probes}
         for permit in grant.permits:  # (2)
             client = self._agencies.get(permit.agency)
@@ -391,7 +394,9 @@ class Searches:
             for decision in search.record.decisions
         )
         state = SearchState.CANCELLED if search.cancelled else SearchState.FINISHED
-        return await self._ending.conclude(search.record, answers, state)  # (4)
+        return await self._ending.conclude(  # (4)
+            search.record, answers, state, search.limits
+        )
 
     async def follow(self, search: RunningSearch) -> AsyncIterator[AgencyAnswer]:
         """Yield each outcome of a running search once, as it comes, until the search ends."""

@@ -86,6 +86,12 @@ class BrokerSettings(BaseSettings):
     """How long after an agency was to decide it is still asked, hours."""
     held_at_most_h: Annotated[float, Field(gt=0)] = 336.0
     """How long a held answer is asked for at most, whatever the agency says, hours."""
+    late_first_s: Annotated[float, Field(gt=0)] = 2.0
+    """How long after its end a search's missing answer is first asked for, seconds; it doubles."""
+    late_longest_s: Annotated[float, Field(gt=0)] = 60.0
+    """Longest time between asking for a missing answer, seconds."""
+    late_at_most_s: Annotated[float, Field(ge=0)] = 600.0
+    """How long a missing answer is asked for at most, seconds."""
     images_timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
     """Longest time an agency may take to send candidates' images, seconds."""
     release_poll_s: Annotated[float, Field(gt=0)] = 1.0
@@ -107,5 +113,10 @@ class BrokerSettings(BaseSettings):
     values_retain_days: Annotated[int, Field(ge=1)] = 2190
     """How long what entries only commit to (officer, case, reasons) is kept beside the log, days;
     then `probegate audit erase --expired` erases it, unless it is under legal hold."""
+    results_retain_days: Annotated[int, Field(ge=1)] = 365
+    """How long what an ended search found is kept at most, days; agreements mostly say less
+    (``retention_days``), and then that is how long."""
+    results_poll_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often ended searches are looked through for some whose time is over, seconds."""
     watch_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often a search that another process runs is read while watched, seconds."""

@@ -37,11 +37,11 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.tables import candidate_links, confirmations, searches
+from broker.tables import candidate_links, confirmations, held_answers, searches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.messages import CandidateLinks, OutcomeState, SearchOrder
+from trust.messages import CandidateLinks, SearchOrder
 from trust.wire import (
     decode_links,
     decode_order,
@@ -55,6 +55,8 @@ _NUL: Final = "\x00"
 
 NO_RESULT: Final = -1
 """Where in the log the end is of a search that has none."""
+_AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us"})
+"""Columns that are written when a search ends."""
 Write = Callable[[Connection, int], None]
 
 
@@ -82,7 +84,7 @@ class SearchStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        placeholder = {c.name: None for c in searches.c if c.name not in {"ended", "result_index"}}
+        placeholder = {c.name: None for c in searches.c if c.name not in _AT_THE_END}
         dialect = engine.dialect
         self._insert = str(insert(searches).values(placeholder).compile(dialect=dialect))
         self._order_of_columns = tuple(placeholder)
@@ -92,6 +94,7 @@ class SearchStore:
                 state=bindparam("state"),
                 ended=bindparam("ended"),
                 result_index=bindparam("result_index"),
+                erase_us=bindparam("erase_us"),
                 sealed=null(),
             )
             .where(
@@ -147,6 +150,7 @@ class SearchStore:
         state: SearchState,
         answers: Sequence[AgencyAnswer],
         result: Envelope,
+        erase_at: datetime,
         replaces: int | None = None,
     ) -> Write:
         """Return the write that records a search's end with its log entry, and drops the probes.
@@ -156,6 +160,7 @@ class SearchStore:
             state: how it ended.
             answers: one for each agency.
             result: the signed result.
+            erase_at: when all of that is to be erased.
             replaces: where in the log the end is that this one replaces, if it does. The write
                 raises ``STATE_UNAVAILABLE`` if that is not the search's end as it stands.
         """
@@ -163,18 +168,22 @@ class SearchStore:
         instead_of = NO_RESULT if replaces is None else replaces
 
         def write(connection: Connection, index: int) -> None:
-            values = (state.value, ended, index, search_id, instead_of)
+            values = (state.value, ended, index, to_us(erase_at), search_id, instead_of)
             if connection.exec_driver_sql(self._end, values).rowcount != 1:
                 raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")
 
         return write
 
-    def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer]) -> Write:
-        """Return the write that keeps link tokens while an answer is held, and then drops them.
+    def keep_links(self, search_id: str, answers: Sequence[AgencyAnswer], *, again: bool) -> Write:
+        """Return the write that keeps link tokens while an answer is asked for, or drops them.
 
-        A held answer may be released later, and then the groups are made again.
+        When such an answer comes, the groups are made again. What is asked for is written first.
+
+        Args:
+            search_id: the search.
+            answers: those of its end, with their link tokens.
+            again: whether the search had ended before, and some may be kept.
         """
-        held = any(answer.outcome.state is OutcomeState.HELD for answer in answers)
         rows = [
             {
                 "search_id": search_id,
@@ -182,13 +191,17 @@ class SearchStore:
                 "links": encode_links(answer.links),
             }
             for answer in answers
-            if held and answer.links is not None
+            if answer.links is not None
         ]
 
         def write(connection: Connection, _index: int) -> None:
-            mine = candidate_links.c.search_id == search_id
-            connection.execute(delete(candidate_links).where(mine))
-            if rows:
+            if again:
+                mine = candidate_links.c.search_id == search_id
+                connection.execute(delete(candidate_links).where(mine))
+            if not rows:  # mostly, and then there is nothing to look for
+                return
+            waits = select(held_answers.c.agency).where(held_answers.c.search_id == search_id)
+            if connection.execute(waits.limit(1)).first() is not None:
                 connection.execute(insert(candidate_links), rows)
 
         return write
@@ -241,11 +254,16 @@ class SearchStore:
 
     async def order(self, search_id: str) -> SearchOrder | None:
         """Return the order of a search, or none: there is no search, or its order was erased."""
+        payload = await self.order_payload(search_id)
+        return decode_order(payload) if payload is not None else None
+
+    async def order_payload(self, search_id: str) -> bytes | None:
+        """Return the exact bytes of the order of a search, or none as ``order`` does."""
         query = select(searches.c.order_envelope).where(searches.c.search_id == search_id)
         rows = await self._read(query)
         if not rows or not rows[0].order_envelope:
             return None
-        return decode_order(envelope_from_bytes(rows[0].order_envelope).payload)
+        return envelope_from_bytes(rows[0].order_envelope).payload
 
     async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
         """Return a force's searches, newest first, from after a position on."""

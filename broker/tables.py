@@ -45,12 +45,15 @@ searches = Table(
     Column("sealed", LargeBinary),
     Column("ended", LargeBinary),
     Column("result_index", BigInteger),
+    Column("erase_us", BigInteger),
     UniqueConstraint("force", "request_id", name="uq_searches_request"),
     Index("ix_searches_listing", "force", "created_us", "search_id"),
     Index("ix_searches_state", "state"),
+    Index("ix_searches_erase", "erase_us"),
 )
 """One row a search. ``decisions`` and ``ended`` are stored messages (``broker.wire``); ``sealed``
-is what a restart needs to go on asking and is emptied when the search ends."""
+is what a restart needs to go on asking and is emptied when the search ends. An ended search without
+``ended`` was erased when its time was over, which ``erase_us`` says until then."""
 
 
 confirmations = Table(
@@ -73,10 +76,11 @@ held_answers = Table(
     Column("until_us", BigInteger, nullable=False),
     Column("asked", Integer, nullable=False),
     Column("next_us", BigInteger, nullable=False),
+    Column("grant_sha256", LargeBinary(32)),
     Index("ix_held_answers_next", "next_us"),
 )
-"""One row per answer that an agency holds for a person and that is still asked for: how often it
-was, when it is next, and until when."""
+"""One row per answer that is still asked for: how often it was, when it is next, and until when.
+An agency holds it for a person; or none came, and ``grant_sha256`` is what it was asked under."""
 
 candidate_links = Table(
     "candidate_links",
@@ -85,8 +89,8 @@ candidate_links = Table(
     Column("agency", String(64), primary_key=True),
     Column("links", LargeBinary, nullable=False),
 )
-"""Link tokens of searches with an answer that is held, for the groups to be made again when it is
-released. Only groups are ever sent on, and without the agencies' key the tokens say nothing."""
+"""Link tokens of searches with an answer that is still asked for, for the groups to be made again
+when it comes. Only groups are ever sent on; without the agencies' key the tokens say nothing."""
 
 
 def open_engine(state_dir: Path, url: str = "") -> Engine:

@@ -21,6 +21,7 @@ from force_client.settings import ENV_PREFIX
 from trust.errors import ProbegateError, Reason
 from trust.messages import (
     MAX_TIMEOUT_MS,
+    Completeness,
     Justification,
     Offence,
     Person,
@@ -122,6 +123,18 @@ MinScore = Annotated[
 Timeout = Annotated[
     float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="An agency's time.")
 ]
+SearchId = Annotated[str, typer.Argument(metavar="SEARCH", help="The search's id.")]
+Enough = Annotated[
+    str,
+    typer.Option(
+        "--completeness",
+        metavar="HOW",
+        rich_help_panel=_LIMITS,
+        help="What is enough: all, min:N agencies that searched, or best-effort. It is only "
+        "judged by; nothing is dropped.",
+    ),
+]
+BEST_EFFORT: Final = Completeness.BEST_EFFORT.value
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -178,6 +191,23 @@ def instant(value: str, option: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def enough_from(value: str) -> tuple[Completeness, int]:
+    """Read ``all``, ``min:N`` or ``best-effort``: how much is enough, and how many with the second.
+
+    Raises:
+        ProbegateError: ``USAGE``.
+    """
+    name, _, number = value.partition(":")
+    try:
+        completeness, least = Completeness(name), int(number) if number else 0
+    except ValueError:
+        completeness, least = Completeness.MIN_N, 0
+    if (completeness is Completeness.MIN_N) != (least > 0):
+        why = "one of all, min:N and best-effort"
+        raise ProbegateError(Reason.USAGE, why, option="completeness")
+    return completeness, least
+
+
 Drafting = Callable[[Person, Person, tuple[str, ...]], OrderDraft]
 
 
@@ -203,6 +233,7 @@ def drafting(
     max_candidates: int,
     min_score: float | None,
     timeout: float,
+    enough: str = BEST_EFFORT,
 ) -> Drafting:
     """Return what makes the draft of these facts for two people and some agencies.
 
@@ -215,6 +246,7 @@ def drafting(
         instant(authorised_at, "authorised-at"),
         instant(captured_at, "captured-at"),
     )
+    completeness, min_answers = enough_from(enough)
     why = checked(
         Reason.ORDER_INVALID,
         lambda: Justification(
@@ -246,6 +278,8 @@ def drafting(
             max_candidates=max_candidates,
             min_score=min_score,
             timeout_ms=round(min(timeout * 1000, MAX_TIMEOUT_MS + 1)),
+            completeness=completeness,
+            min_answers=min_answers,
         ),
     )
 

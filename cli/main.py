@@ -4,7 +4,7 @@ Each role's module is loaded when its command is run and not before: an auditor'
 of the adapter's libraries, and ``--help`` is quick.
 
 Exit status: 0 done; 1 refused, with a catalogued reason; 2 not understood; 3 every agency denied
-the search; 70 unexpected; 130 interrupted.
+the search; 4 ended with less than was asked for; 70 unexpected; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ ROLES: Final = (
     Role("demo", "Run a whole federation on this machine.", "To try it"),
     Role("search", "Search with one probe, follow it, and verify the answer.", "For a force"),
     Role("preview", "See what each agency's agreement says, without searching.", "For a force"),
+    Role("watch", "Follow a search to its end, and verify the answer.", "For a force"),
+    Role("get", "Read one search as it is now, and verify the answer.", "For a force"),
+    Role("list", "List this force's searches, the newest first.", "For a force"),
+    Role("cancel", "End a search now, with what there is.", "For a force"),
     Role("confirm", "Confirm an urgent search in writing.", "For a force"),
     Role("audit", "Verify, read and report on the logs, offline.", "For an auditor"),
     Role("policy", "Write, check, sign and explain data-sharing agreements.", "For an auditor"),

@@ -25,6 +25,8 @@ EXIT_USAGE: Final = 2
 """The command was not understood."""
 EXIT_ALL_DENIED: Final = 3
 """The search or preview worked, and every agency was denied."""
+EXIT_NOT_ENOUGH: Final = 4
+"""The search worked, and ended with less than its order asked for."""
 EXIT_UNEXPECTED: Final = 70
 """An error that is not in the catalogue (``EX_SOFTWARE`` of sysexits.h)."""
 EXIT_INTERRUPTED: Final = 130

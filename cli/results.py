@@ -21,7 +21,7 @@ from force_client import (
     SearchView,
     support,
 )
-from trust.messages import HIT_ONLY, ExpectedFalse, OutcomeState
+from trust.messages import HIT_ONLY, Completeness, ExpectedFalse, OutcomeState, SearchLimits
 
 BANNER: Final = "Investigative lead only - not identification"
 WARNINGS: Final = {
@@ -50,6 +50,9 @@ def document(view: SearchView) -> dict[str, Any]:
         "state": view.state.value,
         "complete": view.complete,
         "missing": list(view.missing),
+        "completeness": asked_for(view.limits),
+        "sufficient": view.sufficient,
+        "revision": view.revision,
         "warnings": list(view.warnings),
         "confirm_by": view.confirm_by.isoformat() if view.confirm_by else None,
         "outcomes": [
@@ -69,6 +72,8 @@ def document(view: SearchView) -> dict[str, Any]:
                 "gallery_class": one.gallery_class,
                 "exact": one.exact,
                 "latency_ms": round(one.latency_ms, 3),
+                "late_at": one.late_at.isoformat() if one.late_at else None,
+                "released": one.released,
             }
             for one in view.outcomes
         ],
@@ -197,6 +202,9 @@ def _reason(outcome: AgencyOutcome) -> Text:
         parts.append(f"(by the {outcome.decided_by})")
     if outcome.state is OutcomeState.HELD:
         parts.append("a person there must release the answer")
+    if outcome.late_at is not None:
+        came = "released" if outcome.released else "came late"
+        parts.append(f"{came}, {outcome.late_at:%Y-%m-%d %H:%M} UTC")
     reason = Text(" ".join(parts))
     if outcome.failed_clauses:
         reason.append("\n" if parts else "")
@@ -246,18 +254,49 @@ def expectation(expected: ExpectedFalse) -> str:
     return f"{expected.expected:.2g} ({low}-{high})"
 
 
+def asked_for(limits: SearchLimits) -> str:
+    """Return how much the order asks for, as the command line has it."""
+    least = f":{limits.min_answers}" if limits.min_answers else ""
+    return f"{limits.completeness.value}{least}"
+
+
 def _completeness(view: SearchView) -> Text:
+    if not view.state.ended:
+        return text(f"Still running: {len(view.missing)} to come. Nothing of this is final.", "red")
     if view.complete:
-        return Text("Complete: every agency named gave its answer.", "green")
-    missing = ", ".join(view.missing)
-    return text(f"Not complete: nothing final from {missing}. That is never a 'no match'.", "red")
+        line = Text("Complete: every agency named gave its answer.", "green")
+    else:
+        missing = ", ".join(view.missing)
+        said = f"Not complete: nothing final from {missing}. That is never a 'no match'."
+        line = text(said, "red")
+    if view.limits.completeness is not Completeness.BEST_EFFORT:
+        line.append("\n")
+        reached = Text("enough.", "green") if view.sufficient else Text("not enough.", "bold red")
+        line.append_text(text(f"Asked for {_WANTED[view.limits.completeness]}"))
+        if view.limits.min_answers:
+            searched = sum(one.state.searched for one in view.outcomes)
+            line.append(f" {view.limits.min_answers}, got {searched}")
+        line.append(": ")
+        line.append_text(reached)
+    return line
+
+
+_WANTED: Final = {
+    Completeness.ALL: "an answer of every agency",
+    Completeness.MIN_N: "agencies that searched, at least",
+}
 
 
 def _receipt(view: SearchView) -> Text:
+    if not view.verified:
+        return Text(
+            "Each report is verified; result and receipt are there when it has ended.", "dim"
+        )
     proof = parse_proof(view.receipt)
     checkpoint = Checkpoint.parse(split_note(proof.note)[0])
+    anew = f", revision {view.revision}" if view.revision else ""
     return text(
         f"Verified: signatures, outcomes and receipt (entry {proof.index} of {checkpoint.origin}, "
-        f"size {checkpoint.size}).",
+        f"size {checkpoint.size}{anew}).",
         "green",
     )

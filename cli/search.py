@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import facts, results
-from cli.output import EXIT_ALL_DENIED, console, plain, print_json
+from cli import facts
+from cli.following import finish, follow
+from cli.output import console, plain
 from cli.people import presented
 from force_client import (
     AsyncForceClient,
@@ -22,7 +22,6 @@ from force_client import (
     save_evidence,
 )
 from trust import telemetry
-from trust.errors import ProbegateError, Reason
 
 _PROBE = "The probe"
 _PEOPLE = "Who"
@@ -89,6 +88,7 @@ def search(
     max_candidates: facts.MaxCandidates = 20,
     min_score: facts.MinScore = None,
     timeout: facts.Timeout = 10.0,
+    completeness: facts.Enough = facts.BEST_EFFORT,
     officer_token: Annotated[
         Path | None,
         typer.Option(metavar="FILE", rich_help_panel=_PEOPLE, help="The officer's token."),
@@ -116,7 +116,8 @@ def search(
 
     Without token files, the force's own identity key issues the tokens (demonstrations only).
 
-    Exit status: 0 when at least one agency was not denied; 3 when every agency was denied.
+    Exit status: 0 when at least one agency was not denied; 3 when every agency was denied; 4 when
+    it ended with less than --completeness asks for.
     """
     request = Request(
         settings=facts.settings_from(config),
@@ -141,6 +142,7 @@ def search(
             max_candidates=max_candidates,
             min_score=min_score,
             timeout=timeout,
+            enough=completeness,
         ),
         agencies=agency,
         officer=officer,
@@ -161,12 +163,7 @@ def search(
             view = asyncio.run(_search(request))
     finally:
         telemetry.shutdown()
-    if as_json:
-        print_json(results.document(view))
-    else:
-        results.show(view, console())
-    if view.all_denied:
-        raise typer.Exit(EXIT_ALL_DENIED)
+    finish(view, as_json=as_json)
 
 
 async def _search(request: Request) -> SearchView:
@@ -192,20 +189,10 @@ async def _search(request: Request) -> SearchView:
         view = await client.create(
             prepared, officer_token=officer_token, authoriser_token=authoriser_token
         )
-        view = await _follow(client, view, as_json=request.as_json)
+        screen = console(stderr=request.as_json)
+        named = len(view.decisions)
+        screen.print(f"Search {plain(view.search_id)} is on the record; {named} agencies named.")
+        view = await follow(client, view.search_id, screen)
         if request.save is not None:
             save_evidence(request.save, view, prepared.order)
     return view
-
-
-async def _follow(client: AsyncForceClient, view: SearchView, *, as_json: bool) -> SearchView:
-    """Show each outcome as it comes; on standard error where the answer is to be JSON."""
-    screen = console(stderr=as_json)
-    names = len(view.decisions)
-    screen.print(f"Search {plain(view.search_id)} is on the record; {names} agencies named.")
-    with screen.status("waiting") if screen.is_terminal else nullcontext():
-        async for event in client.watch(view.search_id):
-            if isinstance(event, SearchView):
-                return event
-            screen.print(results.progress(event))
-    raise ProbegateError(Reason.UNEXPECTED, "the search did not end")

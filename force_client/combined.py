@@ -1,9 +1,9 @@
 """Whether a result ranks as its reports say: the ranking is made again from them (rule 8).
 
-1. What must be ranked is: a report whose calibration had not expired when the search ended, nor
-   when the report was made. What must not be is not: a report without a calibration, or with one
-   that had expired when it was made. Between the two the broker alone knows when the report came,
-   and either is believed.
+1. What must be ranked is: a report whose calibration had not expired when the report was made, nor
+   when it counts as received, which is when the search first ended or, for one marked late, when it
+   came. What must not be is not: a report without a calibration, or with one that had expired when
+   it was made. Between the two the broker alone knows when the report came, and either is believed.
 2. Of those reports, ranking and lanes are exactly what ``trust.ranking`` makes.
 3. Groups are the broker's word, made from tokens that no force may see. They must make sense: each
    has at least two candidates, and they are numbered from 1 as they first appear.
@@ -13,29 +13,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from trust.errors import ProbegateError, Reason
 from trust.messages import Lane, LaneCandidate, MatchReport, RankedCandidate, SearchResult
 from trust.ranking import calibrated_at, lanes_of, ranking_of
 
 
-def check_combined(result: SearchResult, reports: Iterable[MatchReport], now: datetime) -> None:
+def check_combined(result: SearchResult, reports: Iterable[MatchReport]) -> None:
     """Refuse a result that ranks other than its reports say.
 
     Args:
         result: whose signature is checked.
         reports: the reports behind its outcomes, each checked.
-        now: the time; a result that was stated anew may hold reports received up to now.
 
     Raises:
         ProbegateError: ``RESULT_INVALID`` with ``check`` "ranking", "lanes" or "group".
     """
     said = {one.agency for one in result.ranking}
-    received_by = result.finished_at if not result.revision else now
+    late = {one.agency: one.late_at for one in result.outcomes}
     ranked: list[MatchReport] = []
     apart: list[MatchReport] = []
     for report in reports:
+        received_by = late.get(report.agency) or result.ended_at
         counts = calibrated_at(report, report.reported_at) and (  # (1)
             calibrated_at(report, received_by) or report.agency in said
         )

@@ -143,8 +143,6 @@ class ReceivedAnswer:
     outcome: Outcome
     report: Envelope | None = None
     agency_checkpoint: bytes = b""
-    late_at: datetime | None = None
-    """When it came, where that was after the search had first ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +236,8 @@ class AgencyOutcome:
     report: MatchReport | None = None
     released: bool = False
     """Whether the agency had held it and its people decided since."""
+    late_at: datetime | None = None
+    """When it came, where that was after the search had first ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +260,9 @@ class SearchView:
     lanes: tuple[Lane, ...]
     complete: bool
     missing: tuple[str, ...]
+    sufficient: bool
+    """Whether what ``limits.completeness`` asks for was reached; never before the end."""
+    limits: SearchLimits
     verified: bool
     receipt: str
     receipt_leaf: bytes
@@ -267,7 +270,7 @@ class SearchView:
 
     @property
     def revision(self) -> int:
-        """How often the search ended anew because an answer that was held came."""
+        """How often the search ended anew because an answer came after its end."""
         result = self.received.result
         return decode_result(result.payload).revision if result is not None else 0
 

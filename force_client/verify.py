@@ -6,19 +6,22 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
 2. The result is signed by the broker. Keys are judged at instants of our own (when the order was
    made, or now), never at one that the message states of itself.
 3. There is exactly one outcome for each agency of the order, in the order's sequence, none of them
-   pending; what is missing and whether the search is complete follow from them (promise 5).
+   pending; what is missing, whether the search is complete and whether that is what was asked for
+   follow from them (promise 5).
 4. What an agency alone can say (candidates, no candidate, held, rejected, its own denial) comes
    with that agency's signed report, whose digest the result states; what it cannot have said comes
    without one. So a broker cannot turn silence into "no match".
 5. A report is about this search, this order and this grant, says what the outcome says, was made
    in this search's time, and keeps to the most candidates and the lowest score that were asked for.
 6. A denial by the broker and the broker's own decisions agree.
-7. A result that replaces an earlier one does so because answers that were held came: it is a later
-   revision and names what it replaces, and at least one report in it follows a HELD report and is
-   an answer. A first result has no such report in it.
+7. A result that replaces an earlier one does so because an answer came after the search had ended:
+   it is a later revision, names what it replaces and says when the search first ended. Each answer
+   that came since is a report, and is marked with when it came: after that end, one of them when
+   this result was made, and at no more instants than there were revisions. A report that follows a
+   HELD one is so marked and is an answer. A first result, or a running search, has no such mark.
 8. The receipt proves, under the broker's search-log key in the directory, an entry that states this
    search, this order, this result and these outcomes (promise 1).
-8. Ranking and lanes are what the reports make of them, and the groups make sense (``combined``,
+9. Ranking and lanes are what the reports make of them, and the groups make sense (``combined``,
    promise 7).
 """
 
@@ -31,7 +34,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from audit.leaves import parse_leaf
+from audit.leaves import parse_leaf, stamp
 from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
 from force_client.combined import check_combined
@@ -44,7 +47,7 @@ from force_client.models import (
 )
 from force_client.orders import SignedOrder
 from force_client.settings import MAX_CLOCK_SKEW
-from force_client.views import Combined, ended_view, running_view, shown
+from force_client.views import ended_view, running_view, shown
 from trust import dsse
 from trust.directory import Directory, KeyUse, MemberKey
 from trust.errors import ProbegateError, Reason
@@ -100,6 +103,9 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
         outcomes = tuple(
             verify_answer(one, received.search_id, witness) for one in answers.values()
         )
+        for one in outcomes:
+            if one.late_at is not None:
+                raise _invalid("late in a search that has not ended", "late_at", one.agency)  # (7)
         return running_view(received, witness.order, outcomes, witness.now)
     result = _result(received, witness)  # (2)
     _check_outcomes(result, witness)  # (3)
@@ -112,9 +118,8 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
     _check_revision(result, outcomes)  # (7)
     _check_receipt(received, result, witness)  # (8)
     reports = [one.report for one in outcomes if one.report is not None]
-    check_combined(result, reports, witness.now)  # (9)
-    combined = Combined(result.ranking, result.lanes)
-    return ended_view(received, witness.order, outcomes, combined, result.missing)
+    check_combined(result, reports)  # (9)
+    return ended_view(received, witness.order, outcomes, result)
 
 
 def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> AgencyOutcome:
@@ -152,7 +157,7 @@ def _result(received: ReceivedSearch, witness: Witness) -> SearchResult:
         raise _invalid("the result of another order", "order_sha256")
     if result.search_id != received.search_id:
         raise _invalid("the result of another search", "search_id")
-    if not witness.in_time(result.finished_at):
+    if not all(map(witness.in_time, (result.ended_at, result.finished_at))):
         raise _invalid("not of this search's time", "finished_at")
     return result
 
@@ -166,6 +171,8 @@ def _check_outcomes(result: SearchResult, witness: Witness) -> None:
     missing = tuple(one.agency for one in result.outcomes if not one.state.is_answer)
     if result.missing != missing or result.complete != (not missing):
         raise _invalid("does not follow from the outcomes", "missing")
+    if result.sufficient != witness.order.order.limits.met_by(result.outcomes):
+        raise _invalid("does not follow from the outcomes", "sufficient")
 
 
 def _check_decisions(
@@ -241,15 +248,35 @@ def _check_one_grant(outcomes: Sequence[AgencyOutcome]) -> None:
 
 def _check_revision(result: SearchResult, outcomes: Sequence[AgencyOutcome]) -> None:
     """Rule (7)."""
-    released = [one for one in outcomes if one.released]
-    for one in released:
-        if not one.state.is_answer:
-            raise _invalid("a report that follows a held one and holds", "state", one.agency)
-    if bool(result.revision) != bool(result.replaces_sha256):
+    ended = result.first_finished_at
+    if not bool(result.revision) == bool(result.replaces_sha256) == (ended is not None):
         raise _invalid("a revision that replaces nothing, or no revision that does", "revision")
-    # Each revision completes at least one answer, and each report that follows a held one made one.
-    if bool(released) != bool(result.revision) or len(released) < result.revision:
-        raise _invalid("revised without an answer that was held", "revision")
+    came: list[datetime] = []
+    most = 0
+    for one in outcomes:
+        if one.released and (one.late_at is None or not one.state.is_answer):
+            raise _invalid("follows a held one and is no later answer", "state", one.agency)
+        if one.late_at is not None:
+            _check_late(one, one.late_at, result)
+            came.append(one.late_at)
+            most += 1 + one.released  # that it was held may have been late, too
+    if not result.revision and not came:
+        return
+    if not came or max(came) != result.finished_at:
+        raise _invalid("revised, and nothing came", "revision")
+    if not len(set(came)) <= result.revision <= most:
+        raise _invalid("revised oftener or less often than answers came", "revision")
+
+
+def _check_late(outcome: AgencyOutcome, late_at: datetime, result: SearchResult) -> None:
+    if outcome.report is None:
+        raise _invalid("late without an answer", "late_at", outcome.agency)
+    if result.first_finished_at is None or not (
+        result.first_finished_at <= late_at <= result.finished_at
+    ):
+        raise _invalid("not after the search's end", "late_at", outcome.agency)
+    if outcome.report.reported_at > late_at + MAX_CLOCK_SKEW:
+        raise _invalid("came before it was made", "late_at", outcome.agency)
 
 
 # --- the receipt -----------------------------------------------------------------------------
@@ -296,14 +323,20 @@ def _log_keys(witness: Witness) -> list[VerifierKey]:
     return [VerifierKey.listed(key) for key in known.values()]
 
 
-def _logged_form(outcome: Outcome) -> tuple[str, str, str, str]:
-    return outcome.agency, outcome.state.value, outcome.reason, outcome.report_sha256.hex()
+def _logged_form(outcome: Outcome) -> tuple[str, str, str, str, str | None]:
+    return (
+        outcome.agency,
+        outcome.state.value,
+        outcome.reason,
+        outcome.report_sha256.hex(),
+        stamp(outcome.late_at) if outcome.late_at is not None else None,
+    )
 
 
 def _logged(outcomes: Any) -> list[tuple[Any, ...]]:
     if not isinstance(outcomes, list):
         return []
-    names = ("agency", "state", "reason", "report_sha256")
+    names = ("agency", "state", "reason", "report_sha256", "late_at")
     return [tuple(one.get(n) for n in names) if isinstance(one, dict) else () for one in outcomes]
 
 

@@ -19,7 +19,7 @@ from force_client.models import (
 )
 from force_client.orders import SignedOrder
 from trust.messages import Lane as StatedLane
-from trust.messages import MatchReport, Outcome, RankedCandidate
+from trust.messages import MatchReport, Outcome, RankedCandidate, SearchResult
 from trust.ranking import calibrated_at, lanes_of, ranking_of
 
 
@@ -41,6 +41,7 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
             failed_clauses=stated.failed_clauses,
             decided_by=stated.decided_by,
             latency_ms=stated.latency_ms,
+            late_at=stated.late_at,
         )
     return AgencyOutcome(
         agency=stated.agency,
@@ -68,6 +69,7 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
         exact=report.exact,
         report=report,
         released=bool(report.held_report_sha256),
+        late_at=stated.late_at,
     )
 
 
@@ -89,18 +91,28 @@ def running_view(
     """Return a search that has not ended: nothing of it is final."""
     heard = {one.agency for one in outcomes if one.state.is_answer}
     missing = tuple(agency for agency in order.order.agencies if agency not in heard)
-    return _view(received, order, outcomes, provisional(outcomes, now), missing, ended=False)
+    return _view(
+        received, order, outcomes, provisional(outcomes, now), missing, ended=False, enough=False
+    )
 
 
 def ended_view(
     received: ReceivedSearch,
     order: SignedOrder,
     outcomes: tuple[AgencyOutcome, ...],
-    combined: Combined,
-    missing: tuple[str, ...],
+    result: SearchResult,
 ) -> SearchView:
     """Return an ended search, everything of which was verified."""
-    return _view(received, order, outcomes, combined, missing, ended=True)
+    combined = Combined(result.ranking, result.lanes)
+    return _view(
+        received,
+        order,
+        outcomes,
+        combined,
+        result.missing,
+        ended=True,
+        enough=result.sufficient,
+    )
 
 
 def _view(
@@ -111,6 +123,7 @@ def _view(
     missing: tuple[str, ...],
     *,
     ended: bool,
+    enough: bool,
 ) -> SearchView:
     found = {(one.agency, c.reference): c for one in outcomes for c in one.candidates}
     return SearchView(
@@ -144,6 +157,8 @@ def _view(
         ),
         complete=ended and not missing,
         missing=missing,
+        sufficient=enough,
+        limits=order.order.limits,
         verified=ended,
         receipt=received.receipt.decode() if ended else "",
         receipt_leaf=received.receipt_leaf if ended else b"",

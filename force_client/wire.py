@@ -235,7 +235,6 @@ def _answer(message: search_service_pb2.AgencyAnswer) -> ReceivedAnswer:
         outcome=outcome_from_wire(message.outcome),
         report=envelope_from_wire(message.report) if message.HasField("report") else None,
         agency_checkpoint=message.agency_checkpoint,
-        late_at=moment(message.late_at) if message.HasField("late_at") else None,
     )
 
 

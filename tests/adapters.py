@@ -108,10 +108,14 @@ class Scene:
         return pb.MatchResponse.FromString(await self._reply(request, member, method))
 
     async def collect(
-        self, order_sha256: bytes, grant_sha256: bytes, member: str = "broker"
+        self,
+        order_sha256: bytes,
+        grant_sha256: bytes,
+        member: str = "broker",
+        order: bytes = b"",
     ) -> pb.CollectResponse:
-        """Ask what became of a held answer."""
-        asked = pb.CollectRequest(order_sha256=order_sha256, grant_sha256=grant_sha256)
+        """Ask what became of a held answer; with the order, for the answer itself."""
+        asked = pb.CollectRequest(order_sha256=order_sha256, grant_sha256=grant_sha256, order=order)
         reply = await self._reply(asked.SerializeToString(), member, COLLECT)
         return pb.CollectResponse.FromString(reply)
 

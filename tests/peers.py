@@ -40,6 +40,7 @@ class Behaviour(StrEnum):
     HOLDS = "holds"
     REJECTS = "rejects"
     HANGS = "hangs"
+    LATE = "late"
     RESETS = "resets"
     REFUSES = "refuses"
     BUSY = "busy"
@@ -56,6 +57,8 @@ class Behaviour(StrEnum):
     UNSORTED = "unsorted"
     NOT_A_NUMBER = "not a number"
     STALE = "stale"
+    STALE_CALIBRATION = "stale calibration"
+    DUPLICATES = "duplicates"
     NO_CHECKPOINT = "no checkpoint"
     NO_STATEMENT = "no statement"
     FORGED_STATEMENT = "forged statement"
@@ -70,7 +73,8 @@ class Knobs:
     resets_left: int = 0
     """How many calls fail as a lost connection before one gets through."""
     late: Behaviour | None = None
-    """How it answers when a held answer is asked for; it waits until this is set."""
+    """How it answers when a held answer, or one that did not arrive, is asked for; until this is
+    set the one waits and the other is not there."""
     follows: bytes | None = None
     """The digest of the HELD report that a late answer names, instead of the right one."""
     decide_by: datetime | None = None
@@ -100,6 +104,7 @@ class SimulatedAgency:
     calls: int = 0
     requests: MutableSequence[bytes] = field(default_factory=list)
     collects: int = 0
+    asked: dict[tuple[bytes, bytes], agency_pb.Dossier] = field(default_factory=dict)
     held: dict[tuple[bytes, bytes], tuple[agency_pb.Dossier, bytes]] = field(default_factory=dict)
     newest_size: int = 0
     checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
@@ -114,22 +119,24 @@ class SimulatedAgency:
         if self.knobs.resets_left > 0:
             self.knobs.resets_left -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
-        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
-            return instead
         request = agency_pb.MatchRequest.FromString(data)
         dossier = agency_pb.Dossier.FromString(request.dossier)
+        self.asked[names_of(dossier)] = dossier
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
         self.newest_size = max(self.newest_size, checkpoint_size(dossier.checkpoint))
         report = self.report(dossier, behaviour)
         answer = self._answer(report, dossier, behaviour)
         if behaviour is Behaviour.HOLDS:
-            name = (report.order_sha256, report.grant_sha256)
-            self.held[name] = (dossier, answer.report.payload)
+            self.held[names_of(dossier)] = (dossier, answer.report.payload)
         return answer.SerializeToString()
 
     async def collect(self, data: bytes, context: Any) -> bytes:
         """Answer one request for a held answer as the knobs say."""
         self.collects += 1
         request = agency_pb.CollectRequest.FromString(data)
+        if request.order:
+            return await self._given(request, context)
         kept = self.held.get((request.order_sha256, request.grant_sha256))
         if kept is None:
             await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
@@ -148,6 +155,24 @@ class SimulatedAgency:
         report.held_report_sha256 = hashlib.sha256(held).digest() if follows is None else follows
         response.answer.CopyFrom(self._answer(report, dossier, behaviour))
         return response.SerializeToString()
+
+    async def _given(self, request: agency_pb.CollectRequest, context: Any) -> bytes:
+        """Hand over a first answer that did not arrive, as the knobs say."""
+        name = (request.order_sha256, request.grant_sha256)
+        dossier, behaviour = self.asked.get(name), self.knobs.late
+        shown = hashlib.sha256(request.order).digest() == request.order_sha256
+        if dossier is None or behaviour is None or not shown:
+            await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
+            raise AssertionError
+        if (instead := await self._instead_of_an_answer(behaviour, context)) is not None:
+            return instead
+        report = self.report(dossier, behaviour)
+        if self.knobs.follows is not None:
+            report.held_report_sha256 = self.knobs.follows
+        answer = self._answer(report, dossier, behaviour)
+        if behaviour is Behaviour.HOLDS:
+            self.held[name] = (dossier, answer.report.payload)
+        return agency_pb.CollectResponse(answer=answer).SerializeToString()
 
     def _answer(
         self, report: search_pb2.MatchReport, dossier: agency_pb.Dossier, behaviour: Behaviour
@@ -212,7 +237,7 @@ class SimulatedAgency:
     @staticmethod
     async def _instead_of_an_answer(behaviour: Behaviour, context: Any) -> bytes | None:
         match behaviour:
-            case Behaviour.HANGS:
+            case Behaviour.HANGS | Behaviour.LATE:
                 await asyncio.sleep(3600)
             case Behaviour.RESETS:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
@@ -243,11 +268,16 @@ class SimulatedAgency:
             response.capabilities.CopyFrom(envelope_to_wire(signed))
         return response.SerializeToString()
 
-    def _calibration(self, now: datetime) -> dict[str, Any]:
-        if not self.knobs.strengths:
+    def _strengths(self, behaviour: Behaviour) -> Sequence[float]:
+        stale = behaviour is Behaviour.STALE_CALIBRATION
+        return self.knobs.strengths or ((9.0, 8.0) if stale else ())
+
+    def _calibration(self, now: datetime, behaviour: Behaviour) -> dict[str, Any]:
+        if not self._strengths(behaviour):
             return {}
+        stale = behaviour is Behaviour.STALE_CALIBRATION
         expires = Timestamp()
-        expires.FromDatetime(now + self.knobs.expires_in)
+        expires.FromDatetime(now + (timedelta(hours=-1) if stale else self.knobs.expires_in))
         return {
             "calibration": "simulated calibration",
             "calibration_sha256": hashlib.sha256(b"calibration").digest(),
@@ -258,7 +288,7 @@ class SimulatedAgency:
         """Make the report that ``behaviour`` calls for."""
         grant = search_pb2.SearchGrant.FromString(dossier.grant.payload)
         duties = next(p.obligations for p in grant.permits if p.agency == self.agency)
-        strengths = self.knobs.strengths
+        strengths = self._strengths(behaviour)
         count = len(strengths) or 2
         if behaviour is Behaviour.TOO_MANY:
             count = duties.max_candidates + 1
@@ -304,7 +334,7 @@ class SimulatedAgency:
             failed_clauses=["simulated.clause"] if behaviour is Behaviour.DENIES else [],
             candidates=[
                 search_pb2.Candidate(
-                    reference=f"ref-{rank}",
+                    reference=f"ref-{1 if behaviour is Behaviour.DUPLICATES else rank}",
                     score=score,
                     rank=rank,
                     log10_lr=strengths[rank - 1] if strengths else None,
@@ -318,7 +348,7 @@ class SimulatedAgency:
             ]
             if state == search_pb2.OUTCOME_STATE_CANDIDATES
             else [],
-            **self._calibration(now),
+            **self._calibration(now, behaviour),
             matcher="simulated 1",
             threshold=duties.min_score,
             gallery_class="<1k",
@@ -326,6 +356,12 @@ class SimulatedAgency:
             exact=True,
             reported_at=made,
         )
+
+
+def names_of(dossier: agency_pb.Dossier) -> tuple[bytes, bytes]:
+    """Return the digests of order and grant, by which an answer is asked for afterwards."""
+    order, grant = dossier.order.payload, dossier.grant.payload
+    return hashlib.sha256(order).digest(), hashlib.sha256(grant).digest()
 
 
 def checkpoint_size(note: bytes) -> int:

@@ -267,6 +267,22 @@ def copied_examples(target: Path, *, prior_answers: bool = False) -> Path:
     return target
 
 
+def custody_agreements(target: Path, agencies: Sequence[str]) -> Path:
+    """Write the shipped custody agreement once for each of many agencies."""
+    import policy
+
+    source = Path(policy.__file__).parent / "examples" / "custody" / "custody.yaml"
+    for agency in agencies:
+        path = target / agency / f"{agency}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            source.read_text()
+            .replace("id: example-custody", f"id: example-{agency}", 1)
+            .replace("agency: custody", f"agency: {agency}", 1)
+        )
+    return target
+
+
 def edit_agreement(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Rewrite an agreement's file with a change to it; comments are lost."""
     agreement: dict[str, Any] = yaml.safe_load(path.read_text())

@@ -381,6 +381,11 @@ class Reason(Enum):
         "A kill switch is off, so nothing it names may be released.",
         "Refuse the answer, or release it once the switch is on again.",
     )
+    RESULT_GONE = Entry(
+        Status.NOT_FOUND,
+        "What this search found was erased when its time was over.",
+        "Search again if there is a reason to; the log still proves that it was made.",
+    )
     RESULT_INVALID = Entry(
         Status.FAILED_PRECONDITION,
         "The result, a report or its receipt does not verify.",

@@ -11,7 +11,8 @@ is the policy's business (``policy.codes``).
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -172,12 +173,45 @@ class ProbeManifest(Model):
     commitment: Digest
 
 
+class Completeness(StrEnum):
+    """How much of an answer is enough for the force that asks.
+
+    It is only judged by: every agency is waited for until its deadline, and nothing is dropped.
+    """
+
+    ALL = "all"
+    """A final answer of every agency in the order; a denial is one."""
+    MIN_N = "min"
+    """Candidates, or none, from at least so many agencies; a denial does not count."""
+    BEST_EFFORT = "best-effort"
+    """Whatever comes."""
+
+
 class SearchLimits(Model):
-    """The most a force wants back; scores in the matcher's own scale."""
+    """The most a force wants back, and the least; scores in the matcher's own scale."""
 
     max_candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 20
     min_score: float | None = None
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 10_000
+    completeness: Completeness = Completeness.BEST_EFFORT
+    min_answers: Annotated[int, Field(ge=0, le=MAX_AGENCIES)] = 0
+    """How many agencies are enough; with ``Completeness.MIN_N`` alone, and then at least 1."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> SearchLimits:
+        if bool(self.min_answers) != (self.completeness is Completeness.MIN_N):
+            raise ValueError("min_answers")
+        return self
+
+    def met_by(self, outcomes: Iterable[Outcome]) -> bool:
+        """Whether how the agencies ended is what was asked for."""
+        match self.completeness:
+            case Completeness.ALL:
+                return all(one.state.is_answer for one in outcomes)
+            case Completeness.MIN_N:
+                return sum(one.state.searched for one in outcomes) >= self.min_answers
+            case Completeness.BEST_EFFORT:
+                return True
 
 
 class SearchOrder(Model):
@@ -199,6 +233,8 @@ class SearchOrder(Model):
     def _coherent(self) -> SearchOrder:
         if len(set(self.agencies)) != len(self.agencies):
             raise ValueError("agencies")
+        if self.limits.min_answers > len(self.agencies):
+            raise ValueError("limits.min_answers")
         # A difference, for a sum may leave the calendar.
         if not timedelta() < self.expires_at - self.created_at <= MAX_ORDER_LIFETIME:
             raise ValueError("expires_at")
@@ -372,6 +408,8 @@ class Outcome(Model):
     decided_by: Annotated[str, StringConstraints(pattern=r"^(broker|agency)?$")] = ""
     report_sha256: OptionalDigest = b""
     latency_ms: Annotated[float, Field(ge=0)] = 0.0
+    late_at: AwareDatetime | None = None
+    """When the answer came, where that was after the search had first ended."""
 
 
 class RankedCandidate(Model):
@@ -411,11 +449,20 @@ class SearchResult(Model):
     outcomes: Annotated[tuple[Outcome, ...], Field(max_length=MAX_AGENCIES)]
     complete: bool
     missing: tuple[MemberId, ...] = ()
+    sufficient: bool
+    """Whether what was asked for (``SearchLimits.completeness``) was reached."""
     finished_at: AwareDatetime
     ranking: Annotated[tuple[RankedCandidate, ...], Field(max_length=MAX_RANKED)] = ()
     lanes: Annotated[tuple[Lane, ...], Field(max_length=MAX_AGENCIES)] = ()
     revision: Annotated[int, Field(ge=0)] = 0
     replaces_sha256: OptionalDigest = b""
+    first_finished_at: AwareDatetime | None = None
+    """When the search first ended; None in the first result, whose ``finished_at`` says it."""
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the search first ended."""
+        return self.first_finished_at or self.finished_at
 
 
 class AnswerStatement(Model):

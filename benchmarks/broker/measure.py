@@ -22,6 +22,10 @@ from tests.world import World
 CREATE_METHOD: Final = "/probegate.broker.v1.SearchService/CreateSearch"
 SETTLE_S: Final = 0.5
 """Pause after a burst in which the log's files are written, so that their cost is counted."""
+MEMORY_PARTS: Final = 10
+"""How often memory is looked at in a long run."""
+MEMORY_BURST: Final = 200
+"""Searches signed and sealed at once in a long run, which keeps this process small."""
 WARM_UP: Final = 100
 """Searches before anything is measured; the requests the bare fan-out sends come from them."""
 
@@ -43,6 +47,7 @@ class Round:
 class Comparison:
     """Both targets at one number of callers: the median over the rounds of each figure."""
 
+    agencies: int
     callers: int
     bare: Round
     ours: Round
@@ -61,6 +66,26 @@ class Comparison:
     def added_latency(self) -> float:
         """What a search adds to the median latency, in bare fan-outs."""
         return (self.ours.p50_ms - self.bare.p50_ms) / self.bare.p50_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The broker's resident memory over a long run of searches.
+
+    Attributes:
+        searches: how many were made.
+        failed: how many of them did not end as they should, as on a machine that stands still.
+        agencies: how many agencies each asked.
+        samples_mib: resident memory before the run and after each of its parts, MiB.
+        kib_per_1000: how much it grew for each 1,000 searches in the second half, KiB: what is
+            filled once (caches, pools, the database's own) is filled by then.
+    """
+
+    searches: int
+    failed: int
+    agencies: int
+    samples_mib: tuple[float, ...]
+    kib_per_1000: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +121,26 @@ class Bench:
         for _ in range(self._plan.rounds):
             for target, done in rounds.items():
                 done.append(self._measured(target, callers))
-        return Comparison(callers, _median(rounds["bare"]), _median(rounds["ours"]))
+        agencies = len(self._world.agencies)
+        return Comparison(agencies, callers, _median(rounds["bare"]), _median(rounds["ours"]))
+
+    def footprint(self, searches: int, callers: int) -> Footprint:
+        """Make so many searches in equal parts, and watch the broker's memory."""
+        self._burst("ours", callers, WARM_UP)
+        meter = self._meters["ours"]
+        samples = [_mib(meter)]
+        part, failed = max(searches // MEMORY_PARTS, 1), 0
+        agencies = len(self._world.agencies)
+        for _ in range(MEMORY_PARTS):
+            for done in range(0, part, MEMORY_BURST):
+                requests = self._orders.make(min(MEMORY_BURST, part - done))
+                sent: Sent = self._children["load"].ask(Burst("ours", requests, callers))
+                failed += failures_in(sent.answers, agencies)
+            samples.append(_mib(meter))
+        late = samples[MEMORY_PARTS // 2 :]
+        grown = 1024 * (late[-1] - late[0]) / ((len(late) - 1) * part)
+        made = part * MEMORY_PARTS
+        return Footprint(made, failed, agencies, tuple(samples), 1000 * grown)
 
     def _burst(self, target: str, callers: int, count: int) -> Sent:
         burst = Burst(target, self._orders.make(count), callers)
@@ -128,6 +172,10 @@ class Bench:
             p50_ms=1000 * statistics.median(latencies),
             p95_ms=1000 * latencies[int(0.95 * (len(latencies) - 1))],
         )
+
+
+def _mib(meter: psutil.Process) -> float:
+    return float(meter.memory_info().rss) / 2**20
 
 
 def _median(rounds: list[Round]) -> Round:

@@ -19,6 +19,7 @@ from tests.world import (
     Request,
     World,
     copied_examples,
+    custody_agreements,
     edit_agreement,
 )
 from trust.dsse import Envelope
@@ -37,7 +38,16 @@ agreed to do without them, so that all six agencies are asked."""
 
 
 def make_world(root: Path, agencies: int) -> World:
-    """Make a scheme under ``root`` whose agreements permit the benchmark's search everywhere."""
+    """Make a scheme under ``root`` whose agreements permit the benchmark's search everywhere.
+
+    Beyond the six agencies of the examples, all of them are custody galleries.
+    """
+    if agencies > len(AGENCIES):
+        names = tuple(f"custody-{number:02}" for number in range(1, agencies + 1))
+        folder = custody_agreements(root / "agreements", names)
+        for path in folder.glob("*/*.yaml"):
+            edit_agreement(path, _let_through)
+        return World.make(root, agreements=folder, forces=(FORCE,), agencies=names)
     agreements = copied_examples(root / "agreements")
     for path in agreements.glob("*/[!c]*.yaml"):
         edit_agreement(path, _let_through)

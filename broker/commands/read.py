@@ -1,6 +1,7 @@
 """Read searches: one, a page of them, or one as it goes on. A force sees its own and no others.
 
-Another force's search and one that never was get the same answer (NOT_FOUND).
+Another force's search and one that never was get the same answer (NOT_FOUND). One's own search
+whose time is over is listed, and its answer is RESULT_GONE (``broker.retention``).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Reading:
         """Return one search.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``.
+            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``.
         """
         return await self.view(await self._find(force, search_id))
 
@@ -66,7 +67,7 @@ class Reading:
         """Yield each outcome as it comes, and the ended search at last.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``; or why the search could not be ended.
+            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``; or why the search could not be ended.
         """
         record = await self._find(force, search_id)
         told: set[str] = set()
@@ -88,7 +89,7 @@ class Reading:
         """End a search now, with what it has.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``.
+            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``.
         """
         record = await self._find(force, search_id)
         running = self._searches.running(search_id)
@@ -99,8 +100,14 @@ class Reading:
         return await self.view(record)
 
     async def view(self, record: SearchRecord) -> SearchView:
-        """Add the proof that the search's end is in the log, under the newest checkpoint."""
+        """Add the proof that the search's end is in the log, under the newest checkpoint.
+
+        Raises:
+            ProbegateError: ``RESULT_GONE``.
+        """
         index = record.result_leaf_index
+        if index is not None and record.result is None:
+            raise ProbegateError(Reason.RESULT_GONE)
         confirmed_at = await self._confirmed_at(record)
         if index is None:
             return SearchView(record, confirmed_at=confirmed_at)

@@ -220,7 +220,6 @@ def answer_message(answer: AgencyAnswer) -> search_service_pb2.AgencyAnswer:
             else None
         ),
         statement=envelope_to_wire(answer.statement) if answer.statement else None,
-        late_at=timestamp(answer.late_at) if answer.late_at else None,
     )
 
 
@@ -233,7 +232,6 @@ def _answer(message: search_service_pb2.AgencyAnswer) -> AgencyAnswer:
             _acknowledged(message.acknowledged) if message.HasField("acknowledged") else None
         ),
         statement=envelope_from_wire(message.statement) if message.HasField("statement") else None,
-        late_at=moment(message.late_at) if message.HasField("late_at") else None,
     )
 
 
@@ -383,15 +381,15 @@ def _reply(message: match_service_pb2.MatchResponse) -> AgencyReply:
     )
 
 
-def encode_collect(order_sha256: bytes, grant_sha256: bytes) -> bytes:
-    """Encode which held answer is asked for."""
+def encode_collect(order_sha256: bytes, grant_sha256: bytes, order: bytes) -> bytes:
+    """Encode which answer is asked for: what followed a held one or, with the order, the first."""
     return match_service_pb2.CollectRequest(
-        order_sha256=order_sha256, grant_sha256=grant_sha256
+        order_sha256=order_sha256, grant_sha256=grant_sha256, order=order
     ).SerializeToString()
 
 
 def decode_collected(data: bytes) -> Collected:
-    """Decode what became of a held answer; nothing in it is checked yet.
+    """Decode what became of an answer; nothing in it is checked yet.
 
     Raises:
         ProbegateError: ``OUTCOME_INVALID`` if the bytes do not parse.

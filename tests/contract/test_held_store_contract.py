@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from broker.held_store import HeldRow, HeldStore
-from broker.models import SearchRecord, SearchState
+from broker.models import AgencyAnswer, SearchRecord, SearchState
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
-from broker.tables import searches
+from broker.tables import candidate_links, searches
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
+from trust.messages import Outcome, OutcomeState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SEARCH = "00000000-0000-4000-8000-000000000001"
@@ -39,9 +40,19 @@ def store(engine: Engine, tmp_path: Path) -> HeldStore:
     return HeldStore(engine, settings)
 
 
-def put(store: HeldStore, *agencies: str) -> None:
+def holding(agency: str) -> AgencyAnswer:
+    outcome = Outcome(agency=agency, state=OutcomeState.HELD, reason="TO_BE_RELEASED")
+    return AgencyAnswer(outcome, report=Envelope("type", b"held", ()))
+
+
+def silent(agency: str, asked_under: bytes = b"") -> AgencyAnswer:
+    outcome = Outcome(agency=agency, state=OutcomeState.TIMED_OUT, reason="DEADLINE_PASSED")
+    return AgencyAnswer(outcome, asked_under=asked_under)
+
+
+def put(store: HeldStore, *answers: AgencyAnswer) -> None:
     with store.engine.begin() as connection:
-        store.write(connection, RECORD, agencies, NOW)
+        store.write(connection, RECORD, answers, NOW)
 
 
 def agencies(rows: tuple[HeldRow, ...]) -> list[str]:
@@ -49,7 +60,7 @@ def agencies(rows: tuple[HeldRow, ...]) -> list[str]:
 
 
 async def test_what_is_held_is_due_when_it_is_and_until_it_came(store: HeldStore) -> None:
-    put(store, "pnd", "passport")
+    put(store, holding("pnd"), holding("passport"), silent("custody"))
     put(store)
     assert await store.due(NOW, 9) == ()
     due = await store.due(NOW + AFTER, 9)
@@ -75,6 +86,26 @@ async def test_what_is_held_is_due_when_it_is_and_until_it_came(store: HeldStore
     assert await store.due(later, 9) == ()
 
 
+async def test_what_did_not_come_is_asked_for_sooner_and_not_as_long(store: HeldStore) -> None:
+    put(store, holding("pnd"), silent("passport", b"\3" * 32), silent("custody"))
+    (late,) = await store.due(NOW + timedelta(seconds=2), 9)
+    assert (late.agency, late.late, late.grant_sha256) == ("passport", True, b"\3" * 32)
+    assert late.until == NOW + timedelta(minutes=10)
+    rows = await store.due(NOW + AFTER, 9)
+    assert {row.agency: row.late for row in rows} == {"passport": True, "pnd": False}
+
+
+async def test_link_tokens_go_with_the_last_answer_that_is_given_up(store: HeldStore) -> None:
+    put(store, holding("pnd"), holding("passport"))
+    link = {"search_id": SEARCH, "agency": "custody", "links": b"tokens"}
+    with store.engine.begin() as connection:
+        connection.execute(insert(candidate_links), link)
+    for left in (1, 0):
+        await store.given_up((await store.due(NOW + AFTER, 9))[0])
+        with store.engine.connect() as connection:
+            assert len(connection.execute(select(candidate_links)).all()) == left
+
+
 async def test_an_end_is_replaced_only_if_it_is_the_one_that_stands(engine: Engine) -> None:
     store = SearchStore(engine)
     row = {
@@ -93,7 +124,7 @@ async def test_an_end_is_replaced_only_if_it_is_the_one_that_stands(engine: Engi
 
     def end(index: int, replaces: int | None) -> None:
         result = Envelope("type", b"%d" % index, ())
-        write = store.end(SEARCH, SearchState.FINISHED, (), result, replaces)
+        write = store.end(SEARCH, SearchState.FINISHED, (), result, NOW, replaces)
         with engine.begin() as connection:
             write(connection, index)
 

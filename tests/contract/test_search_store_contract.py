@@ -29,7 +29,7 @@ from broker.tables import searches
 from tests.scale import scaled
 from tests.world import Request, World, copied_examples
 from trust import dsse
-from trust.clock import to_us
+from trust.clock import to_us, utc_now
 from trust.errors import ProbegateError, Reason
 from trust.messages import Obligations, Outcome, OutcomeState
 from trust.payload_types import PayloadType
@@ -182,7 +182,7 @@ async def test_the_end_is_kept_exactly_and_drops_the_probes(
         ),
     )
     with engine.begin() as connection:
-        store.end(search_id, SearchState.FINISHED, answers, result)(connection, 9)
+        store.end(search_id, SearchState.FINISHED, answers, result, utc_now())(connection, 9)
     record = await found(store, "northshire", search_id)
     assert (record.state, record.result, record.result_leaf_index) == (
         SearchState.FINISHED,

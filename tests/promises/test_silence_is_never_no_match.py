@@ -31,6 +31,7 @@ ENDS = {
     Behaviour.HOLDS: (OutcomeState.HELD, "TO_BE_RELEASED"),
     Behaviour.REJECTS: (OutcomeState.REJECTED, "PROBE_INVALID"),
     Behaviour.HANGS: (OutcomeState.TIMED_OUT, "DEADLINE_PASSED"),
+    Behaviour.LATE: (OutcomeState.TIMED_OUT, "DEADLINE_PASSED"),
     Behaviour.RESETS: (OutcomeState.UNAVAILABLE, "SERVICE_UNREACHABLE"),
     Behaviour.REFUSES: (OutcomeState.UNAVAILABLE, "GRANT_INVALID"),
     Behaviour.BUSY: (OutcomeState.UNAVAILABLE, "SERVER_BUSY"),
@@ -47,6 +48,9 @@ ENDS = {
     Behaviour.UNSORTED: INVALID,
     Behaviour.NOT_A_NUMBER: INVALID,
     Behaviour.STALE: INVALID,
+    # Scores are scores; a calibration that had expired keeps them in a lane, out of the ranking.
+    Behaviour.STALE_CALIBRATION: (OutcomeState.CANDIDATES, ""),
+    Behaviour.DUPLICATES: INVALID,
     Behaviour.NO_CHECKPOINT: INVALID,
     # What an agency says to other agencies changes nothing of what it says to the force.
     Behaviour.NO_STATEMENT: (OutcomeState.CANDIDATES, ""),
@@ -79,7 +83,7 @@ def one_each(view: SearchView, agencies: tuple[str, ...] = PERMITTED) -> None:
 
 async def test_every_way_to_behave_ends_in_an_outcome_of_its_own(world: World) -> None:
     assert set(ENDS) == set(Behaviour)
-    limits = {Behaviour.HANGS: AMPLE}
+    limits = {Behaviour.HANGS: AMPLE, Behaviour.LATE: AMPLE}
     async with rigged(world, call_attempts=1, backoff_after_failures=100) as rig:
         ended: dict[Behaviour, tuple[OutcomeState, str]] = {}
         for behaviour in Behaviour:

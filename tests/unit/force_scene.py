@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 
 from audit.checkpoints import Checkpoint, sign_checkpoint
-from audit.leaves import canonical
+from audit.leaves import canonical, stamp
 from audit.merkle import inclusion_proof, leaf_hash, root_of
 from audit.notes import note_signer
 from audit.proofs import format_proof
@@ -165,6 +165,7 @@ class Scene:
             outcomes=outcomes,
             complete=not missing,
             missing=missing,
+            sufficient=order.order.limits.met_by(outcomes),
             finished_at=self.now,
             ranking=combined.ranking,
             lanes=combined.lanes,
@@ -184,6 +185,7 @@ class Scene:
                     "report_sha256": one.report_sha256.hex(),
                     "checkpoint_sha256": "",
                 }
+                | ({"late_at": stamp(one.late_at)} if one.late_at else {})
                 for one in honest.outcomes
             ],
         } | dict(leaf or {})

@@ -19,7 +19,7 @@ from tests.brokers import Rig, outcomes, rigged
 from tests.peers import Behaviour, Knobs, SimulatedAgency
 from tests.promises.test_honest_numbers import NOW, SEARCH, report
 from tests.world import World
-from trust.messages import CandidateLink, CandidateLinks, MatchReport, OutcomeState
+from trust.messages import CandidateLink, CandidateLinks, MatchReport, OutcomeState, SearchLimits
 from trust.wire import decode_report
 
 ONE, TWO, THREE = (bytes([number]) * 16 for number in (0x91, 0x92, 0x93))
@@ -181,8 +181,9 @@ async def test_tokens_are_kept_while_an_answer_is_held_and_the_result_can_be_mad
         anew = result_of(
             stored,
             answers,
+            SearchLimits(),
             first.finished_at + timedelta(days=90),  # the calibrations have expired since
-            Replaced(revision=0, result_sha256=bytes(32), leaf_index=1),
+            Replaced(0, bytes(32), leaf_index=1, finished_at=first.finished_at),
         )
         assert (anew.ranking, anew.lanes) == (first.ranking, first.lanes)
         assert (anew.revision, anew.replaces_sha256) == (1, bytes(32))

@@ -90,8 +90,8 @@ async def test_an_answer_that_comes_completes_the_same_search(rig: Rig) -> None:
     assert now.replaces_sha256 == hashlib.sha256(first.record.result.payload).digest()
     assert (was.missing, now.missing) == (("pnd", "passport"), ("passport",))
     by_agency = {answer.outcome.agency: answer for answer in second.record.answers}
-    assert by_agency["pnd"].late_at is not None
-    assert by_agency["custody"].late_at is None
+    assert by_agency["pnd"].outcome.late_at is not None
+    assert by_agency["custody"].outcome.late_at is None
     assert by_agency["custody"] in first.record.answers
     said = result_entries(rig)
     assert len(said) == 2
@@ -186,7 +186,7 @@ async def test_a_restart_goes_on_asking(rig: Rig) -> None:
     done = await again(rig, first)
     assert rig.result(done).revision == 1
     by_agency = {answer.outcome.agency: answer for answer in done.record.answers}
-    assert by_agency["pnd"].late_at is not None
+    assert by_agency["pnd"].outcome.late_at is not None
 
 
 async def test_the_intervals_grow_and_the_asking_ends_with_the_agencys_time(rig: Rig) -> None:

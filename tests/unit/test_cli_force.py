@@ -93,7 +93,7 @@ def test_help_fits_and_lists_every_role_in_order() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("role", ["search", "preview"])
+@pytest.mark.parametrize("role", ["search", "preview", "watch", "get", "cancel"])
 def test_a_roles_help_fits(role: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([role, "--help"]) == 0
     shown = capsys.readouterr().out

@@ -18,6 +18,7 @@ from trust.messages import (
     Candidate,
     CandidateLink,
     CandidateLinks,
+    Completeness,
     Encoding,
     ExpectedFalse,
     Justification,
@@ -46,6 +47,15 @@ _STATE_TO_WIRE: Final[Mapping[OutcomeState, search_pb2.OutcomeState.ValueType]] 
 }
 _STATE_FROM_WIRE: Final[Mapping[int, OutcomeState]] = {
     number: state for state, number in _STATE_TO_WIRE.items()
+}
+_COMPLETENESS_TO_WIRE: Final[Mapping[Completeness, search_pb2.Completeness.ValueType]] = {
+    # The default is what says nothing, so that an order that asks for no more reads as ever.
+    Completeness.BEST_EFFORT: search_pb2.COMPLETENESS_UNSPECIFIED,
+    Completeness.ALL: search_pb2.COMPLETENESS_ALL,
+    Completeness.MIN_N: search_pb2.COMPLETENESS_MIN_N,
+}
+_COMPLETENESS_FROM_WIRE: Final[Mapping[int, Completeness]] = {
+    number: completeness for completeness, number in _COMPLETENESS_TO_WIRE.items()
 }
 
 
@@ -77,6 +87,13 @@ def _encoding(text: str) -> Encoding:
         return Encoding(text)
     except ValueError:
         raise ValueError("encoding") from None
+
+
+def _completeness(number: int) -> Completeness:
+    completeness = _COMPLETENESS_FROM_WIRE.get(number)
+    if completeness is None:
+        raise ValueError("completeness")
+    return completeness
 
 
 def person_from_wire(message: search_pb2.Person) -> Person:
@@ -128,6 +145,8 @@ def order_to_wire(order: SearchOrder) -> search_pb2.SearchOrder:
             max_candidates=limits.max_candidates,
             min_score=limits.min_score,
             timeout_ms=limits.timeout_ms,
+            completeness=_COMPLETENESS_TO_WIRE[limits.completeness],
+            min_answers=limits.min_answers,
         ),
         created_at=timestamp(order.created_at),
         expires_at=timestamp(order.expires_at),
@@ -182,6 +201,8 @@ def order_from_wire(message: search_pb2.SearchOrder) -> SearchOrder:
                 max_candidates=limits.max_candidates,
                 min_score=limits.min_score if limits.HasField("min_score") else None,
                 timeout_ms=limits.timeout_ms,
+                completeness=_completeness(limits.completeness),
+                min_answers=limits.min_answers,
             ),
             created_at=moment(message.created_at),
             expires_at=moment(message.expires_at),
@@ -426,6 +447,7 @@ def outcome_to_wire(outcome: Outcome) -> search_pb2.Outcome:
         decided_by=outcome.decided_by,
         report_sha256=outcome.report_sha256,
         latency_ms=outcome.latency_ms,
+        late_at=timestamp(outcome.late_at) if outcome.late_at else None,
     )
 
 
@@ -439,6 +461,7 @@ def outcome_from_wire(message: search_pb2.Outcome) -> Outcome:
         decided_by=message.decided_by,
         report_sha256=message.report_sha256,
         latency_ms=message.latency_ms,
+        late_at=moment(message.late_at) if message.HasField("late_at") else None,
     )
 
 
@@ -474,6 +497,10 @@ def encode_result(result: SearchResult) -> bytes:
         ],
         revision=result.revision,
         replaces_sha256=result.replaces_sha256,
+        sufficient=result.sufficient,
+        first_finished_at=(
+            timestamp(result.first_finished_at) if result.first_finished_at else None
+        ),
     ).SerializeToString(deterministic=True)
 
 
@@ -507,6 +534,10 @@ def decode_result(payload: bytes) -> SearchResult:
             ),
             revision=message.revision,
             replaces_sha256=message.replaces_sha256,
+            sufficient=message.sufficient,
+            first_finished_at=(
+                moment(message.first_finished_at) if message.HasField("first_finished_at") else None
+            ),
         )
 
     return checked(Reason.RESULT_INVALID, make)

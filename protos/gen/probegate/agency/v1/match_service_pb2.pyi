@@ -608,25 +608,32 @@ Global___CandidateLink: _TypeAlias = CandidateLink  # noqa: Y015
 
 @_typing.final
 class CollectRequest(_message.Message):
-    """Names an answer that was held."""
+    """Names an answer, by what was answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_SHA256_FIELD_NUMBER: _builtins.int
     GRANT_SHA256_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     order_sha256: _builtins.bytes
     """SHA-256 of the payload of the order that was answered."""
     grant_sha256: _builtins.bytes
     """SHA-256 of the payload of the grant it was answered under."""
+    order: _builtins.bytes
+    """Where the answer itself is asked for, as it was first given, because it did not arrive: the
+    payload of that order, which the adapter does not keep and a statement is made from. A HELD
+    answer is such an answer. Empty where what followed a HELD one is asked for.
+    """
     def __init__(
         self,
         *,
         order_sha256: _builtins.bytes = ...,
         grant_sha256: _builtins.bytes = ...,
+        order: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_sha256", b"grant_sha256", "order_sha256", b"order_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_sha256", b"grant_sha256", "order", b"order", "order_sha256", b"order_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,7 +641,7 @@ Global___CollectRequest: _TypeAlias = CollectRequest  # noqa: Y015
 
 @_typing.final
 class CollectResponse(_message.Message):
-    """What became of an answer that was held."""
+    """An answer that did not arrive, or what became of one that was held."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -642,11 +649,11 @@ class CollectResponse(_message.Message):
     DECIDE_BY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def answer(self) -> Global___MatchResponse:
-        """The answer after a person's decision, unset while it waits."""
+        """The answer; unset while a person is to decide."""
 
     @_builtins.property
     def decide_by(self) -> _timestamp_pb2.Timestamp:
-        """By when the agency is to decide."""
+        """By when the agency is to decide, where the answer is held or was."""
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ class MatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Collect(self, request, context):
-        """Asks what became of an answer that was held for a person to release.
+        """Asks for an answer that was given and did not arrive, or what became of one that was held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

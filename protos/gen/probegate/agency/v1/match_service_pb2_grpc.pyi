@@ -38,7 +38,7 @@ class MatchServiceStub:
     Match: _grpc.UnaryUnaryMultiCallable[_match_service_pb2.MatchRequest, _match_service_pb2.MatchResponse]
     """Matches one sealed probe under one grant, or refuses with a signed reason."""
     Collect: _grpc.UnaryUnaryMultiCallable[_match_service_pb2.CollectRequest, _match_service_pb2.CollectResponse]
-    """Asks what became of an answer that was held for a person to release."""
+    """Asks for an answer that was given and did not arrive, or what became of one that was held."""
 
 @_typing.type_check_only
 class MatchServiceAsyncStub(MatchServiceStub):
@@ -50,7 +50,7 @@ class MatchServiceAsyncStub(MatchServiceStub):
     Match: _aio.UnaryUnaryMultiCallable[_match_service_pb2.MatchRequest, _match_service_pb2.MatchResponse]  # type: ignore[assignment]
     """Matches one sealed probe under one grant, or refuses with a signed reason."""
     Collect: _aio.UnaryUnaryMultiCallable[_match_service_pb2.CollectRequest, _match_service_pb2.CollectResponse]  # type: ignore[assignment]
-    """Asks what became of an answer that was held for a person to release."""
+    """Asks for an answer that was given and did not arrive, or what became of one that was held."""
 
 class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Implemented by every agency adapter; called by the broker alone."""
@@ -77,6 +77,6 @@ class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _match_service_pb2.CollectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_match_service_pb2.CollectResponse, _abc.Awaitable[_match_service_pb2.CollectResponse]]:
-        """Asks what became of an answer that was held for a person to release."""
+        """Asks for an answer that was given and did not arrive, or what became of one that was held."""
 
 def add_MatchServiceServicer_to_server(servicer: MatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

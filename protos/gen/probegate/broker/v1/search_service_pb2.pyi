@@ -700,7 +700,6 @@ class AgencyAnswer(_message.Message):
     AGENCY_CHECKPOINT_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
-    LATE_AT_FIELD_NUMBER: _builtins.int
     agency_checkpoint: _builtins.bytes
     """The agency's own log checkpoint that covers its record, empty where none came."""
     @_builtins.property
@@ -719,10 +718,6 @@ class AgencyAnswer(_message.Message):
     def statement(self) -> _envelope_pb2.Envelope:
         """The agency's signed AnswerStatement, where it searched and answered."""
 
-    @_builtins.property
-    def late_at(self) -> _timestamp_pb2.Timestamp:
-        """When the answer came, where that was after the search had first ended."""
-
     def __init__(
         self,
         *,
@@ -731,11 +726,10 @@ class AgencyAnswer(_message.Message):
         agency_checkpoint: _builtins.bytes = ...,
         acknowledged: _match_service_pb2.Acknowledged | None = ...,
         statement: _envelope_pb2.Envelope | None = ...,
-        late_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "late_at", b"late_at", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "late_at", b"late_at", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "agency_checkpoint", b"agency_checkpoint", "outcome", b"outcome", "report", b"report", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

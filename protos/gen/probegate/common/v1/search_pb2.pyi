@@ -20,6 +20,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Completeness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompletenessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Completeness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPLETENESS_UNSPECIFIED: _Completeness.ValueType  # 0
+    """Whatever comes by the deadline."""
+    COMPLETENESS_ALL: _Completeness.ValueType  # 1
+    """A final answer of every agency in the order; a denial is one."""
+    COMPLETENESS_MIN_N: _Completeness.ValueType  # 2
+    """Candidates, or none, from at least min_answers agencies."""
+
+class Completeness(_Completeness, metaclass=_CompletenessEnumTypeWrapper):
+    """How much of an answer is enough for the force that asks."""
+
+COMPLETENESS_UNSPECIFIED: Completeness.ValueType  # 0
+"""Whatever comes by the deadline."""
+COMPLETENESS_ALL: Completeness.ValueType  # 1
+"""A final answer of every agency in the order; a denial is one."""
+COMPLETENESS_MIN_N: Completeness.ValueType  # 2
+"""Candidates, or none, from at least min_answers agencies."""
+Global___Completeness: _TypeAlias = Completeness  # noqa: Y015
+
 class _OutcomeState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -351,22 +375,34 @@ class SearchLimits(_message.Message):
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    MIN_ANSWERS_FIELD_NUMBER: _builtins.int
     max_candidates: _builtins.int
     """The most candidates from one agency."""
     min_score: _builtins.float
     """The lowest raw score to return, in the matcher's own scale; unset leaves it to the agreement."""
     timeout_ms: _builtins.int
     """How long agencies may take, in milliseconds."""
+    completeness: Global___Completeness.ValueType
+    """How much of an answer the force asks for. It is only judged by: whatever it says, every agency
+    is waited for until the deadline, and nothing that comes is dropped.
+    """
+    min_answers: _builtins.int
+    """With COMPLETENESS_MIN_N, how many agencies must have searched and said what came of it;
+    otherwise 0.
+    """
     def __init__(
         self,
         *,
         max_candidates: _builtins.int = ...,
         min_score: _builtins.float | None = ...,
         timeout_ms: _builtins.int = ...,
+        completeness: Global___Completeness.ValueType = ...,
+        min_answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "max_candidates", b"max_candidates", "min_score", b"min_score", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "completeness", b"completeness", "max_candidates", b"max_candidates", "min_answers", b"min_answers", "min_score", b"min_score", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -759,6 +795,7 @@ class Outcome(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     REPORT_SHA256_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    LATE_AT_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     state: Global___OutcomeState.ValueType
@@ -775,6 +812,10 @@ class Outcome(_message.Message):
     def failed_clauses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the clauses that were not met."""
 
+    @_builtins.property
+    def late_at(self) -> _timestamp_pb2.Timestamp:
+        """When the answer came, where that was after the search had first ended; otherwise unset."""
+
     def __init__(
         self,
         *,
@@ -785,10 +826,11 @@ class Outcome(_message.Message):
         decided_by: _builtins.str = ...,
         report_sha256: _builtins.bytes = ...,
         latency_ms: _builtins.float = ...,
+        late_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["late_at", b"late_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "decided_by", b"decided_by", "failed_clauses", b"failed_clauses", "latency_ms", b"latency_ms", "reason", b"reason", "report_sha256", b"report_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "decided_by", b"decided_by", "failed_clauses", b"failed_clauses", "late_at", b"late_at", "latency_ms", b"latency_ms", "reason", b"reason", "report_sha256", b"report_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,6 +852,8 @@ class SearchResult(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     REPLACES_SHA256_FIELD_NUMBER: _builtins.int
+    SUFFICIENT_FIELD_NUMBER: _builtins.int
+    FIRST_FINISHED_AT_FIELD_NUMBER: _builtins.int
     search_id: _builtins.str
     """The broker's id of the search."""
     order_sha256: _builtins.bytes
@@ -820,6 +864,8 @@ class SearchResult(_message.Message):
     """How often this result was stated anew because an agency's answer came later; 0 at first."""
     replaces_sha256: _builtins.bytes
     """SHA-256 of the payload of the result that this one replaces, empty at first."""
+    sufficient: _builtins.bool
+    """Whether what the order's limits asked for was reached."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
         """An outcome for every agency in the order, in the order's sequence."""
@@ -842,6 +888,10 @@ class SearchResult(_message.Message):
         ranking.
         """
 
+    @_builtins.property
+    def first_finished_at(self) -> _timestamp_pb2.Timestamp:
+        """When the search first ended; unset in the first result, whose finished_at says it."""
+
     def __init__(
         self,
         *,
@@ -855,10 +905,12 @@ class SearchResult(_message.Message):
         lanes: _abc.Iterable[Global___Lane] | None = ...,
         revision: _builtins.int = ...,
         replaces_sha256: _builtins.bytes = ...,
+        sufficient: _builtins.bool = ...,
+        first_finished_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "first_finished_at", b"first_finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "finished_at", b"finished_at", "lanes", b"lanes", "missing", b"missing", "order_sha256", b"order_sha256", "outcomes", b"outcomes", "ranking", b"ranking", "replaces_sha256", b"replaces_sha256", "revision", b"revision", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "finished_at", b"finished_at", "first_finished_at", b"first_finished_at", "lanes", b"lanes", "missing", b"missing", "order_sha256", b"order_sha256", "outcomes", b"outcomes", "ranking", b"ranking", "replaces_sha256", b"replaces_sha256", "revision", b"revision", "search_id", b"search_id", "sufficient", b"sufficient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,121 @@
+"""What an ended search found is kept for its time, and then it is gone.
+
+1. The time is the longest that any permitted agency's agreement gives its recipients
+   (``retention_days``), counted from the end of the search, or from the last answer that came
+   later; never longer than a setting of ours, which stands alone where no agency was permitted.
+   However short it is, what was found can be read for a while: otherwise it would be no answer.
+2. Then the signed order, the answers and the signed result go, and what was still asked for with
+   them. What stays says only that there was a search, and what was decided: ids, digests, times;
+   and an urgent search's confirmation, which goes with the values (``broker.erasing``).
+3. What is under legal hold stays until the hold is lifted: the values beside the search's entries
+   are what is held (``audit.erasing``).
+4. That it was erased, and of which searches, is an entry of the admin log that commits with the
+   erasure. The search's own entries stay and verify.
+5. Their bytes are gone from SQLite's files when that is done. PostgreSQL reuses their pages at its
+   own vacuum; ``probegate audit erase`` rewrites the table for whoever cannot wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Select, delete, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from audit.erasing import scrub
+from audit.organisation import SEARCH, admin_leaf
+from audit.tables import is_postgres, storage_failure, values
+from audit.writer import LogWriter, NewEntry
+from broker.models import AgencyDecision, SearchState
+from broker.settings import BrokerSettings
+from broker.tables import candidate_links, held_answers, searches
+from trust import telemetry
+from trust.clock import Clock, to_us
+from trust.errors import ProbegateError, Reason
+
+RESULTS_ERASED: Final = "results.erased"
+"""The entry that says so."""
+SEARCHES_MAX: Final = 500
+"""Searches named in one entry of the admin log, which keeps it well below its size limit."""
+LEAST: Final = timedelta(hours=1)
+"""How long what was found can be read, whatever an agreement says (1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRetention:
+    """Says how long ended searches are kept, and erases those whose time is over.
+
+    Attributes:
+        settings: the longest time.
+        engine: the broker's database.
+        admin: the admin log.
+        clock: the time.
+    """
+
+    settings: BrokerSettings
+    engine: Engine
+    admin: LogWriter
+    clock: Clock
+
+    def until(self, decisions: Iterable[AgencyDecision], ended_at: datetime) -> datetime:
+        """Return when a search is to be erased that ended so (1)."""
+        longest = self.settings.results_retain_days
+        days = [one.obligations.retention_days for one in decisions if one.obligations is not None]
+        kept = timedelta(days=min(max(days, default=longest), longest))
+        return ended_at + max(kept, LEAST)
+
+    async def erase(self) -> None:
+        """Erase once what is due (2) (3) (4) (5).
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``, ``LOG_UNAVAILABLE`` or ``DISK_FULL``;
+                ``LEGAL_HOLD`` if something was put under it meanwhile, or came: next time, then.
+        """
+        erased, now = 0, self.clock()
+        while found := await asyncio.to_thread(self._due, now):
+            leaf = admin_leaf(RESULTS_ERASED, now, count=len(found), searches=list(found))
+            await self.admin.append(NewEntry(leaf=leaf, also=_erasing(found, now)))
+            erased += len(found)
+        if erased and not is_postgres(self.engine):
+            await asyncio.to_thread(scrub, self.engine)
+        if erased:
+            telemetry.log("results erased", count=erased)
+
+    def _due(self, now: datetime) -> tuple[str, ...]:
+        query = _query(now).order_by(searches.c.erase_us).limit(SEARCHES_MAX)
+        try:
+            with self.engine.connect() as connection:
+                return tuple(connection.execute(query).scalars())
+        except SQLAlchemyError as error:
+            raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+
+
+def _query(now: datetime) -> Select[Any]:
+    """Return the query for the ids of searches whose time is over and that nothing holds."""
+    held = select(values.c.idx).where(
+        values.c.log == SEARCH, values.c.idx == searches.c.order_index, values.c.legal_hold
+    )
+    return select(searches.c.search_id).where(
+        searches.c.erase_us <= to_us(now),
+        searches.c.state != SearchState.RUNNING.value,
+        ~held.exists(),  # (3)
+    )
+
+
+def _erasing(found: Sequence[str], now: datetime) -> Callable[[Connection, int], None]:
+    """Return the write that erases what an entry names, all of it or nothing (4)."""
+
+    def write(connection: Connection, _index: int) -> None:
+        mine = searches.c.search_id.in_(found)
+        if len(connection.execute(_query(now).where(mine)).all()) != len(found):
+            raise ProbegateError(Reason.LEGAL_HOLD)
+        gone = {"order_envelope": b"", "ended": None, "erase_us": None}
+        connection.execute(update(searches).where(mine).values(gone))  # (2)
+        for table in (held_answers, candidate_links):
+            connection.execute(delete(table).where(table.c.search_id.in_(found)))
+
+    return write
