@@ -188,12 +188,13 @@ async def test_a_request_about_something_else(step: Step, field: str, value: Any
 
 
 async def test_what_is_not_proved_to_be_on_the_log(step: Step) -> None:
-    for changed in (
+    lies: tuple[dict[str, Any], ...] = (
         {"request_sha256": "00" * 32},
         {"references": []},
         {"agency": "pnd"},
         {"type": "review.recorded"},
-    ):
+    )
+    for changed in lies:
         request = await step.image_request(said_in_log=changed)
         await refused(step, Reason.LOG_PROOF_INVALID, request)
     request = await step.image_request()
