@@ -215,7 +215,7 @@ class AskingCommand:
                 raise ProbegateError(Reason.DISCLOSURE_REPLAYED)
             return known.decide_by
         now, directory = self.clock(), self.papers.directory()
-        checks.require_fresh(request, now, self.skew)  # (8)
+        checks.require_fresh(request, proved.at, now, self.skew)  # (8)
         record_id = checks.require_listed(request, shown)  # (9)
         reviews = checks.require_reviews(  # (10) to (13)
             params, request, shown, proved, directory, self.skew

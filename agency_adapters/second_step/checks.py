@@ -4,7 +4,8 @@ The agency believes nobody's word for it: not that people reviewed, nor that the
 6 are the papers' (``papers``); these follow.
 
 7. The request is of this search, this order and this agency.
-8. It is of this moment: not from the future beyond the clock skew, and not past its end.
+8. It is not from the future beyond the clock skew, the broker recorded it before its end, and it
+   was handed over within a day of that: an agency that was out is not asked in vain.
 9. It is about a candidate of the very report that was handed out, by the report's digest.
 10. The reviews it names are shown, in its sequence, and each is signed by the force with a key that
     was valid when the broker recorded it. Each is of this search, order, agency and report, and has
@@ -31,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from agency_adapters.second_step.models import ReleaseParams, ShownReview
 from agency_adapters.second_step.papers import (
@@ -57,6 +58,8 @@ from trust.second_step import (
 from trust.tokens import OfficerClaims, Part, verify_recorded_token
 from trust.wire import decode
 
+MAX_HANDOVER: Final = timedelta(hours=24)
+"""Longest time between the recording of a request and its handing over."""
 Revoked = Callable[[str, str, datetime], bool]
 """Whether a force's reviewer, by plain id, is revoked as of an instant."""
 
@@ -105,15 +108,24 @@ def entry_of(request: DisclosureRequest, digest: bytes, kind: str) -> Mapping[st
     }
 
 
-def require_fresh(request: DisclosureRequest, now: datetime, skew: timedelta) -> None:
+def require_fresh(
+    request: DisclosureRequest, recorded_at: datetime, now: datetime, skew: timedelta
+) -> None:
     """Apply rule (8).
+
+    Args:
+        request: the request.
+        recorded_at: when the broker's entry says that it was recorded.
+        now: this adapter's clock.
+        skew: how far ahead of ours another's clock may be.
 
     Raises:
         ProbegateError: ``DISCLOSURE_INVALID``.
     """
-    if request.created_at > now + skew:
+    if request.created_at > now + skew or recorded_at > now + skew:
         raise ProbegateError(Reason.DISCLOSURE_INVALID, "of the future", field="created_at")
-    if now >= request.expires_at:
+    late = now >= max(recorded_at, request.created_at) + MAX_HANDOVER
+    if late or not request.created_at - skew <= recorded_at < request.expires_at:
         raise ProbegateError(Reason.DISCLOSURE_INVALID, "past its end", field="expires_at")
 
 

@@ -239,9 +239,25 @@ async def test_a_stale_request_and_one_of_the_future(step: Step) -> None:
         created_at=step.now + timedelta(minutes=2), expires_at=step.now + timedelta(minutes=4)
     )
     await step.refused(ahead, Reason.DISCLOSURE_INVALID, "created_at")
-    stale = await step.asking()
-    step.here.clock.ahead += timedelta(minutes=5)
+    stale = await step.asking(
+        created_at=step.now - timedelta(minutes=6), expires_at=step.now - timedelta(minutes=1)
+    )
     await step.refused(stale, Reason.DISCLOSURE_INVALID, "expires_at")
+    early = await step.asking(
+        created_at=step.now, said_in_log={"at": (step.now - timedelta(hours=1)).isoformat()}
+    )
+    await step.refused(early, Reason.DISCLOSURE_INVALID, "expires_at")
+
+
+async def test_a_request_that_was_recorded_in_time_may_come_late_but_not_after_a_day(
+    step: Step,
+) -> None:
+    reviews = await step.reviews()
+    first, second = await step.asking(reviews), await step.asking(reviews)
+    step.here.clock.ahead += timedelta(hours=23)
+    await step.ask(first)
+    step.here.clock.ahead += timedelta(hours=1)
+    await step.refused(second, Reason.DISCLOSURE_INVALID, "expires_at")
 
 
 async def test_another_report(step: Step) -> None:
