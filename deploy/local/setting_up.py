@@ -92,6 +92,7 @@ def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progre
         )
         (source / "import.json").write_text(report.model_dump_json(indent=2) + "\n")
         (source / "templates.npy").unlink()  # the gallery has its own
+        shutil.copytree(source / "images", place.images(agency))
     say(f"calibrations for {len(CALIBRATED)} of them, on comparisons with their own galleries")
     write_calibrations(place, scheme, facts)
     write_probes(place, facts)
@@ -181,6 +182,8 @@ def write_adapter_settings(
     calibration = place.calibration(agency)
     if calibration.exists():
         own["calibration"] = str(calibration.resolve())
+    if place.images(agency).exists():
+        own["images_dir"] = str(place.images(agency).resolve())
     _write_toml(place.config(agency), _server_settings(place, scheme, agency) | own)
 
 
