@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -199,8 +200,12 @@ def _sections(exported: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
 
 
 def _flat(text: str) -> str:
-    """Return text on one line, so that a value cannot pass for a line of the document's own."""
-    return " ".join(text.split())
+    """Return text on one line, so that a value cannot pass for a line of the document's own.
+
+    Control characters, which could repaint a terminal or turn its writing round, become spaces.
+    """
+    kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join("".join(kept).split())
 
 
 _HEAD: Final = """<!DOCTYPE html>

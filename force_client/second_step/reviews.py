@@ -5,8 +5,8 @@ receipt:
 
 1. It is of this search, and at least two people must review.
 2. While another review is needed it tells no opinion; the second reviewer could read it.
-3. Once none is, at least as many reviews count as are needed, and there is exactly one standing for
-   every candidate of the search's own verified reports.
+3. Once none is, at least as many reviews count as are needed, one more if people disagreed, and
+   there is exactly one standing for every candidate of the search's own verified reports.
 4. A potential candidate stands on at least as many different counted reviews of its agency's
    candidates as people are needed, and on no more than count.
 5. The receipt proves the log's own entry that all is settled, with as many reviews, and with the
@@ -74,6 +74,8 @@ def check_shape(status: ReviewStatus, matter: Matter) -> None:
         return
     if status.reviews < status.needed:  # (3)
         raise invalid("settled with too few reviews", "reviews")
+    if status.disagreement and status.reviews == status.needed:
+        raise invalid("settled by people who disagree", "reviews")
     stated = [(one.agency, one.reference) for one in status.candidates]
     if sorted(stated) != sorted(matter.candidates):
         raise invalid("not one standing for every candidate", "reviews")
