@@ -40,7 +40,8 @@ Modules, from the facts to the evidence: ``settings`` and ``officers`` (who we a
 (a template fit to be sealed), ``orders`` (signed order, sealed probes), ``orderbook`` (orders
 kept), ``connection`` and ``wire`` (the broker), ``client`` and ``sync`` (the two clients),
 ``verify`` (the force believes nobody), ``views`` (what is shown), ``evidence`` (files that verify
-offline), ``models``.
+offline), ``models``. What follows a search is in ``second_step``: two people's review of each
+candidate, the details that its owner releases, and recalls.
 """
 
 from __future__ import annotations
@@ -62,34 +63,67 @@ from force_client.models import (
 )
 from force_client.officers import read_token
 from force_client.probes import Probe, load_probe
+from force_client.second_step.calls_reviewing import Sitting
+from force_client.second_step.exporting import BANNER as LEAD_ONLY
+from force_client.second_step.images import Picture
+from force_client.second_step.models import (
+    CandidateStanding,
+    DisclosureState,
+    DisclosureSummary,
+    DisclosureView,
+    OpenedDisclosure,
+    RecallView,
+    RecordedCorroboration,
+    ReviewStatus,
+)
+from force_client.second_step.sheet import Findings, read_findings, render_sheet
+from force_client.second_step.sitting import BlindCandidate
 from force_client.settings import ForceSettings
 from force_client.sync import ForceClient
 from force_client.verbal import SCALE_NOTE, support
 from trust.errors import ProbegateError, Reason
+from trust.second_step import CorroborationKind, Opinion
 from trust.tokens import Part
 
 __all__ = [
+    "LEAD_ONLY",
     "SCALE_NOTE",
     "AgencyDecision",
     "AgencyOutcome",
     "AsyncForceClient",
+    "BlindCandidate",
+    "CandidateStanding",
+    "CorroborationKind",
+    "DisclosureState",
+    "DisclosureSummary",
+    "DisclosureView",
     "Explanation",
+    "Findings",
     "ForceClient",
     "ForceSettings",
     "Lane",
     "LanedCandidate",
+    "OpenedDisclosure",
+    "Opinion",
     "OrderDraft",
     "Part",
     "PersonGroup",
+    "Picture",
     "Probe",
     "ProbeFacts",
     "ProbegateError",
     "Reason",
+    "RecallView",
+    "RecordedCorroboration",
+    "ReviewStatus",
     "SearchState",
     "SearchSummary",
     "SearchView",
+    "Sitting",
     "load_probe",
+    "read_findings",
     "read_token",
+    "render_sheet",
     "save_evidence",
     "support",
     "verify_evidence",
