@@ -178,6 +178,16 @@ class ReviewingCalls(Connected):
     ) -> ReviewStatus:
         """Submit what a reviewer wrote on a sheet that ``Sitting.keep`` went with.
 
+        Example::
+
+            >>> status = await client.submit_findings(
+            ...     read_findings(findings_file),
+            ...     reviewer=client.officers.person(REVIEWER, option="reviewer"),
+            ...     reviewer_token=client.issue_token(REVIEWER, Part.REVIEWER),
+            ... )
+            >>> status.open
+            True
+
         Args:
             findings: as the sheet saved them.
             reviewer: the same person.
@@ -237,6 +247,17 @@ class ReviewingCalls(Connected):
     ) -> int:
         """Withdraw a reviewer's reviews from an instant on; return how many count no more.
 
+        Example::
+
+            >>> await client.revoke_reviewer(
+            ...     "ns-9000",
+            ...     since=yesterday,
+            ...     reasons="The accreditation was withdrawn.",
+            ...     person=client.officers.person(AUTHORISER, option="person"),
+            ...     person_token=client.issue_token(AUTHORISER, Part.AUTHORISER),
+            ... )
+            0
+
         Args:
             reviewer_id: the reviewer.
             since: reviews that ended then or later do not count.
@@ -283,6 +304,20 @@ class ReviewingCalls(Connected):
         person_token: str,
     ) -> RecordedCorroboration:
         """Record evidence that does not come from comparing faces; without any nothing is exported.
+
+        Example::
+
+            >>> recorded = await client.corroborate(
+            ...     search_id,
+            ...     agency,
+            ...     reference,
+            ...     kind=CorroborationKind.WITNESS,
+            ...     case_material="NS/2026/004411, statement 12",
+            ...     person=client.officers.person(OFFICER, option="person"),
+            ...     person_token=client.issue_token(OFFICER, Part.OFFICER),
+            ... )
+            >>> recorded.corroboration.kind.value
+            'witness'
 
         Args:
             search_id: the broker's id of the search.
