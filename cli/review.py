@@ -82,7 +82,9 @@ def sheet(
     screen = console()
     screen.print(text(f"Wrote {made['sheet']}: {made['candidates']} candidates.", "green"))
     if made["without_image"]:
-        screen.print(text(f"{made['without_image']} of them have no image here.", "yellow"))
+        without = f"{made['without_image']} of them have no image here."
+        hint = "" if reasons else " Some agreements want --reasons before they send any."
+        screen.print(text(without + hint, "yellow"))
     screen.print("Open it in a browser, save the findings, then `probegate review submit`.")
 
 

@@ -88,7 +88,7 @@ class Sitting(SittingNotes):
             search_id=self.search_id,
             reviewer=self.reviewer.id,
             started_at=self.started_at,
-            compares=self.probe is not None,
+            compares=self.probe is not None,  # so keep it before it is put away
             seats=tuple(
                 KeptSeat(
                     label=one.candidate.label,
@@ -171,7 +171,10 @@ class ReviewingCalls(Connected):
             matter, reviewer, seated(matter, pictures), probe, clock=self._clock, ticks=ticks
         )
         sitting._client, sitting._token = self, reviewer_token  # noqa: SLF001 - made here alone
-        yield sitting
+        try:
+            yield sitting
+        finally:
+            sitting.put_away()
 
     async def submit_findings(
         self, findings: Findings, *, reviewer: Person, reviewer_token: str
