@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from audit import kinds
+from audit.embedded import embed
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.leaves import JsonValue, stamp
 from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Replaced, Ruling
 from policy.ledger import UNCONFIRMED_ENTRY, UrgentUse
 from policy.standing import Standing
+from trust.errors import ProbegateError
 from trust.messages import UrgentConfirmation
 
 RESULT_ENTRY = kinds.RESULT
@@ -168,25 +171,28 @@ def result_leaf(
         "order_sha256": order_sha256.hex(),
         "result_sha256": hashlib.sha256(result_payload).hexdigest(),
         "at": stamp(finished_at),
-        "outcomes": [
-            {
-                "agency": answer.outcome.agency,
-                "state": answer.outcome.state.value,
-                "reason": answer.outcome.reason,
-                "report_sha256": answer.outcome.report_sha256.hex(),
-                "checkpoint_sha256": (
-                    hashlib.sha256(answer.agency_checkpoint).hexdigest()
-                    if answer.agency_checkpoint
-                    else ""
-                ),
-            }
-            for answer in answers
-        ],
+        "outcomes": [_outcome(answer) for answer in answers],
     }
     if replaces is not None:
         leaf["revision"] = replaces.revision + 1
         leaf["replaces_sha256"] = replaces.result_sha256.hex()
     return leaf
+
+
+def _outcome(answer: AgencyAnswer) -> dict[str, JsonValue]:
+    note = answer.agency_checkpoint
+    said: dict[str, JsonValue] = {
+        "agency": answer.outcome.agency,
+        "state": answer.outcome.state.value,
+        "reason": answer.outcome.reason,
+        "report_sha256": answer.outcome.report_sha256.hex(),
+        "checkpoint_sha256": hashlib.sha256(note).hexdigest() if note else "",
+    }
+    if note:
+        # An answer that an earlier version kept may have come with a note that cannot be embedded.
+        with suppress(ProbegateError):
+            said["checkpoint"] = embed(note)
+    return said
 
 
 def sha256(data: bytes) -> bytes:

@@ -87,6 +87,7 @@ def _show(found: Reconciliation) -> None:
         ("permitted agencies that failed, as recorded", found.failed),
         ("of these, answered too late", found.late),
         ("still under way", found.under_way),
+        ("checkpoints in one log that the other keeps to", found.held),
     ):
         table.add_row(name, f"{count:,}")
     screen.print(table)
