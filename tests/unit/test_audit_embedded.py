@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audit.checkpoints import Checkpoint, sign_checkpoint
 from audit.embedded import embed, note_of, open_embedded
-from audit.leaves import build_leaf, parse_leaf
+from audit.leaves import JsonValue, build_leaf, parse_leaf
 from audit.notes import SignatureType, VerifierKey, cosign, note_signer
 from tests.forces import strangers_verifier
 from tests.logs import MadeLog
@@ -100,7 +100,7 @@ def test_a_result_of_every_agency_is_still_a_leaf() -> None:
     origin = f"{'a' * 128}.example/search"
     signer = note_signer(origin, KEY.sign, PUBLIC)
     note = sign_checkpoint(Checkpoint(origin, 2**53 - 1, bytes(32)), signer).note
-    outcome = {
+    outcome: dict[str, JsonValue] = {
         "agency": "a" * 64,
         "state": "no_candidate",
         "reason": "SOME_RATHER_LONG_NAME_OF_A_REASON",

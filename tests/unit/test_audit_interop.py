@@ -112,8 +112,8 @@ def ours(case: Case) -> bool:
             open_checkpoint(case["note"].encode(), [VerifierKey.parse(case["vkey"])])
         else:
             proof = tuple(map(base64.b64decode, case["proof"]))
-            roots = [base64.b64decode(case[name]) for name in ("old_root", "new_root")]
-            verify_consistency(case["old"], case["new"], *roots, proof)
+            old_root, new_root = (base64.b64decode(case[n]) for n in ("old_root", "new_root"))
+            verify_consistency(case["old"], case["new"], old_root, new_root, proof)
     except ProbegateError:
         return False
     return True
