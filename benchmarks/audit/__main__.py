@@ -38,7 +38,7 @@ def main(
         entries = ENTRIES_A_CALLER.get(count, min(2000 * count, max(ENTRIES_A_CALLER.values())))
         compared.append(compare(count, entries, rounds))
     grown, checked = [], None
-    for size in map(int, sizes.split(",")):
+    for size in map(int, filter(None, sizes.split(","))):
         _told(f"a log of {size:,} entries")
         one, folder, kept = grow(size, 300)
         grown.append(one)
