@@ -52,6 +52,11 @@ class AdapterSettings(EngineSettings):
     decide_within_h: Annotated[float, Field(gt=0, le=720)] = 48.0
     """How long the agency's people have to decide about an answer that is held, hours."""
 
+    values_retain_days: Annotated[int, Field(ge=1)] = 2190
+    """How long what entries only commit to (reviewers, their reasons, records asked for) is kept
+    beside the logs, days; then `probegate audit erase --of adapter --log admin --expired` erases
+    it, unless it is under legal hold."""
+
     clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
     """How far ahead of ours another organisation's clock may be, seconds."""
     max_deadline_s: Annotated[float, Field(gt=0, le=600)] = 60.0

@@ -56,7 +56,7 @@ def _encoder() -> Callable[[Any], str]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # a Python without it
         return whole.encode
-    quote = json.encoder.encode_basestring  # type: ignore[attr-defined] # not in the stubs
+    quote = json.encoder.encode_basestring
     parts = make(None, whole.default, quote, None, ":", ",", True, False, False)
     return lambda value: "".join(parts(value, 0))
 

@@ -1,7 +1,7 @@
 """A bare group commit: the bytes a log writes and the fsyncs it makes, and nothing else.
 
-No tree, no signature, no proof, no canonical JSON: entries come as bytes. It uses the log's own
-gathering, statements and file writing, so that what is compared is what the log adds.
+It has no tree, no signature, no proof, no canonical JSON: entries come as bytes. It uses the log's
+own gathering, statements and file writing, so that what is compared is what the log adds.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
@@ -33,7 +34,15 @@ from audit.tiles import (
 )
 
 NAME = "floor"
+_One = TypeVar("_One")
 HASH = bytes(32)
+
+
+class FixedWindow(Gathering[_One]):
+    """Waits the whole window whenever the last commit had company, as group commits mostly do."""
+
+    def _wait_for(self, _others: int) -> None:
+        time.sleep(self._settings.batch_window_s)
 
 
 @dataclass(slots=True)
@@ -46,7 +55,7 @@ class _Waiting:
 class Floor:
     """Takes entries as ``LogWriter`` does."""
 
-    def __init__(self, engine: Engine, folder: Path, note: bytes) -> None:
+    def __init__(self, engine: Engine, folder: Path, note: bytes, *, fixed: bool) -> None:
         self._folder, self._note = folder, note
         self._settings = LogSettings()
         tables.create(engine)
@@ -54,7 +63,8 @@ class Floor:
         self._session = Session(self._connection, NAME)
         tables.insert_head(self._connection, NAME, (NAME, 0, HASH, note, 0))
         self._session.commit()
-        self._queue = Gathering[_Waiting](self._settings)
+        gathering = FixedWindow[_Waiting] if fixed else Gathering[_Waiting]
+        self._queue = gathering(self._settings)
         self._leaves: dict[int, bytes] = {}
         self._size = self._published = 0
         self._closing, self._wake = threading.Event(), threading.Event()
@@ -127,7 +137,7 @@ def _deliver(batch: list[_Waiting], first: int) -> None:
             one.future.set_result(index)
 
 
-def opened(folder: Path, note: bytes, engine: Any) -> Floor:
-    """Open a floor whose files go to a folder."""
+def opened(folder: Path, note: bytes, engine: Any, *, fixed: bool) -> Floor:
+    """Open a floor whose files go to a folder; ``fixed`` for one that always waits the window."""
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-    return Floor(engine, folder, note)
+    return Floor(engine, folder, note, fixed=fixed)
