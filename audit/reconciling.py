@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict
 from audit.evidence import ORDER_ENTRY
 from audit.holding import HeldLog, Verdict
 from audit.kinds import REFUSED, REPORT, RESULT
-from audit.reader import LogReader
+from audit.reader import LogReader, Told, untold
 from trust.errors import ProbegateError, Reason
 
 FINDINGS_MAX: Final = 1000
@@ -44,8 +44,6 @@ FINDINGS_MAX: Final = 1000
 DEFAULT_PATIENCE: Final = timedelta(hours=1)
 """How long a search may be under way."""
 _SEARCHED: Final = ("candidates", "no_candidate")
-Told = Callable[[str, int, int], None]
-"""Told a log's name, how many of its entries are read, and how many there are."""
 
 
 class Fault(StrEnum):
@@ -141,7 +139,7 @@ def reconcile(
     agencies: Mapping[str, Path],
     *,
     patience: timedelta = DEFAULT_PATIENCE,
-    told: Told = lambda _name, _done, _all: None,
+    told: Told = untold,
 ) -> Reconciliation:
     """Compare the broker's search log with the agencies'.
 
