@@ -19,6 +19,7 @@ from audit.notes import VerifierKey
 from audit.reader import LogReader, Told
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
+from cli.audit_anchor import Anchors, TsaCert, anchor_command
 from cli.audit_export import export_command, verify_export_command
 from cli.audit_keys import read_vkey
 from cli.audit_mirror import mirror_command
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(witness.app)
 
+app.command("anchor")(anchor_command)
 app.command("mirror")(mirror_command)
 app.command("search")(search_command)
 app.command("trace")(trace_command)
@@ -71,6 +73,7 @@ def verify(
     folder: Folder,
     vkey: Vkey = None,
     policy: witness.PolicyOption = None,
+    tsa_cert: TsaCert = None,
     as_json: Json = False,  # noqa: FBT002 - an option's default
 ) -> None:
     """Check every signature, tile and entry of a log against its signed checkpoint."""
@@ -78,16 +81,19 @@ def verify(
     with progress() as told:
         report = verify_folder(folder, key, told=told)
     quorum = witness.Quorum.of(folder, policy if report.ok else None, report.key)
+    anchors = Anchors.of(folder, report.key, tsa_cert) if report.ok else Anchors()
     if as_json:
-        facts = report.model_dump(mode="json") | quorum.as_json()
+        facts = report.model_dump(mode="json") | quorum.as_json() | anchors.as_json()
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _print_report(report)
         quorum.print()
+        anchors.print()
     if not report.ok:
         count = f"{report.problem_count} problems"
         raise ProbegateError(Reason.LOG_CORRUPT, detail=count)
     quorum.require()
+    anchors.require()
 
 
 @app.command()
