@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def test_a_checkpoint_is_timestamped_and_the_log_may_grow(
     words = ("--log", log.folder, "--tsa", authority.url, "--tsa-cert", authority.root)
     done = run("anchor", *words, "--vkey", vkey_file(log))
     assert done.exit_code == 0, done.output
+    (token,) = (log.folder / STORE_FOLDER).glob("*.tsr")
+    theirs = ["openssl", "ts", "-verify", "-data", token.with_suffix(".note"), "-in", token]
+    subprocess.run([*theirs, "-CAfile", authority.root], check=True, capture_output=True)
     assert "the first 300 entries existed by " in " ".join(done.output.split())
     log.write([{"n": number} for number in range(300, 600)])
     again = run("anchor", *words, "--json")
