@@ -47,16 +47,21 @@ class Appends:
     Attributes:
         per_second: durable appends a second.
         p50_ms, p99_ms: latency.
+        cpu_us: processor time of an append, its caller's and all threads', which other work on the
+            machine disturbs least.
+        best_per_second: of the best round.
     """
 
     per_second: float
     p50_ms: float
     p99_ms: float
+    cpu_us: float
+    best_per_second: float = 0.0
 
 
 @dataclass(slots=True)
 class Compared:
-    """The log and both floors in the same rounds; medians.
+    """The log and both floors in the same rounds; medians, and the best round's appends a second.
 
     Attributes:
         callers: how many at once.
@@ -70,15 +75,12 @@ class Compared:
     floor: Appends
     best_floor: Appends
 
-    @property
-    def ratio(self) -> float:
-        """Appends of the log for one of the floor."""
-        return self.log.per_second / self.floor.per_second
-
-    @property
-    def best_ratio(self) -> float:
-        """Appends of the log for one of the floor that gathers alike."""
-        return self.log.per_second / self.best_floor.per_second
+    def ratios(self, floor: Appends) -> tuple[float, float]:
+        """Return appends of the log for one of a floor: by medians, and by best rounds."""
+        return (
+            self.log.per_second / floor.per_second,
+            self.log.best_per_second / floor.best_per_second,
+        )
 
 
 @dataclass(slots=True)
@@ -148,21 +150,28 @@ async def _timed(callers: int, entries: int, append: Callable[[int], Awaitable[N
             await append(number)
             took.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    elapsed = time.perf_counter() - began
+    elapsed, spent = time.perf_counter() - began, time.process_time() - spent
     took.sort()
     return Appends(
-        entries / elapsed, 1000 * took[len(took) // 2], 1000 * took[int(len(took) * 0.99)]
+        per_second=entries / elapsed,
+        p50_ms=1000 * took[len(took) // 2],
+        p99_ms=1000 * took[int(len(took) * 0.99)],
+        cpu_us=1e6 * spent / entries,
     )
 
 
 def _median(found: list[Appends]) -> Appends:
+    def middle(name: str) -> float:
+        return statistics.median(getattr(one, name) for one in found)
+
     return Appends(
-        *(
-            statistics.median(getattr(one, name) for one in found)
-            for name in ("per_second", "p50_ms", "p99_ms")
-        )
+        per_second=middle("per_second"),
+        p50_ms=middle("p50_ms"),
+        p99_ms=middle("p99_ms"),
+        cpu_us=min(one.cpu_us for one in found),
+        best_per_second=max(one.per_second for one in found),
     )
 
 
