@@ -63,17 +63,7 @@ def _told(word: str) -> None:
 
 def _appends(compared: list[Compared]) -> Table:
     table = Table(title="Durable appends: medians, and best rounds")
-    names = (
-        "callers",
-        "",
-        "a second",
-        "best",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs",
-        "log : it",
-        "by bests",
-    )
+    names = ("callers", "", "a second", "best", "p50 ms", "p99 ms", "CPU us", "log : it", "bests")
     for name in names:
         table.add_column(name, justify="right")
     for one in compared:

@@ -163,13 +163,10 @@ async def _timed(callers: int, entries: int, append: Callable[[int], Awaitable[N
 
 
 def _median(found: list[Appends]) -> Appends:
-    def middle(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in found)
-
     return Appends(
-        per_second=middle("per_second"),
-        p50_ms=middle("p50_ms"),
-        p99_ms=middle("p99_ms"),
+        per_second=statistics.median(one.per_second for one in found),
+        p50_ms=statistics.median(one.p50_ms for one in found),
+        p99_ms=statistics.median(one.p99_ms for one in found),
         cpu_us=min(one.cpu_us for one in found),
         best_per_second=max(one.per_second for one in found),
     )
