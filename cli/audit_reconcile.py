@@ -11,7 +11,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from audit.reconciling import Reconciliation, reconcile
+from audit.reconciliation import Reconciliation
+from audit.reconciling import reconcile
 from cli.audit_progress import progress
 from cli.output import EXIT_REFUSED, console, text
 from trust.errors import ProbegateError, Reason

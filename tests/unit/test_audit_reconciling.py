@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from audit.reconciling import Fault, Finding, reconcile
+from audit.reconciliation import Fault, Finding
+from audit.reconciling import reconcile
 from cli.audit import app
 from tests.logs import MadeLog
 from trust.errors import ProbegateError, Reason
