@@ -67,8 +67,9 @@ def test_a_checkpoint_is_timestamped_and_the_log_may_grow(
     done = run("anchor", *words, "--vkey", vkey_file(log))
     assert done.exit_code == 0, done.output
     (token,) = (log.folder / STORE_FOLDER).glob("*.tsr")
-    theirs = ["openssl", "ts", "-verify", "-data", token.with_suffix(".note"), "-in", token]
-    subprocess.run([*theirs, "-CAfile", authority.root], check=True, capture_output=True)
+    theirs = ["openssl", "ts", "-verify", "-data", str(token.with_suffix(".note"))]
+    theirs += ["-in", str(token), "-CAfile", str(authority.root)]
+    subprocess.run(theirs, check=True, capture_output=True)
     assert "the first 300 entries existed by " in " ".join(done.output.split())
     log.write([{"n": number} for number in range(300, 600)])
     again = run("anchor", *words, "--json")
