@@ -75,17 +75,20 @@ KNOWN_OBLIGATIONS: Final = frozenset(
         "caveats",
         "fields",
         "hit_no_hit",
+        "images",
         "max_candidates",
         "min_score",
         "mode",
         "onward_transfer",
         "release_by_human",
+        "release_within_hours",
         "retention_days",
         "reviewers",
     }
 )
-"""Obligations an adapter keeps. ``fields``, ``onward_transfer`` and ``reviewers`` bind disclosure,
-and nothing is disclosed by this version; ``caveats`` and ``retention_days`` bind the recipient."""
+"""Obligations an adapter keeps. ``fields``, ``images``, ``onward_transfer``, ``reviewers`` and
+``release_within_hours`` bind what follows a search; ``caveats`` and ``retention_days`` whoever
+receives the answer."""
 
 MATCHER_SWITCHES: Final = frozenset(
     f"{SwitchKind.MATCHER.value}:{name}" for name in (MATCHER, MATCHER.partition("/")[0])

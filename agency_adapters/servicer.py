@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand
 from trust.directory import Role
 from trust.errors import ProbegateError, Reason
-from trust.rpc import Call, Servicer, Surroundings, unary
+from trust.rpc import Call, Servicer, Surroundings, stream, unary
 
 
 class MatchServicer(Servicer, wire.MatchServicerBase):
@@ -61,5 +62,21 @@ class ReleaseServicer(Servicer, wire.ReleaseServicerBase):
 
     @unary(Role.BROKER, Role.FORCE)
     async def GetRelease(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @stream(Role.BROKER)
+    async def GetImages(self, request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+        yield  # pragma: no cover - what makes it a stream
+
+    @unary(Role.BROKER)
+    async def Notify(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.BROKER)
+    async def ListRecalls(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
         """Refuse: not offered yet."""
         raise ProbegateError(Reason.METHOD_LATER)

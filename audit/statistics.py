@@ -21,6 +21,7 @@ from typing import Any
 
 from audit import kinds
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
+from audit.statistics_second_step import OF_AGENCIES
 from audit.statistics_tables import (
     ADMINISTRATIVE,
     NOT_RECORDED,
@@ -96,7 +97,6 @@ class Tally:
     def done(self) -> Statistics:
         """Return what was counted."""
         tables = count_tables(self._sums)
-        told = {name for (name, _), count in self._sums.later.items() if count}
         left_out = bool(self._sums.searches) and bool(self._sums.reports or self._sums.of_agencies)
         return Statistics(
             first=self._days[0],
@@ -104,7 +104,7 @@ class Tally:
             entries=self._entries,
             logs=tuple(sorted(self._logs)),
             tables=tuple(table for table in tables if table.counts),
-            not_recorded=tuple(name for name in NOT_RECORDED if name not in told),
+            not_recorded=tuple(name for name in NOT_RECORDED if name not in self._sums.second.told),
             agencies_left_out=left_out,
         )
 
@@ -130,8 +130,10 @@ class Tally:
                 self._report(log, month, said)
             case kinds.REFUSED:
                 self._sums.of_agencies[log, f"not proved: {said['reason']}"] += 1
-            case _ if kind in {OVERDUE, UNCONFIRMED} or kind in OF_SEARCHES:
+            case _ if kind in {OVERDUE, UNCONFIRMED} or kind in OF_SEARCHES | OF_AGENCIES:
                 self._sums.of_agencies[log, kind] += 1
+            case _ if self._sums.second.take(month, said):
+                pass
             case _:
                 self._other(log, kind, said)
 
@@ -169,10 +171,6 @@ class Tally:
             self._sums.of_agencies[log, fate_of(state)] += 1
 
     def _other(self, log: str, kind: str, said: Mapping[str, Any]) -> None:
-        for name, words in NOT_RECORDED.items():
-            if any(word in kind for word in words):
-                self._sums.later[name, kind] += 1
-                return
         purpose = said.get("purpose")
         what = f"{kind}, {purpose}" if isinstance(purpose, str) else kind
         counted = self._sums.admin if kind in ADMINISTRATIVE else self._sums.personal

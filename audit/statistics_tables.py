@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from audit.statistics_second_step import (
+    FALSE_MATCHES,
+    FATES,
+    RECALLS,
+    REVIEWS,
+    SETTLED,
+    WRONGS,
+    Cells,
+    SecondStep,
+)
 from audit.suppression import CountTable
 
 STATES: Final = (
@@ -35,12 +44,8 @@ ROUTES: Final = (
     "urgent, confirmation missing",
     "urgent, still to be confirmed",
 )
-NOT_RECORDED: Final = {
-    "reviews": ("review",),
-    "false matches": ("false_match", "wrong_match"),
-    "recalls": ("recall",),
-}
-"""What statistics should tell besides, by words in the types of entries that would."""
+NOT_RECORDED: Final = (REVIEWS, FALSE_MATCHES, RECALLS)
+"""What statistics should tell besides, if any entry tells of it."""
 UNCONFIRMED: Final = "search.unconfirmed"
 OVERDUE: Final = "held.overdue"
 _OWNER_REFUSED: Final = "OWNER_REFUSED"
@@ -61,8 +66,6 @@ ADMINISTRATIVE: Final = frozenset(
 OF_SEARCHES: Final = frozenset({"held.released", "held.refused", "candidates.resolved"})
 """Types of an agency's admin log that tell of searches (3)."""
 
-Cells = Counter[tuple[str, str]]
-
 
 @dataclass(slots=True)
 class Counts:
@@ -76,7 +79,7 @@ class Counts:
         admin: of administration, by log and type.
         personal: of what concerns people, by log and type.
         of_agencies: of an agency's own searches, by log and type.
-        later: by what it tells of and type.
+        second: of the second step.
         urgent: urgent searches and their months.
         confirmed: searches that were confirmed, and whether late.
         missing: searches whose confirmation was missing at its time.
@@ -92,7 +95,7 @@ class Counts:
     admin: Cells = field(default_factory=Cells)
     personal: Cells = field(default_factory=Cells)
     of_agencies: Cells = field(default_factory=Cells)
-    later: Cells = field(default_factory=Cells)
+    second: SecondStep = field(default_factory=SecondStep)
     urgent: dict[str, str] = field(default_factory=dict)
     confirmed: dict[str, bool] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
@@ -103,7 +106,7 @@ class Counts:
 
 def count_tables(sums: Counts) -> list[CountTable]:
     """Return every table, the empty ones too."""
-    return [*_of_searches(sums), *_of_administration(sums)]
+    return [*_of_searches(sums), *_of_second_step(sums.second), *_of_administration(sums)]
 
 
 def state_of(state: str, reason: str) -> str:
@@ -178,8 +181,37 @@ def _of_administration(sums: Counts) -> list[CountTable]:
             personal=False,
         ),
         _table("personal", "Reads, erasures, holds", "log", sums.personal, summed=False),
-        _table("later", "Reviews, recalls", "what", sums.later, summed=False),
     ]
+
+
+def _of_second_step(second: SecondStep) -> list[CountTable]:
+    return [
+        _table(
+            "reviews",
+            "Searches whose candidates were reviewed",
+            "month",
+            second.by_month(),
+            SETTLED,
+        ),
+        _table(
+            "thirds",
+            "Searches of which two reviewers disagreed",
+            "month",
+            second.third_reviews(),
+            summed=False,
+            tells=("reviews", _same_month),
+        ),
+        _table(
+            "disclosures", "What became of requests for details", "agency", second.fates(), FATES
+        ),
+        _table(
+            "wrong", "Wrong matches and recalls", "agency", second.wrongs(), WRONGS, summed=False
+        ),
+    ]
+
+
+def _same_month(month: str, line: str, _column: str) -> bool:
+    return month == line
 
 
 def _route(sums: Counts, search: str) -> str:

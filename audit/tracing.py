@@ -5,6 +5,8 @@
    the agency acted: the agency could not have had the checkpoint otherwise.
 2. Clocks prove nothing here. Times are shown as each side states them.
 3. An agency that gave no answer is part of what became of a search, with the reason.
+4. So is what followed it: reviews, requests for details and what was decided on them, each judged
+   by what the logs prove (``releasing``).
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from audit.evidence import ORDER_ENTRY
+from audit.folder import LogFolder
 from audit.holding import HeldLog, Verdict
 from audit.kinds import REFUSED, REPORT, RESULT
 from audit.reader import LogReader
+from audit.releasing import Asked, Entry, asked_of
+from audit.roots import root_at
 from trust.errors import ProbegateError, Reason
 
 _PROVES: Final = (Verdict.HOLDS, Verdict.UNSIGNED)
@@ -87,6 +92,7 @@ class Trace(BaseModel):
         search_id: which.
         order_entry: the broker's entry that recorded its order.
         agencies: each agency of the order.
+        requests: each request for a candidate's details.
         steps: every entry about it, each log in its own order.
     """
 
@@ -95,12 +101,18 @@ class Trace(BaseModel):
     search_id: str
     order_entry: int
     agencies: tuple[AtAgency, ...]
+    requests: tuple[Asked, ...] = ()
     steps: tuple[Step, ...]
 
     @property
     def recorded_first(self) -> bool:
         """Whether that is proved of every agency that acted and whose log was given."""
         return all(one.recorded is not Recorded.NOT_PROVED for one in self.agencies)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether that is so, and every request for details was in order (4)."""
+        return self.recorded_first and not any(one.faults for one in self.requests)
 
 
 def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
@@ -138,8 +150,18 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
             steps += own
             one = _judged(one, own, order.entry, broker)
         found.append(one)
+    entries = [Entry(step.log, step.entry, step.said) for step in steps]
+    tiles = LogFolder(broker)
+
+    def root_of(size: int) -> str | None:
+        return root_at(tiles, reader.size, size).hex() if size <= reader.size else None
+
     return Trace(
-        search_id=search_id, order_entry=order.entry, agencies=tuple(found), steps=tuple(steps)
+        search_id=search_id,
+        order_entry=order.entry,
+        agencies=tuple(found),
+        requests=tuple(asked_of(entries, frozenset(agencies), root_of)),  # (4)
+        steps=tuple(steps),
     )
 
 

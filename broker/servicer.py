@@ -146,6 +146,22 @@ class ReviewServicer(Servicer, wire.ReviewServicerBase):
         """Refuse: not offered yet."""
         raise ProbegateError(Reason.METHOD_LATER)
 
+    @stream(Role.FORCE)
+    async def GetImages(self, request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+        yield  # pragma: no cover - what makes it a stream
+
+    @unary(Role.FORCE)
+    async def RecordCorroboration(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.FORCE)
+    async def RevokeReviewer(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
 
 class DisclosureServicer(Servicer, wire.DisclosureServicerBase):
     """Declared on the wire; disclosure comes with a later version."""
@@ -157,5 +173,25 @@ class DisclosureServicer(Servicer, wire.DisclosureServicerBase):
 
     @unary(Role.FORCE)
     async def GetDisclosure(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.FORCE)
+    async def AcknowledgeRecall(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.FORCE)
+    async def ListDisclosures(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.FORCE)
+    async def ListRecalls(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
+        """Refuse: not offered yet."""
+        raise ProbegateError(Reason.METHOD_LATER)
+
+    @unary(Role.FORCE)
+    async def ReportWrongMatch(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
         """Refuse: not offered yet."""
         raise ProbegateError(Reason.METHOD_LATER)

@@ -9,6 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from audit.releasing import Asked
 from audit.tracing import AtAgency, Recorded, Trace, trace
 from cli.audit_reconcile import given_folders
 from cli.output import EXIT_REFUSED, console, text
@@ -30,7 +31,10 @@ def trace_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - typer's way to declare a flag
 ) -> None:
-    """Follow one search through everybody's logs; exit status 1 if it was not recorded first.
+    """Follow one search through everybody's logs, and whatever was disclosed after it.
+
+    The exit status is 1 if it was not recorded first, or details were asked for or released out of
+    order.
 
     Verify the logs as well: this believes what they hold.
     """
@@ -39,7 +43,7 @@ def trace_command(
         typer.echo(found.model_dump_json(indent=2))
     else:
         _show(found)
-    if not found.recorded_first:
+    if not found.in_order:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -56,6 +60,10 @@ def _show(found: Trace) -> None:
         decision = "permitted" if one.permitted else f"denied{clauses}"
         table.add_row(text(one.agency), text(decision), text(_outcome(one)), text(_record(one)))
     screen.print(table)
+    for asked in found.requests:
+        screen.print(text(_asked(asked)))
+        for fault in asked.faults:
+            screen.print(text(f"  NOT IN ORDER: {fault}", "bold red"))
     for step in found.steps:
         when = step.at[:19].replace("T", " ")
         screen.print(text(f"{when}  {step.log} entry {step.entry}  {step.kind}"))
@@ -67,6 +75,15 @@ def _outcome(one: AtAgency) -> str:
     said = f"{one.state} ({one.reason})" if one.reason else one.state
     differs = one.own_state and one.own_state != one.state
     return f"{said}; by its own log {one.own_state}" if differs else said
+
+
+def _asked(one: Asked) -> str:
+    reviews = ", ".join(str(index) for index in one.reviews) or "none"
+    asked = f"entry {one.entry}" if one.entry is not None else "refused at once"
+    state = f"{one.state} ({one.reason})" if one.reason else one.state or "waiting"
+    return (
+        f"Details of {one.reference} at {one.agency}: reviews {reviews}; request {asked}; {state}"
+    )
 
 
 def _record(one: AtAgency) -> str:

@@ -69,6 +69,11 @@ Mode = Annotated[Code, AfterValidator(_word_of("mode"))]
 Rank = Annotated[Code, AfterValidator(_word_of("rank"))]
 DisclosureField = Annotated[Code, AfterValidator(_word_of("disclosure_field"))]
 OnwardTransfer = Annotated[Code, AfterValidator(_word_of("onward_transfer"))]
+Images = Annotated[Code, AfterValidator(_word_of("images"))]
+NO_IMAGES: Final = "never"
+RELEASE_WITHIN_HOURS: Final = 48
+"""How long an owner has to decide about details where its agreement does not say, hours
+(Reg. (EU) 2024/982 art. 47(1))."""
 
 
 class InForce(FrozenModel):
@@ -199,7 +204,8 @@ class Obligations(FrozenModel):
 
     ``min_score`` is in the matcher's own scale; ``retention_days`` is kept by the recipient.
     ``target_fpir`` asks for a threshold with at most this false positive identification rate; it
-    needs a calibrated matcher, and an enforcer without one denies.
+    needs a calibrated matcher, and an enforcer without one denies. ``release_within_hours`` is how
+    long the owner's people have to decide about the details of a candidate.
     """
 
     max_candidates: Annotated[int, Field(strict=True, ge=1, le=MAX_CANDIDATES)]
@@ -213,11 +219,15 @@ class Obligations(FrozenModel):
     retention_days: Annotated[int, Field(strict=True, ge=0, le=3_650)]
     onward_transfer: OnwardTransfer
     caveats: Annotated[tuple[Line, ...], Field(max_length=MAX_CODES)]
+    images: Images = NO_IMAGES
+    release_within_hours: Annotated[int, Field(strict=True, ge=1, le=720)] = RELEASE_WITHIN_HOURS
 
     @model_validator(mode="after")
     def _coherent(self) -> Obligations:
         if self.hit_no_hit and self.fields:
             raise ValueError("hit/no-hit discloses no fields")
+        if self.hit_no_hit and self.images != NO_IMAGES:
+            raise ValueError("hit/no-hit sends no images")
         if len(set(self.fields)) != len(self.fields):
             raise ValueError("a field is repeated")
         return self
@@ -226,13 +236,16 @@ class Obligations(FrozenModel):
     def binding(self) -> frozenset[str]:
         """The obligations that bind anybody, by field name.
 
-        A yes/no obligation that is ``False`` and an empty list of caveats bind nobody.
+        A yes/no obligation that is ``False``, an empty list of caveats and images that are not
+        sent bind nobody.
         """
         idle = {name for name in ("hit_no_hit", "release_by_human") if not getattr(self, name)}
         if not self.caveats:
             idle.add("caveats")
         if self.target_fpir is None:
             idle.add("target_fpir")
+        if self.images == NO_IMAGES:
+            idle.add("images")
         return frozenset(type(self).model_fields) - idle
 
     @cached_property

@@ -62,6 +62,7 @@ class _RegistryFile(BaseModel):
     mode: _VocabularyRow
     disclosure_field: _VocabularyRow
     onward_transfer: _VocabularyRow
+    images: _VocabularyRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ def obligation_lines(obligations: Obligations) -> Iterator[str]:
     if obligations.release_by_human:
         yield "released by a person at the agency"
     yield f"fields that may be disclosed: {', '.join(obligations.fields) or 'none'}"
+    yield f"images of candidates: {obligations.images.replace('_', ' ')}"
+    yield f"details released or refused within {obligations.release_within_hours} hours"
     yield f"kept at most {obligations.retention_days} days; onward: {obligations.onward_transfer}"
     yield from obligations.caveats
 

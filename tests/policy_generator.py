@@ -122,6 +122,8 @@ def _obligations(rng: Random) -> dict[str, Any]:
         "retention_days": 14,
         "onward_transfer": rng.choice(sorted(REGISTRY["onward_transfer"].codes)),
         "caveats": [],
+        "images": "never" if hit else rng.choice(sorted(REGISTRY["images"].codes)),
+        "release_within_hours": rng.choice([1, 48, 720]),
     }
 
 

@@ -1,5 +1,7 @@
 """What ties things to a probe without telling what the probe is: a commitment, and a matter.
 
+And what ties a request for disclosure to its facts, which only the owner of the record reads.
+
 The commitment ties a sealed probe to its order:
 
     commitment = SHA-256("probegate/probe-commitment/v1" 0x00 || salt[32] || template)
@@ -53,3 +55,23 @@ def matter_digest(force: str, case_reference: str, commitment: bytes) -> bytes:
     parts = (force.encode(), case_reference.encode(), commitment)
     framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return sha256(MATTER_DOMAIN + framed).digest()
+
+
+FACTS_DOMAIN: Final = b"probegate/disclosure-facts/v1\0"
+
+
+def facts_commitment(salt: bytes, facts: str) -> bytes:
+    """Return the 32-byte commitment to the facts that a request for disclosure stands on.
+
+        SHA-256("probegate/disclosure-facts/v1" 0x00 || salt[32] || facts, UTF-8)
+
+    Args:
+        salt: 32 secret bytes.
+        facts: the description, as it is sealed to the agency.
+
+    Raises:
+        ProbegateError: ``DISCLOSURE_INVALID`` for a salt of another length.
+    """
+    if len(salt) != SALT_BYTES:
+        raise ProbegateError(Reason.DISCLOSURE_INVALID, f"a salt has {SALT_BYTES} bytes")
+    return sha256(FACTS_DOMAIN + salt + facts.encode()).digest()

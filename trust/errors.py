@@ -121,6 +121,11 @@ class Reason(Enum):
         "The confirmation does not fit an urgent search of this force that awaits one.",
         "Confirm with another person than the officer, of the rank the decision names.",
     )
+    CORROBORATION_MISSING = Entry(
+        Status.FAILED_PRECONDITION,
+        "Nothing but a comparison of faces stands behind this candidate, so it is not exported.",
+        "Record independent evidence with `probegate corroborate`.",
+    )
     DEADLINE_MISSING = Entry(
         Status.INVALID_ARGUMENT,
         "The call carries no deadline, or one beyond the limit.",
@@ -145,6 +150,21 @@ class Reason(Enum):
         Status.FAILED_PRECONDITION,
         "The directory's version is older than one already trusted.",
         "Obtain the current directory from the scheme authority.",
+    )
+    DISCLOSURE_DENIED = Entry(
+        Status.PERMISSION_DENIED,
+        "No agreement in force lets these details be disclosed.",
+        "See the agreement's fields with `probegate policy explain`.",
+    )
+    DISCLOSURE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The request for disclosure is malformed, or does not fit the search and its reviews.",
+        "Correct the named field.",
+    )
+    DISCLOSURE_REPLAYED = Entry(
+        Status.ALREADY_EXISTS,
+        "This request id was used for another request for disclosure.",
+        "Use a new request id; repeat the identical request to read how it stands.",
     )
     DISK_FULL = Entry(
         Status.UNAVAILABLE,
@@ -216,6 +236,11 @@ class Reason(Enum):
         "The broker's grant does not cover this order at this agency.",
         "Only a grant for this very order, agency and log entry is accepted.",
     )
+    IMAGES_NOT_AGREED = Entry(
+        Status.PERMISSION_DENIED,
+        "The agreement does not let these images be sent, or wants reasons for it.",
+        "See the agreement's images with `probegate policy explain`.",
+    )
     IMPORT_INVALID = Entry(
         Status.INVALID_ARGUMENT,
         "The files to import do not fit together.",
@@ -270,6 +295,11 @@ class Reason(Enum):
         Status.UNIMPLEMENTED,
         "This method is declared but not offered by this server yet.",
         "See the changelog for the version that offers it.",
+    )
+    NOTICE_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The notice is malformed or does not fit what it is about.",
+        "Correct the named field.",
     )
     NOT_FOUND = Entry(
         Status.NOT_FOUND,
@@ -341,6 +371,11 @@ class Reason(Enum):
         "A log is read for one of the four purposes of DPA 2018 s.62(4), which must be stated.",
         "State the purpose of the read.",
     )
+    RELEASE_EXPIRED = Entry(
+        Status.FAILED_PRECONDITION,
+        "The time in which the details could be opened has passed.",
+        "Ask for them again, if they are still needed.",
+    )
     RELEASE_INVALID = Entry(
         Status.FAILED_PRECONDITION,
         "The decision does not fit an answer that is held here.",
@@ -355,6 +390,36 @@ class Reason(Enum):
         Status.FAILED_PRECONDITION,
         "The result, a report or its receipt does not verify.",
         "Do not rely on it; keep it and tell the oversight body.",
+    )
+    REVIEWER_NOT_ACCREDITED = Entry(
+        Status.PERMISSION_DENIED,
+        "The reviewer has no accreditation that is valid now.",
+        "Let somebody with a valid accreditation review.",
+    )
+    REVIEWER_REVOKED = Entry(
+        Status.FAILED_PRECONDITION,
+        "A review that this stands on was made by a reviewer who was revoked.",
+        "Let somebody else review.",
+    )
+    REVIEW_INVALID = Entry(
+        Status.INVALID_ARGUMENT,
+        "The review is malformed, or is not of every candidate of the search.",
+        "Correct the named field; every candidate needs a finding.",
+    )
+    REVIEW_MISSING = Entry(
+        Status.FAILED_PRECONDITION,
+        "Not enough people have each found this to be a potential candidate.",
+        "See how the reviews stand with `probegate review status`.",
+    )
+    REVIEW_NOT_INDEPENDENT = Entry(
+        Status.FAILED_PRECONDITION,
+        "The reviewer has another part in this search, or has reviewed it already.",
+        "Let somebody else review.",
+    )
+    REVIEW_NOT_NEEDED = Entry(
+        Status.FAILED_PRECONDITION,
+        "Enough people have reviewed this search, and they agree.",
+        "See how the reviews stand with `probegate review status`.",
     )
     SCORES_INVALID = Entry(
         Status.INVALID_ARGUMENT,
@@ -386,6 +451,11 @@ class Reason(Enum):
         "The state store cannot be trusted or reached, so searching has stopped.",
         "Repair the store; nothing that was acknowledged is lost.",
     )
+    STOP_USE = Entry(
+        Status.FAILED_PRECONDITION,
+        "This candidate was recalled and must not be used.",
+        "Acknowledge the recall with `probegate recall acknowledge` and tell whoever has it.",
+    )
     TEXT_INVALID = Entry(
         Status.INVALID_ARGUMENT,
         "A text field holds characters or a length that is not allowed.",
@@ -401,7 +471,6 @@ class Reason(Enum):
         "The command was not understood.",
         "See the command's --help.",
     )
-
     WITNESS_ROLLED_BACK = Entry(
         Status.FAILED_PRECONDITION,
         "The witness has forgotten a checkpoint that it cosigned.",

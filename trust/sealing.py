@@ -36,6 +36,7 @@ from trust.errors import ProbegateError, Reason
 
 PROBE_DOMAIN: Final = b"probegate/probe/v1\0"
 DISCLOSURE_DOMAIN: Final = b"probegate/disclosure/v1\0"
+FACTS_DOMAIN: Final = b"probegate/disclosure-facts/v1\0"
 IMAGE_DOMAIN: Final = b"probegate/candidate-image/v1\0"
 LINK_KEY_DOMAIN: Final = b"probegate/link-key/v1\0"
 SHA256_BYTES: Final = 32
@@ -93,6 +94,18 @@ def image_info(order_sha256: bytes, agency_id: str, reference: str, kid: str) ->
     The arguments are those of ``disclosure_info``.
     """
     return _context(IMAGE_DOMAIN, order_sha256, agency_id, reference, kid)
+
+
+def facts_info(order_sha256: bytes, agency_id: str, request_id: str, kid: str) -> bytes:
+    """Return the context of the facts of a request for disclosure, sealed to an agency.
+
+    Args:
+        order_sha256: SHA-256 of the payload bytes of the order the candidate came from, 32 bytes.
+        agency_id: the directory id of the agency that may open it.
+        request_id: the force's id of the request.
+        kid: the id of the agency's key it is sealed to.
+    """
+    return _context(FACTS_DOMAIN, order_sha256, agency_id, request_id, kid)
 
 
 def link_key_info(link_key_id: str, agency_id: str, kid: str) -> bytes:

@@ -51,6 +51,12 @@ OFFICERS: Final = """\
 {force}-2207: {{role: investigating_officer, rank: sergeant, unit: major-crime}}
 {force}-3302: {{role: investigating_officer, rank: inspector, unit: major-crime}}
 {force}-4401: {{role: investigating_officer, rank: superintendent, unit: major-crime}}
+{force}-5101: {{role: facial_examiner, rank: police_staff, unit: imaging,
+  accreditation: facial-examination-2026, accreditation_expires: 2031-03-31}}
+{force}-5102: {{role: facial_examiner, rank: police_staff, unit: imaging,
+  accreditation: facial-examination-2026, accreditation_expires: 2031-03-31}}
+{force}-5103: {{role: facial_examiner, rank: constable, unit: imaging,
+  accreditation: facial-examination-2026, accreditation_expires: 2031-03-31}}
 """
 
 Progress = Callable[[str], None]

@@ -307,7 +307,7 @@ def test_what_was_administered_is_counted_by_purpose_and_only_persons_are_protec
         {"v": 1, "type": "switch.off", "at": at, "switch": "agency:nhs", "reference": "INC/1"},
         *({"v": 1, "type": "log.read", "at": at, "purpose": "lawfulness"} for _ in range(7)),
         *({"v": 1, "type": "values.erased", "at": at, "log": "search"} for _ in range(6)),
-        {"v": 1, "type": "recall.sent", "at": at},
+        {"v": 1, "type": "recall.ordered", "at": at},
     ]
     origin = "broker.example/admin"
     found = counted(entries, origin)
@@ -315,11 +315,75 @@ def test_what_was_administered_is_counted_by_purpose_and_only_persons_are_protec
     assert counts(found, "personal") == {
         (origin, "log.read, lawfulness"): 7,
         (origin, "values.erased"): 6,
+        (origin, "recall.ordered"): 1,
     }
-    assert found.not_recorded == ("reviews", "false matches")
+    assert found.not_recorded == ("reviews", "false matches", "recalls")
     published = Publication.of(found)
     shown = {table.name: [line.cells for line in table.lines] for table in published.tables}
-    assert shown == {"admin": [(1,)], "personal": [(7, 6)], "later": [(None,)]}
+    assert shown == {"admin": [(1,)], "personal": [(7, None, None)]}
+
+
+def second_step() -> list[Entry]:
+    """Three searches reviewed, one of them twice; four requests; a wrong match and its recall."""
+
+    def said(kind: str, at: str, **more: Any) -> Entry:
+        return {"v": 1, "type": kind, "at": f"{at}T09:00:00.000000Z"} | more
+
+    def settled(search: str, at: str, found: int, *, disagreement: bool = False) -> Entry:
+        counts = {"potential_candidate": found, "no_candidate": 1, "inconclusive": 0}
+        more = {"search_id": search, "counts": counts, "disagreement": disagreement}
+        return said("review.settled", at, **more)
+
+    def request(kind: str, digest: str, at: str, **more: Any) -> Entry:
+        return said(f"disclosure.{kind}", at, agency="custody", request_sha256=digest, **more)
+
+    return [
+        said("review.recorded", "2026-01-05", search_id="one"),
+        settled("one", "2026-01-05", 1),
+        settled("one", "2026-02-05", 0, disagreement=True),  # a reviewer was revoked since
+        settled("two", "2026-01-06", 2),
+        settled("three", "2026-01-07", 0),
+        request("requested", "a", "2026-01-08"),
+        request("decided", "a", "2026-02-09", state="released", reason=""),
+        request("requested", "b", "2026-01-08"),
+        request("decided", "b", "2026-01-09", state="refused", reason="OWNER_REFUSED"),
+        request("requested", "c", "2026-01-08"),
+        request("lapsed", "c", "2026-01-12"),
+        request("requested", "d", "2026-02-08"),
+        request("refused", "e", "2026-02-08", reason="REVIEW_MISSING"),
+        said("match.wrong", "2026-02-10", agency="custody"),
+        said("recall.received", "2026-02-11", agency="custody", recall_id="r1"),
+        said("recall.received", "2026-02-11", agency="pnd", recall_id="r2"),
+        said("recall.acknowledged", "2026-02-12", recall_id="r1"),
+    ]
+
+
+@settings(max_examples=scaled(25, 300), deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_what_follows_a_search_is_counted_in_whatever_order_it_comes(order: random.Random) -> None:
+    entries = second_step()
+    order.shuffle(entries)
+    found = counted(entries)
+    assert counts(found, "reviews") == {
+        ("2026-01", "with a potential candidate"): 1,
+        ("2026-01", "without one"): 1,
+        ("2026-02", "without one"): 1,
+    }
+    assert counts(found, "thirds") == {("2026-02", "took another reviewer"): 1}
+    assert counts(found, "disclosures") == {
+        ("custody 2026-01", "released"): 1,
+        ("custody 2026-01", "refused, OWNER_REFUSED"): 1,
+        ("custody 2026-01", "not decided in time"): 1,
+        ("custody 2026-02", "waiting"): 1,
+        ("custody 2026-02", "refused, REVIEW_MISSING"): 1,
+    }
+    assert counts(found, "wrong") == {
+        ("custody", "wrong matches reported"): 1,
+        ("custody", "recalls"): 1,
+        ("custody", "recalls acknowledged"): 1,
+        ("pnd", "recalls"): 1,
+    }
+    assert not found.not_recorded
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,11 @@ from trust.wire.searching import (
     person_to_wire,
     state_from_wire,
 )
+from trust.wire.second_step import decode, encode, opinion_from_wire, opinion_to_wire
 
 __all__ = [
     "checked",
+    "decode",
     "decode_confirmation",
     "decode_grant",
     "decode_links",
@@ -63,6 +65,7 @@ __all__ = [
     "decode_report",
     "decode_result",
     "decode_statement",
+    "encode",
     "encode_confirmation",
     "encode_grant",
     "encode_links",
@@ -80,6 +83,8 @@ __all__ = [
     "moment",
     "obligations_from_wire",
     "obligations_to_wire",
+    "opinion_from_wire",
+    "opinion_to_wire",
     "order_from_wire",
     "order_to_wire",
     "outcome_from_wire",

@@ -22,24 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from probegate.agency.v1 import match_service_pb2 as probegate_dot_agency_dot_v1_dot_match__service__pb2
 from probegate.common.v1 import envelope_pb2 as probegate_dot_common_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)probegate/agency/v1/release_service.proto\x12\x13probegate.agency.v1\x1a\"probegate/common/v1/envelope.proto\"G\n\x15RequestReleaseRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\",\n\x16RequestReleaseResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\"\'\n\x11GetReleaseRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\"]\n\x12GetReleaseResponse\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0esealed_details\x18\x02 \x01(\x0c\x32\xda\x01\n\x0eReleaseService\x12i\n\x0eRequestRelease\x12*.probegate.agency.v1.RequestReleaseRequest\x1a+.probegate.agency.v1.RequestReleaseResponse\x12]\n\nGetRelease\x12&.probegate.agency.v1.GetReleaseRequest\x1a\'.probegate.agency.v1.GetReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)probegate/agency/v1/release_service.proto\x12\x13probegate.agency.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'probegate/agency/v1/match_service.proto\x1a\"probegate/common/v1/envelope.proto\"\x90\x01\n\rRecordedEntry\x12/\n\x05\x65ntry\x18\x01 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12:\n\x0b\x63onsistency\x18\x03 \x03(\x0b\x32%.probegate.agency.v1.ConsistencyProof\"\xa6\x01\n\x10GetImagesRequest\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x34\n\x08recorded\x18\x03 \x01(\x0b\x32\".probegate.agency.v1.RecordedEntry\"S\n\x11GetImagesResponse\x12\x11\n\treference\x18\x01 \x01(\t\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_image\x18\x03 \x01(\x0c\"\x86\x01\n\x0cSignedReview\x12-\n\x06review\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0ereviewer_token\x18\x02 \x01(\t\x12/\n\x05\x65ntry\x18\x03 \x01(\x0b\x32 .probegate.agency.v1.LoggedEntry\"\xd9\x02\n\x15RequestReleaseRequest\x12,\n\x05order\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x15\n\rsealed_key_id\x18\x03 \x01(\t\x12\x14\n\x0csealed_facts\x18\x04 \x01(\x0c\x12\x17\n\x0frequester_token\x18\x05 \x01(\t\x12\x32\n\x07reviews\x18\x06 \x03(\x0b\x32!.probegate.agency.v1.SignedReview\x12\x32\n\x0brevocations\x18\x07 \x03(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x34\n\x08recorded\x18\x08 \x01(\x0b\x32\".probegate.agency.v1.RecordedEntry\"G\n\x16RequestReleaseResponse\x12-\n\tdecide_by\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x11GetReleaseRequest\x12\x16\n\x0erequest_sha256\x18\x01 \x01(\x0c\"\x8f\x01\n\x12GetReleaseResponse\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x19\n\x11sealed_disclosure\x18\x02 \x01(\x0c\x12-\n\tdecide_by\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\rNotifyRequest\x12-\n\x06notice\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x34\n\x08recorded\x18\x02 \x01(\x0b\x32\".probegate.agency.v1.RecordedEntry\"\x10\n\x0eNotifyResponse\"#\n\x12ListRecallsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"K\n\x13ListRecallsResponse\x12\x34\n\x07recalls\x18\x01 \x03(\x0b\x32#.probegate.agency.v1.NumberedRecall\"O\n\x0eNumberedRecall\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12-\n\x06recall\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope2\xed\x03\n\x0eReleaseService\x12\\\n\tGetImages\x12%.probegate.agency.v1.GetImagesRequest\x1a&.probegate.agency.v1.GetImagesResponse0\x01\x12i\n\x0eRequestRelease\x12*.probegate.agency.v1.RequestReleaseRequest\x1a+.probegate.agency.v1.RequestReleaseResponse\x12]\n\nGetRelease\x12&.probegate.agency.v1.GetReleaseRequest\x1a\'.probegate.agency.v1.GetReleaseResponse\x12Q\n\x06Notify\x12\".probegate.agency.v1.NotifyRequest\x1a#.probegate.agency.v1.NotifyResponse\x12`\n\x0bListRecalls\x12\'.probegate.agency.v1.ListRecallsRequest\x1a(.probegate.agency.v1.ListRecallsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'probegate.agency.v1.release_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUESTRELEASEREQUEST']._serialized_start=102
-  _globals['_REQUESTRELEASEREQUEST']._serialized_end=173
-  _globals['_REQUESTRELEASERESPONSE']._serialized_start=175
-  _globals['_REQUESTRELEASERESPONSE']._serialized_end=219
-  _globals['_GETRELEASEREQUEST']._serialized_start=221
-  _globals['_GETRELEASEREQUEST']._serialized_end=260
-  _globals['_GETRELEASERESPONSE']._serialized_start=262
-  _globals['_GETRELEASERESPONSE']._serialized_end=355
-  _globals['_RELEASESERVICE']._serialized_start=358
-  _globals['_RELEASESERVICE']._serialized_end=576
+  _globals['_RECORDEDENTRY']._serialized_start=177
+  _globals['_RECORDEDENTRY']._serialized_end=321
+  _globals['_GETIMAGESREQUEST']._serialized_start=324
+  _globals['_GETIMAGESREQUEST']._serialized_end=490
+  _globals['_GETIMAGESRESPONSE']._serialized_start=492
+  _globals['_GETIMAGESRESPONSE']._serialized_end=575
+  _globals['_SIGNEDREVIEW']._serialized_start=578
+  _globals['_SIGNEDREVIEW']._serialized_end=712
+  _globals['_REQUESTRELEASEREQUEST']._serialized_start=715
+  _globals['_REQUESTRELEASEREQUEST']._serialized_end=1060
+  _globals['_REQUESTRELEASERESPONSE']._serialized_start=1062
+  _globals['_REQUESTRELEASERESPONSE']._serialized_end=1133
+  _globals['_GETRELEASEREQUEST']._serialized_start=1135
+  _globals['_GETRELEASEREQUEST']._serialized_end=1178
+  _globals['_GETRELEASERESPONSE']._serialized_start=1181
+  _globals['_GETRELEASERESPONSE']._serialized_end=1324
+  _globals['_NOTIFYREQUEST']._serialized_start=1326
+  _globals['_NOTIFYREQUEST']._serialized_end=1442
+  _globals['_NOTIFYRESPONSE']._serialized_start=1444
+  _globals['_NOTIFYRESPONSE']._serialized_end=1460
+  _globals['_LISTRECALLSREQUEST']._serialized_start=1462
+  _globals['_LISTRECALLSREQUEST']._serialized_end=1497
+  _globals['_LISTRECALLSRESPONSE']._serialized_start=1499
+  _globals['_LISTRECALLSRESPONSE']._serialized_end=1574
+  _globals['_NUMBEREDRECALL']._serialized_start=1576
+  _globals['_NUMBEREDRECALL']._serialized_end=1655
+  _globals['_RELEASESERVICE']._serialized_start=1658
+  _globals['_RELEASESERVICE']._serialized_end=2151
 # @@protoc_insertion_point(module_scope)

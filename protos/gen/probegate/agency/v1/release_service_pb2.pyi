@@ -3,8 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from probegate.agency.v1 import match_service_pb2 as _match_service_pb2
 from probegate.common.v1 import envelope_pb2 as _envelope_pb2
 import builtins as _builtins
 import sys
@@ -18,24 +22,194 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class RequestReleaseRequest(_message.Message):
-    """A request for disclosure that two reviewers stand behind."""
+class RecordedEntry(_message.Message):
+    """An entry of the broker's search log with everything that proves it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """The signed checkpoint (C2SP tlog-checkpoint) the proofs lead to."""
     @_builtins.property
-    def request(self) -> _envelope_pb2.Envelope:
-        """The force's signed disclosure request."""
+    def entry(self) -> _match_service_pb2.LoggedEntry:
+        """The entry and its place."""
+
+    @_builtins.property
+    def consistency(self) -> _containers.RepeatedCompositeFieldContainer[_match_service_pb2.ConsistencyProof]:
+        """Proofs that it continues checkpoints this adapter has acknowledged."""
 
     def __init__(
         self,
         *,
-        request: _envelope_pb2.Envelope | None = ...,
+        entry: _match_service_pb2.LoggedEntry | None = ...,
+        checkpoint: _builtins.bytes = ...,
+        consistency: _abc.Iterable[_match_service_pb2.ConsistencyProof] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "consistency", b"consistency", "entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedEntry: _TypeAlias = RecordedEntry  # noqa: Y015
+
+@_typing.final
+class GetImagesRequest(_message.Message):
+    """Asks for the images of some candidates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> _envelope_pb2.Envelope:
+        """The force's signed SearchOrder."""
+
+    @_builtins.property
+    def request(self) -> _envelope_pb2.Envelope:
+        """The force's signed ImageRequest."""
+
+    @_builtins.property
+    def recorded(self) -> Global___RecordedEntry:
+        """The broker's entry that records the request."""
+
+    def __init__(
+        self,
+        *,
+        order: _envelope_pb2.Envelope | None = ...,
+        request: _envelope_pb2.Envelope | None = ...,
+        recorded: Global___RecordedEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "recorded", b"recorded", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "recorded", b"recorded", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImagesRequest: _TypeAlias = GetImagesRequest  # noqa: Y015
+
+@_typing.final
+class GetImagesResponse(_message.Message):
+    """One candidate's image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_ID_FIELD_NUMBER: _builtins.int
+    SEALED_IMAGE_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """The candidate's reference."""
+    sealed_key_id: _builtins.str
+    """The key id it is sealed to; empty where the agency has no image of it."""
+    sealed_image: _builtins.bytes
+    """A signed CandidateImage, sealed."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        sealed_key_id: _builtins.str = ...,
+        sealed_image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "sealed_image", b"sealed_image", "sealed_key_id", b"sealed_key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImagesResponse: _TypeAlias = GetImagesResponse  # noqa: Y015
+
+@_typing.final
+class SignedReview(_message.Message):
+    """One reviewer's findings with what proves who it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEW_FIELD_NUMBER: _builtins.int
+    REVIEWER_TOKEN_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    reviewer_token: _builtins.str
+    """The reviewer's identity token (JWT), as it was when the review was recorded."""
+    @_builtins.property
+    def review(self) -> _envelope_pb2.Envelope:
+        """A Review payload signed by the force."""
+
+    @_builtins.property
+    def entry(self) -> _match_service_pb2.LoggedEntry:
+        """The broker's entry that records the review, under the checkpoint of the request."""
+
+    def __init__(
+        self,
+        *,
+        review: _envelope_pb2.Envelope | None = ...,
+        reviewer_token: _builtins.str = ...,
+        entry: _match_service_pb2.LoggedEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "review", b"review", "reviewer_token", b"reviewer_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedReview: _TypeAlias = SignedReview  # noqa: Y015
+
+@_typing.final
+class RequestReleaseRequest(_message.Message):
+    """A request for disclosure with everything needed to refuse it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_ID_FIELD_NUMBER: _builtins.int
+    SEALED_FACTS_FIELD_NUMBER: _builtins.int
+    REQUESTER_TOKEN_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    sealed_key_id: _builtins.str
+    """The key id the facts are sealed to."""
+    sealed_facts: _builtins.bytes
+    """The sealed DisclosureFacts."""
+    requester_token: _builtins.str
+    """The requester's identity token (JWT), as it was when the request was recorded."""
+    @_builtins.property
+    def order(self) -> _envelope_pb2.Envelope:
+        """The force's signed SearchOrder."""
+
+    @_builtins.property
+    def request(self) -> _envelope_pb2.Envelope:
+        """The force's signed DisclosureRequest."""
+
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedReview]:
+        """The reviews that the request names, in its sequence."""
+
+    @_builtins.property
+    def revocations(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Envelope]:
+        """The force's signed ReviewerRevocations that the broker knows of."""
+
+    @_builtins.property
+    def recorded(self) -> Global___RecordedEntry:
+        """The broker's entry that records the request."""
+
+    def __init__(
+        self,
+        *,
+        order: _envelope_pb2.Envelope | None = ...,
+        request: _envelope_pb2.Envelope | None = ...,
+        sealed_key_id: _builtins.str = ...,
+        sealed_facts: _builtins.bytes = ...,
+        requester_token: _builtins.str = ...,
+        reviews: _abc.Iterable[Global___SignedReview] | None = ...,
+        revocations: _abc.Iterable[_envelope_pb2.Envelope] | None = ...,
+        recorded: Global___RecordedEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "recorded", b"recorded", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "recorded", b"recorded", "request", b"request", "requester_token", b"requester_token", "reviews", b"reviews", "revocations", b"revocations", "sealed_facts", b"sealed_facts", "sealed_key_id", b"sealed_key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -43,21 +217,23 @@ Global___RequestReleaseRequest: _TypeAlias = RequestReleaseRequest  # noqa: Y015
 
 @_typing.final
 class RequestReleaseResponse(_message.Message):
-    """The owner's acknowledgement of a disclosure request."""
+    """The owner's acknowledgement of a request for disclosure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RELEASE_ID_FIELD_NUMBER: _builtins.int
-    release_id: _builtins.str
-    """The owner's id of the request."""
+    DECIDE_BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decide_by(self) -> _timestamp_pb2.Timestamp:
+        """By when the owner's people are to decide."""
+
     def __init__(
         self,
         *,
-        release_id: _builtins.str = ...,
+        decide_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_by", b"decide_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decide_by", b"decide_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,21 +241,21 @@ Global___RequestReleaseResponse: _TypeAlias = RequestReleaseResponse  # noqa: Y0
 
 @_typing.final
 class GetReleaseRequest(_message.Message):
-    """Names a disclosure request."""
+    """Names a request for disclosure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RELEASE_ID_FIELD_NUMBER: _builtins.int
-    release_id: _builtins.str
-    """The owner's id of the request."""
+    REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    request_sha256: _builtins.bytes
+    """SHA-256 of the request's payload."""
     def __init__(
         self,
         *,
-        release_id: _builtins.str = ...,
+        request_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_sha256", b"request_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,28 +263,155 @@ Global___GetReleaseRequest: _TypeAlias = GetReleaseRequest  # noqa: Y015
 
 @_typing.final
 class GetReleaseResponse(_message.Message):
-    """How a disclosure request stands."""
+    """How a request for disclosure stands."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DECISION_FIELD_NUMBER: _builtins.int
-    SEALED_DETAILS_FIELD_NUMBER: _builtins.int
-    sealed_details: _builtins.bytes
-    """The details sealed to the force's key, present only where released."""
+    SEALED_DISCLOSURE_FIELD_NUMBER: _builtins.int
+    DECIDE_BY_FIELD_NUMBER: _builtins.int
+    sealed_disclosure: _builtins.bytes
+    """A signed Disclosure sealed to the force's key, only where released."""
     @_builtins.property
     def decision(self) -> _envelope_pb2.Envelope:
-        """The owner's signed decision, unset while it is open."""
+        """The owner's signed ReleaseDecision, unset while it is open."""
+
+    @_builtins.property
+    def decide_by(self) -> _timestamp_pb2.Timestamp:
+        """By when the owner's people are to decide."""
 
     def __init__(
         self,
         *,
         decision: _envelope_pb2.Envelope | None = ...,
-        sealed_details: _builtins.bytes = ...,
+        sealed_disclosure: _builtins.bytes = ...,
+        decide_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_by", b"decide_by", "decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "sealed_details", b"sealed_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decide_by", b"decide_by", "decision", b"decision", "sealed_disclosure", b"sealed_disclosure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReleaseResponse: _TypeAlias = GetReleaseResponse  # noqa: Y015
+
+@_typing.final
+class NotifyRequest(_message.Message):
+    """Something a force signed for the owner of a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTICE_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def notice(self) -> _envelope_pb2.Envelope:
+        """A signed WrongMatch, RecallAcknowledgement or ReviewerRevocation."""
+
+    @_builtins.property
+    def recorded(self) -> Global___RecordedEntry:
+        """The broker's entry that records it."""
+
+    def __init__(
+        self,
+        *,
+        notice: _envelope_pb2.Envelope | None = ...,
+        recorded: Global___RecordedEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "recorded", b"recorded"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice", "recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotifyRequest: _TypeAlias = NotifyRequest  # noqa: Y015
+
+@_typing.final
+class NotifyResponse(_message.Message):
+    """The owner has it on its own log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotifyResponse: _TypeAlias = NotifyResponse  # noqa: Y015
+
+@_typing.final
+class ListRecallsRequest(_message.Message):
+    """Asks for recalls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """The number of the last recall that the broker has; 0 at first."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsRequest: _TypeAlias = ListRecallsRequest  # noqa: Y015
+
+@_typing.final
+class ListRecallsResponse(_message.Message):
+    """Some recalls, the oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recalls(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumberedRecall]:
+        """The recalls."""
+
+    def __init__(
+        self,
+        *,
+        recalls: _abc.Iterable[Global___NumberedRecall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recalls", b"recalls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsResponse: _TypeAlias = ListRecallsResponse  # noqa: Y015
+
+@_typing.final
+class NumberedRecall(_message.Message):
+    """A recall with its number at the agency, for this broker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number; later recalls have larger ones."""
+    @_builtins.property
+    def recall(self) -> _envelope_pb2.Envelope:
+        """The agency's signed Recall."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        recall: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumberedRecall: _TypeAlias = NumberedRecall  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ReleaseServiceStub:
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details.
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
     """
 
     def __init__(self, channel):
@@ -35,6 +36,11 @@ class ReleaseServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetImages = channel.unary_stream(
+                '/probegate.agency.v1.ReleaseService/GetImages',
+                request_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesRequest.SerializeToString,
+                response_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesResponse.FromString,
+                _registered_method=True)
         self.RequestRelease = channel.unary_unary(
                 '/probegate.agency.v1.ReleaseService/RequestRelease',
                 request_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.RequestReleaseRequest.SerializeToString,
@@ -45,21 +51,54 @@ class ReleaseServiceStub:
                 request_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseRequest.SerializeToString,
                 response_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseResponse.FromString,
                 _registered_method=True)
+        self.Notify = channel.unary_unary(
+                '/probegate.agency.v1.ReleaseService/Notify',
+                request_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyRequest.SerializeToString,
+                response_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyResponse.FromString,
+                _registered_method=True)
+        self.ListRecalls = channel.unary_unary(
+                '/probegate.agency.v1.ReleaseService/ListRecalls',
+                request_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsRequest.SerializeToString,
+                response_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsResponse.FromString,
+                _registered_method=True)
 
 
 class ReleaseServiceServicer:
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details.
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
     """
 
+    def GetImages(self, request, context):
+        """Sends the images of candidates, sealed to the force, as far as the agreement allows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RequestRelease(self, request, context):
-        """Asks the owner to release the details behind one reference.
+        """Asks the owner's people to release the details behind one reference.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRelease(self, request, context):
-        """Reads how a request stands.
+        """Asks what became of a request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Notify(self, request, context):
+        """Hands over what a force signed for the owner: a wrong match, an acknowledged recall, a
+        reviewer who was revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecalls(self, request, context):
+        """Asks for the recalls of candidates of this broker's searches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,6 +107,11 @@ class ReleaseServiceServicer:
 
 def add_ReleaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetImages,
+                    request_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesRequest.FromString,
+                    response_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesResponse.SerializeToString,
+            ),
             'RequestRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestRelease,
                     request_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.RequestReleaseRequest.FromString,
@@ -78,6 +122,16 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
                     request_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseRequest.FromString,
                     response_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseResponse.SerializeToString,
             ),
+            'Notify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Notify,
+                    request_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyRequest.FromString,
+                    response_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyResponse.SerializeToString,
+            ),
+            'ListRecalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecalls,
+                    request_deserializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsRequest.FromString,
+                    response_serializer=probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'probegate.agency.v1.ReleaseService', rpc_method_handlers)
@@ -87,8 +141,36 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReleaseService:
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details.
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
     """
+
+    @staticmethod
+    def GetImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/probegate.agency.v1.ReleaseService/GetImages',
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesRequest.SerializeToString,
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.GetImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def RequestRelease(request,
@@ -134,6 +216,60 @@ class ReleaseService:
             '/probegate.agency.v1.ReleaseService/GetRelease',
             probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseRequest.SerializeToString,
             probegate_dot_agency_dot_v1_dot_release__service__pb2.GetReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Notify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.agency.v1.ReleaseService/Notify',
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyRequest.SerializeToString,
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.NotifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.agency.v1.ReleaseService/ListRecalls',
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsRequest.SerializeToString,
+            probegate_dot_agency_dot_v1_dot_release__service__pb2.ListRecallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

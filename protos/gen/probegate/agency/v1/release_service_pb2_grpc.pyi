@@ -27,29 +27,59 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReleaseServiceStub:
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details."""
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReleaseServiceAsyncStub: ...
+    GetImages: _grpc.UnaryStreamMultiCallable[_release_service_pb2.GetImagesRequest, _release_service_pb2.GetImagesResponse]
+    """Sends the images of candidates, sealed to the force, as far as the agreement allows."""
     RequestRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RequestReleaseRequest, _release_service_pb2.RequestReleaseResponse]
-    """Asks the owner to release the details behind one reference."""
+    """Asks the owner's people to release the details behind one reference."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.GetReleaseResponse]
-    """Reads how a request stands."""
+    """Asks what became of a request."""
+    Notify: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.NotifyRequest, _release_service_pb2.NotifyResponse]
+    """Hands over what a force signed for the owner: a wrong match, an acknowledged recall, a
+    reviewer who was revoked.
+    """
+    ListRecalls: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ListRecallsRequest, _release_service_pb2.ListRecallsResponse]
+    """Asks for the recalls of candidates of this broker's searches."""
 
 @_typing.type_check_only
 class ReleaseServiceAsyncStub(ReleaseServiceStub):
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details."""
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetImages: _aio.UnaryStreamMultiCallable[_release_service_pb2.GetImagesRequest, _release_service_pb2.GetImagesResponse]  # type: ignore[assignment]
+    """Sends the images of candidates, sealed to the force, as far as the agreement allows."""
     RequestRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RequestReleaseRequest, _release_service_pb2.RequestReleaseResponse]  # type: ignore[assignment]
-    """Asks the owner to release the details behind one reference."""
+    """Asks the owner's people to release the details behind one reference."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.GetReleaseResponse]  # type: ignore[assignment]
-    """Reads how a request stands."""
+    """Asks what became of a request."""
+    Notify: _aio.UnaryUnaryMultiCallable[_release_service_pb2.NotifyRequest, _release_service_pb2.NotifyResponse]  # type: ignore[assignment]
+    """Hands over what a force signed for the owner: a wrong match, an acknowledged recall, a
+    reviewer who was revoked.
+    """
+    ListRecalls: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ListRecallsRequest, _release_service_pb2.ListRecallsResponse]  # type: ignore[assignment]
+    """Asks for the recalls of candidates of this broker's searches."""
 
 class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Implemented by every agency adapter: the owner's decision on disclosing one record's details."""
+    """Implemented by every agency adapter, called by the broker alone: what follows a search that
+    listed candidates. Nothing here is answered without a proof that the broker's log has it.
+    """
+
+    @_abc_1.abstractmethod
+    def GetImages(
+        self,
+        request: _release_service_pb2.GetImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_release_service_pb2.GetImagesResponse], _abc.AsyncIterator[_release_service_pb2.GetImagesResponse]]:
+        """Sends the images of candidates, sealed to the force, as far as the agreement allows."""
 
     @_abc_1.abstractmethod
     def RequestRelease(
@@ -57,7 +87,7 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.RequestReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.RequestReleaseResponse, _abc.Awaitable[_release_service_pb2.RequestReleaseResponse]]:
-        """Asks the owner to release the details behind one reference."""
+        """Asks the owner's people to release the details behind one reference."""
 
     @_abc_1.abstractmethod
     def GetRelease(
@@ -65,6 +95,24 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.GetReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.GetReleaseResponse, _abc.Awaitable[_release_service_pb2.GetReleaseResponse]]:
-        """Reads how a request stands."""
+        """Asks what became of a request."""
+
+    @_abc_1.abstractmethod
+    def Notify(
+        self,
+        request: _release_service_pb2.NotifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_release_service_pb2.NotifyResponse, _abc.Awaitable[_release_service_pb2.NotifyResponse]]:
+        """Hands over what a force signed for the owner: a wrong match, an acknowledged recall, a
+        reviewer who was revoked.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRecalls(
+        self,
+        request: _release_service_pb2.ListRecallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_release_service_pb2.ListRecallsResponse, _abc.Awaitable[_release_service_pb2.ListRecallsResponse]]:
+        """Asks for the recalls of candidates of this broker's searches."""
 
 def add_ReleaseServiceServicer_to_server(servicer: ReleaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,24 +22,48 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from probegate.broker.v1 import review_service_pb2 as probegate_dot_broker_dot_v1_dot_review__service__pb2
 from probegate.common.v1 import envelope_pb2 as probegate_dot_common_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,probegate/broker/v1/disclosure_service.proto\x12\x13probegate.broker.v1\x1a\"probegate/common/v1/envelope.proto\"]\n\x18RequestDisclosureRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\"2\n\x19RequestDisclosureResponse\x12\x15\n\rdisclosure_id\x18\x01 \x01(\t\"-\n\x14GetDisclosureRequest\x12\x15\n\rdisclosure_id\x18\x01 \x01(\t\"`\n\x15GetDisclosureResponse\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0esealed_details\x18\x02 \x01(\x0c\x32\xef\x01\n\x11\x44isclosureService\x12r\n\x11RequestDisclosure\x12-.probegate.broker.v1.RequestDisclosureRequest\x1a..probegate.broker.v1.RequestDisclosureResponse\x12\x66\n\rGetDisclosure\x12).probegate.broker.v1.GetDisclosureRequest\x1a*.probegate.broker.v1.GetDisclosureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,probegate/broker/v1/disclosure_service.proto\x12\x13probegate.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(probegate/broker/v1/review_service.proto\x1a\"probegate/common/v1/envelope.proto\"\xb3\x03\n\x10\x44isclosureRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tsearch_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61gency\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12\x33\n\x05state\x18\x05 \x01(\x0e\x32$.probegate.broker.v1.DisclosureState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tdecide_by\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x64\x65\x63ision\x18\t \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x19\n\x11sealed_disclosure\x18\n \x01(\x0c\x12-\n\x07receipt\x18\x0b \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\x12\x36\n\x10\x64\x65\x63ision_receipt\x18\x0c \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"\x90\x01\n\x18RequestDisclosureRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_facts\x18\x03 \x01(\x0c\x12\x17\n\x0frequester_token\x18\x04 \x01(\t\"V\n\x19RequestDisclosureResponse\x12\x39\n\ndisclosure\x18\x01 \x01(\x0b\x32%.probegate.broker.v1.DisclosureRecord\"*\n\x14GetDisclosureRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"R\n\x15GetDisclosureResponse\x12\x39\n\ndisclosure\x18\x01 \x01(\x0b\x32%.probegate.broker.v1.DisclosureRecord\"R\n\x16ListDisclosuresRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x17ListDisclosuresResponse\x12:\n\x0b\x64isclosures\x18\x01 \x03(\x0b\x32%.probegate.broker.v1.DisclosureRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x17ReportWrongMatchRequest\x12\x32\n\x0bwrong_match\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0ereporter_token\x18\x02 \x01(\t\"I\n\x18ReportWrongMatchResponse\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"#\n\x12ListRecallsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"I\n\x13ListRecallsResponse\x12\x32\n\x07recalls\x18\x01 \x03(\x0b\x32!.probegate.broker.v1.RecallRecord\"\xb1\x01\n\x0cRecallRecord\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12-\n\x06recall\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x33\n\x0f\x61\x63knowledged_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07receipt\x18\x04 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"h\n\x18\x41\x63knowledgeRecallRequest\x12\x36\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x14\n\x0cperson_token\x18\x02 \x01(\t\"J\n\x19\x41\x63knowledgeRecallResponse\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt*\xca\x01\n\x0f\x44isclosureState\x12 \n\x1c\x44ISCLOSURE_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44ISCLOSURE_STATE_RECORDED\x10\x01\x12\x1c\n\x18\x44ISCLOSURE_STATE_WAITING\x10\x02\x12\x1d\n\x19\x44ISCLOSURE_STATE_RELEASED\x10\x03\x12\x1c\n\x18\x44ISCLOSURE_STATE_REFUSED\x10\x04\x12\x1b\n\x17\x44ISCLOSURE_STATE_LAPSED\x10\x05\x32\xa4\x05\n\x11\x44isclosureService\x12r\n\x11RequestDisclosure\x12-.probegate.broker.v1.RequestDisclosureRequest\x1a..probegate.broker.v1.RequestDisclosureResponse\x12\x66\n\rGetDisclosure\x12).probegate.broker.v1.GetDisclosureRequest\x1a*.probegate.broker.v1.GetDisclosureResponse\x12l\n\x0fListDisclosures\x12+.probegate.broker.v1.ListDisclosuresRequest\x1a,.probegate.broker.v1.ListDisclosuresResponse\x12o\n\x10ReportWrongMatch\x12,.probegate.broker.v1.ReportWrongMatchRequest\x1a-.probegate.broker.v1.ReportWrongMatchResponse\x12`\n\x0bListRecalls\x12\'.probegate.broker.v1.ListRecallsRequest\x1a(.probegate.broker.v1.ListRecallsResponse\x12r\n\x11\x41\x63knowledgeRecall\x12-.probegate.broker.v1.AcknowledgeRecallRequest\x1a..probegate.broker.v1.AcknowledgeRecallResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'probegate.broker.v1.disclosure_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUESTDISCLOSUREREQUEST']._serialized_start=105
-  _globals['_REQUESTDISCLOSUREREQUEST']._serialized_end=198
-  _globals['_REQUESTDISCLOSURERESPONSE']._serialized_start=200
-  _globals['_REQUESTDISCLOSURERESPONSE']._serialized_end=250
-  _globals['_GETDISCLOSUREREQUEST']._serialized_start=252
-  _globals['_GETDISCLOSUREREQUEST']._serialized_end=297
-  _globals['_GETDISCLOSURERESPONSE']._serialized_start=299
-  _globals['_GETDISCLOSURERESPONSE']._serialized_end=395
-  _globals['_DISCLOSURESERVICE']._serialized_start=398
-  _globals['_DISCLOSURESERVICE']._serialized_end=637
+  _globals['_DISCLOSURESTATE']._serialized_start=1830
+  _globals['_DISCLOSURESTATE']._serialized_end=2032
+  _globals['_DISCLOSURERECORD']._serialized_start=181
+  _globals['_DISCLOSURERECORD']._serialized_end=616
+  _globals['_REQUESTDISCLOSUREREQUEST']._serialized_start=619
+  _globals['_REQUESTDISCLOSUREREQUEST']._serialized_end=763
+  _globals['_REQUESTDISCLOSURERESPONSE']._serialized_start=765
+  _globals['_REQUESTDISCLOSURERESPONSE']._serialized_end=851
+  _globals['_GETDISCLOSUREREQUEST']._serialized_start=853
+  _globals['_GETDISCLOSUREREQUEST']._serialized_end=895
+  _globals['_GETDISCLOSURERESPONSE']._serialized_start=897
+  _globals['_GETDISCLOSURERESPONSE']._serialized_end=979
+  _globals['_LISTDISCLOSURESREQUEST']._serialized_start=981
+  _globals['_LISTDISCLOSURESREQUEST']._serialized_end=1063
+  _globals['_LISTDISCLOSURESRESPONSE']._serialized_start=1065
+  _globals['_LISTDISCLOSURESRESPONSE']._serialized_end=1175
+  _globals['_REPORTWRONGMATCHREQUEST']._serialized_start=1177
+  _globals['_REPORTWRONGMATCHREQUEST']._serialized_end=1278
+  _globals['_REPORTWRONGMATCHRESPONSE']._serialized_start=1280
+  _globals['_REPORTWRONGMATCHRESPONSE']._serialized_end=1353
+  _globals['_LISTRECALLSREQUEST']._serialized_start=1355
+  _globals['_LISTRECALLSREQUEST']._serialized_end=1390
+  _globals['_LISTRECALLSRESPONSE']._serialized_start=1392
+  _globals['_LISTRECALLSRESPONSE']._serialized_end=1465
+  _globals['_RECALLRECORD']._serialized_start=1468
+  _globals['_RECALLRECORD']._serialized_end=1645
+  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_start=1647
+  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_end=1751
+  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_start=1753
+  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_end=1827
+  _globals['_DISCLOSURESERVICE']._serialized_start=2035
+  _globals['_DISCLOSURESERVICE']._serialized_end=2711
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from probegate.broker.v1 import review_service_pb2 as _review_service_pb2
 from probegate.common.v1 import envelope_pb2 as _envelope_pb2
 import builtins as _builtins
 import sys
@@ -17,29 +22,149 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DisclosureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisclosureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DisclosureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISCLOSURE_STATE_UNSPECIFIED: _DisclosureState.ValueType  # 0
+    """Never sent."""
+    DISCLOSURE_STATE_RECORDED: _DisclosureState.ValueType  # 1
+    """Recorded; the owner does not have it yet."""
+    DISCLOSURE_STATE_WAITING: _DisclosureState.ValueType  # 2
+    """The owner's people have it."""
+    DISCLOSURE_STATE_RELEASED: _DisclosureState.ValueType  # 3
+    """They let the details go."""
+    DISCLOSURE_STATE_REFUSED: _DisclosureState.ValueType  # 4
+    """They did not, or the agency refused the request."""
+    DISCLOSURE_STATE_LAPSED: _DisclosureState.ValueType  # 5
+    """The owner did not decide in time; the request is asked for no more."""
+
+class DisclosureState(_DisclosureState, metaclass=_DisclosureStateEnumTypeWrapper):
+    """Where a request for disclosure stands."""
+
+DISCLOSURE_STATE_UNSPECIFIED: DisclosureState.ValueType  # 0
+"""Never sent."""
+DISCLOSURE_STATE_RECORDED: DisclosureState.ValueType  # 1
+"""Recorded; the owner does not have it yet."""
+DISCLOSURE_STATE_WAITING: DisclosureState.ValueType  # 2
+"""The owner's people have it."""
+DISCLOSURE_STATE_RELEASED: DisclosureState.ValueType  # 3
+"""They let the details go."""
+DISCLOSURE_STATE_REFUSED: DisclosureState.ValueType  # 4
+"""They did not, or the agency refused the request."""
+DISCLOSURE_STATE_LAPSED: DisclosureState.ValueType  # 5
+"""The owner did not decide in time; the request is asked for no more."""
+Global___DisclosureState: _TypeAlias = DisclosureState  # noqa: Y015
+
+@_typing.final
+class DisclosureRecord(_message.Message):
+    """One request for disclosure as the broker has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    DECIDE_BY_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    SEALED_DISCLOSURE_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    DECISION_RECEIPT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The force's id of the request."""
+    search_id: _builtins.str
+    """The broker's id of the search."""
+    agency: _builtins.str
+    """The directory id of the agency."""
+    reference: _builtins.str
+    """The candidate's reference."""
+    state: Global___DisclosureState.ValueType
+    """Where it stands."""
+    reason: _builtins.str
+    """The reason where it was refused before the owner's people saw it; empty otherwise."""
+    sealed_disclosure: _builtins.bytes
+    """A signed Disclosure sealed to the force's key; only where released, and not past its end."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    @_builtins.property
+    def decide_by(self) -> _timestamp_pb2.Timestamp:
+        """By when the owner's people are to decide, unset until the agency says so."""
+
+    @_builtins.property
+    def decision(self) -> _envelope_pb2.Envelope:
+        """The owner's signed ReleaseDecision, once there is one."""
+
+    @_builtins.property
+    def receipt(self) -> _review_service_pb2.Receipt:
+        """The entry that records the request."""
+
+    @_builtins.property
+    def decision_receipt(self) -> _review_service_pb2.Receipt:
+        """The entry that records the decision, once there is one."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        search_id: _builtins.str = ...,
+        agency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        state: Global___DisclosureState.ValueType = ...,
+        reason: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        decide_by: _timestamp_pb2.Timestamp | None = ...,
+        decision: _envelope_pb2.Envelope | None = ...,
+        sealed_disclosure: _builtins.bytes = ...,
+        receipt: _review_service_pb2.Receipt | None = ...,
+        decision_receipt: _review_service_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "decide_by", b"decide_by", "decision", b"decision", "decision_receipt", b"decision_receipt", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "created_at", b"created_at", "decide_by", b"decide_by", "decision", b"decision", "decision_receipt", b"decision_receipt", "reason", b"reason", "receipt", b"receipt", "reference", b"reference", "request_id", b"request_id", "sealed_disclosure", b"sealed_disclosure", "search_id", b"search_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisclosureRecord: _TypeAlias = DisclosureRecord  # noqa: Y015
+
 @_typing.final
 class RequestDisclosureRequest(_message.Message):
     """A signed request for disclosure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SEARCH_ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
-    search_id: _builtins.str
-    """The broker's id of the search."""
+    SEALED_KEY_ID_FIELD_NUMBER: _builtins.int
+    SEALED_FACTS_FIELD_NUMBER: _builtins.int
+    REQUESTER_TOKEN_FIELD_NUMBER: _builtins.int
+    sealed_key_id: _builtins.str
+    """The key id of the agency that the facts are sealed to."""
+    sealed_facts: _builtins.bytes
+    """The sealed DisclosureFacts."""
+    requester_token: _builtins.str
+    """The requester's identity token (JWT), for the part of an officer."""
     @_builtins.property
     def request(self) -> _envelope_pb2.Envelope:
-        """The force's signed request."""
+        """The force's signed DisclosureRequest."""
 
     def __init__(
         self,
         *,
-        search_id: _builtins.str = ...,
         request: _envelope_pb2.Envelope | None = ...,
+        sealed_key_id: _builtins.str = ...,
+        sealed_facts: _builtins.bytes = ...,
+        requester_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "requester_token", b"requester_token", "sealed_facts", b"sealed_facts", "sealed_key_id", b"sealed_key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -51,17 +176,19 @@ class RequestDisclosureResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DISCLOSURE_ID_FIELD_NUMBER: _builtins.int
-    disclosure_id: _builtins.str
-    """The broker's id of the disclosure."""
+    DISCLOSURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def disclosure(self) -> Global___DisclosureRecord:
+        """The request."""
+
     def __init__(
         self,
         *,
-        disclosure_id: _builtins.str = ...,
+        disclosure: Global___DisclosureRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosure_id", b"disclosure_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -69,21 +196,21 @@ Global___RequestDisclosureResponse: _TypeAlias = RequestDisclosureResponse  # no
 
 @_typing.final
 class GetDisclosureRequest(_message.Message):
-    """Names a disclosure."""
+    """Names a request for disclosure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DISCLOSURE_ID_FIELD_NUMBER: _builtins.int
-    disclosure_id: _builtins.str
-    """The broker's id of the disclosure."""
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The force's id of the request."""
     def __init__(
         self,
         *,
-        disclosure_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosure_id", b"disclosure_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,28 +218,272 @@ Global___GetDisclosureRequest: _TypeAlias = GetDisclosureRequest  # noqa: Y015
 
 @_typing.final
 class GetDisclosureResponse(_message.Message):
-    """How a disclosure stands."""
+    """The request that was asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DECISION_FIELD_NUMBER: _builtins.int
-    SEALED_DETAILS_FIELD_NUMBER: _builtins.int
-    sealed_details: _builtins.bytes
-    """The details sealed to the force's key, present only where released."""
+    DISCLOSURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def decision(self) -> _envelope_pb2.Envelope:
-        """The owner's signed decision, unset while it is open."""
+    def disclosure(self) -> Global___DisclosureRecord:
+        """The request."""
 
     def __init__(
         self,
         *,
-        decision: _envelope_pb2.Envelope | None = ...,
-        sealed_details: _builtins.bytes = ...,
+        disclosure: Global___DisclosureRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "sealed_details", b"sealed_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDisclosureResponse: _TypeAlias = GetDisclosureResponse  # noqa: Y015
+
+@_typing.final
+class ListDisclosuresRequest(_message.Message):
+    """Asks for a page of requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    search_id: _builtins.str
+    """The search whose requests are asked for; empty for all."""
+    page_size: _builtins.int
+    """The most to return; 0 means the server's default."""
+    page_token: _builtins.str
+    """Where the last page ended, exactly as it was given."""
+    def __init__(
+        self,
+        *,
+        search_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "search_id", b"search_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisclosuresRequest: _TypeAlias = ListDisclosuresRequest  # noqa: Y015
+
+@_typing.final
+class ListDisclosuresResponse(_message.Message):
+    """A page of requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCLOSURES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty at the end."""
+    @_builtins.property
+    def disclosures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisclosureRecord]:
+        """The requests, newest first, without sealed details and receipts."""
+
+    def __init__(
+        self,
+        *,
+        disclosures: _abc.Iterable[Global___DisclosureRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosures", b"disclosures", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisclosuresResponse: _TypeAlias = ListDisclosuresResponse  # noqa: Y015
+
+@_typing.final
+class ReportWrongMatchRequest(_message.Message):
+    """A candidate that is not the person sought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRONG_MATCH_FIELD_NUMBER: _builtins.int
+    REPORTER_TOKEN_FIELD_NUMBER: _builtins.int
+    reporter_token: _builtins.str
+    """The reporter's identity token (JWT), for the part of an officer."""
+    @_builtins.property
+    def wrong_match(self) -> _envelope_pb2.Envelope:
+        """The force's signed WrongMatch."""
+
+    def __init__(
+        self,
+        *,
+        wrong_match: _envelope_pb2.Envelope | None = ...,
+        reporter_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wrong_match", b"wrong_match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reporter_token", b"reporter_token", "wrong_match", b"wrong_match"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportWrongMatchRequest: _TypeAlias = ReportWrongMatchRequest  # noqa: Y015
+
+@_typing.final
+class ReportWrongMatchResponse(_message.Message):
+    """The record of the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _review_service_pb2.Receipt:
+        """The entry that records it."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _review_service_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportWrongMatchResponse: _TypeAlias = ReportWrongMatchResponse  # noqa: Y015
+
+@_typing.final
+class ListRecallsRequest(_message.Message):
+    """Asks for recalls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """The number of the last recall that the force has; 0 at first."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsRequest: _TypeAlias = ListRecallsRequest  # noqa: Y015
+
+@_typing.final
+class ListRecallsResponse(_message.Message):
+    """Some recalls, the oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recalls(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecallRecord]:
+        """The recalls."""
+
+    def __init__(
+        self,
+        *,
+        recalls: _abc.Iterable[Global___RecallRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recalls", b"recalls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsResponse: _TypeAlias = ListRecallsResponse  # noqa: Y015
+
+@_typing.final
+class RecallRecord(_message.Message):
+    """A recall as the broker has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_AT_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number at the broker; later ones have larger ones."""
+    @_builtins.property
+    def recall(self) -> _envelope_pb2.Envelope:
+        """The agency's signed Recall."""
+
+    @_builtins.property
+    def acknowledged_at(self) -> _timestamp_pb2.Timestamp:
+        """When the force acknowledged it, unset while it has not."""
+
+    @_builtins.property
+    def receipt(self) -> _review_service_pb2.Receipt:
+        """The entry that records the recall."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        recall: _envelope_pb2.Envelope | None = ...,
+        acknowledged_at: _timestamp_pb2.Timestamp | None = ...,
+        receipt: _review_service_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "recall", b"recall", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "number", b"number", "recall", b"recall", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallRecord: _TypeAlias = RecallRecord  # noqa: Y015
+
+@_typing.final
+class AcknowledgeRecallRequest(_message.Message):
+    """A recall that was acted on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    PERSON_TOKEN_FIELD_NUMBER: _builtins.int
+    person_token: _builtins.str
+    """The person's identity token (JWT), for the part of an officer."""
+    @_builtins.property
+    def acknowledgement(self) -> _envelope_pb2.Envelope:
+        """The force's signed RecallAcknowledgement."""
+
+    def __init__(
+        self,
+        *,
+        acknowledgement: _envelope_pb2.Envelope | None = ...,
+        person_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "person_token", b"person_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeRecallRequest: _TypeAlias = AcknowledgeRecallRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeRecallResponse(_message.Message):
+    """The record of the acknowledgement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _review_service_pb2.Receipt:
+        """The entry that records it."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _review_service_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeRecallResponse: _TypeAlias = AcknowledgeRecallResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DisclosureServiceStub:
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later.
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong.
     """
 
     def __init__(self, channel):
@@ -45,21 +45,69 @@ class DisclosureServiceStub:
                 request_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureRequest.SerializeToString,
                 response_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureResponse.FromString,
                 _registered_method=True)
+        self.ListDisclosures = channel.unary_unary(
+                '/probegate.broker.v1.DisclosureService/ListDisclosures',
+                request_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresResponse.FromString,
+                _registered_method=True)
+        self.ReportWrongMatch = channel.unary_unary(
+                '/probegate.broker.v1.DisclosureService/ReportWrongMatch',
+                request_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchResponse.FromString,
+                _registered_method=True)
+        self.ListRecalls = channel.unary_unary(
+                '/probegate.broker.v1.DisclosureService/ListRecalls',
+                request_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeRecall = channel.unary_unary(
+                '/probegate.broker.v1.DisclosureService/AcknowledgeRecall',
+                request_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallResponse.FromString,
+                _registered_method=True)
 
 
 class DisclosureServiceServicer:
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later.
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong.
     """
 
     def RequestDisclosure(self, request, context):
-        """Asks for the details behind one reference.
+        """Asks for the details behind one reference; the same signed bytes are the same request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDisclosure(self, request, context):
-        """Reads how a request stands.
+        """Reads how a request stands, with the sealed details once they are released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDisclosures(self, request, context):
+        """Lists the caller's requests, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportWrongMatch(self, request, context):
+        """Reports that a candidate is not the person sought.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecalls(self, request, context):
+        """Lists what agencies recalled of the caller's searches, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeRecall(self, request, context):
+        """Says that a recalled candidate is no longer used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +126,26 @@ def add_DisclosureServiceServicer_to_server(servicer, server):
                     request_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureRequest.FromString,
                     response_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureResponse.SerializeToString,
             ),
+            'ListDisclosures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDisclosures,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresResponse.SerializeToString,
+            ),
+            'ReportWrongMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportWrongMatch,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchResponse.SerializeToString,
+            ),
+            'ListRecalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecalls,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsResponse.SerializeToString,
+            ),
+            'AcknowledgeRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeRecall,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'probegate.broker.v1.DisclosureService', rpc_method_handlers)
@@ -87,7 +155,7 @@ def add_DisclosureServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DisclosureService:
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later.
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong.
     """
 
     @staticmethod
@@ -134,6 +202,114 @@ class DisclosureService:
             '/probegate.broker.v1.DisclosureService/GetDisclosure',
             probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureRequest.SerializeToString,
             probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.GetDisclosureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDisclosures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.DisclosureService/ListDisclosures',
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListDisclosuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportWrongMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.DisclosureService/ReportWrongMatch',
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ReportWrongMatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.DisclosureService/ListRecalls',
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.ListRecallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.DisclosureService/AcknowledgeRecall',
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_disclosure__service__pb2.AcknowledgeRecallResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,29 +27,45 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DisclosureServiceStub:
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later."""
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DisclosureServiceAsyncStub: ...
     RequestDisclosure: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.RequestDisclosureRequest, _disclosure_service_pb2.RequestDisclosureResponse]
-    """Asks for the details behind one reference."""
+    """Asks for the details behind one reference; the same signed bytes are the same request."""
     GetDisclosure: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.GetDisclosureRequest, _disclosure_service_pb2.GetDisclosureResponse]
-    """Reads how a request stands."""
+    """Reads how a request stands, with the sealed details once they are released."""
+    ListDisclosures: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.ListDisclosuresRequest, _disclosure_service_pb2.ListDisclosuresResponse]
+    """Lists the caller's requests, newest first."""
+    ReportWrongMatch: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.ReportWrongMatchRequest, _disclosure_service_pb2.ReportWrongMatchResponse]
+    """Reports that a candidate is not the person sought."""
+    ListRecalls: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.ListRecallsRequest, _disclosure_service_pb2.ListRecallsResponse]
+    """Lists what agencies recalled of the caller's searches, the oldest first."""
+    AcknowledgeRecall: _grpc.UnaryUnaryMultiCallable[_disclosure_service_pb2.AcknowledgeRecallRequest, _disclosure_service_pb2.AcknowledgeRecallResponse]
+    """Says that a recalled candidate is no longer used."""
 
 @_typing.type_check_only
 class DisclosureServiceAsyncStub(DisclosureServiceStub):
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later."""
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RequestDisclosure: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.RequestDisclosureRequest, _disclosure_service_pb2.RequestDisclosureResponse]  # type: ignore[assignment]
-    """Asks for the details behind one reference."""
+    """Asks for the details behind one reference; the same signed bytes are the same request."""
     GetDisclosure: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.GetDisclosureRequest, _disclosure_service_pb2.GetDisclosureResponse]  # type: ignore[assignment]
-    """Reads how a request stands."""
+    """Reads how a request stands, with the sealed details once they are released."""
+    ListDisclosures: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.ListDisclosuresRequest, _disclosure_service_pb2.ListDisclosuresResponse]  # type: ignore[assignment]
+    """Lists the caller's requests, newest first."""
+    ReportWrongMatch: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.ReportWrongMatchRequest, _disclosure_service_pb2.ReportWrongMatchResponse]  # type: ignore[assignment]
+    """Reports that a candidate is not the person sought."""
+    ListRecalls: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.ListRecallsRequest, _disclosure_service_pb2.ListRecallsResponse]  # type: ignore[assignment]
+    """Lists what agencies recalled of the caller's searches, the oldest first."""
+    AcknowledgeRecall: _aio.UnaryUnaryMultiCallable[_disclosure_service_pb2.AcknowledgeRecallRequest, _disclosure_service_pb2.AcknowledgeRecallResponse]  # type: ignore[assignment]
+    """Says that a recalled candidate is no longer used."""
 
 class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Asks the owner of a reviewed candidate for its details. Declared now; offered later."""
+    """Asks the owners of reviewed candidates for their details, and takes back what was wrong."""
 
     @_abc_1.abstractmethod
     def RequestDisclosure(
@@ -57,7 +73,7 @@ class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _disclosure_service_pb2.RequestDisclosureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_disclosure_service_pb2.RequestDisclosureResponse, _abc.Awaitable[_disclosure_service_pb2.RequestDisclosureResponse]]:
-        """Asks for the details behind one reference."""
+        """Asks for the details behind one reference; the same signed bytes are the same request."""
 
     @_abc_1.abstractmethod
     def GetDisclosure(
@@ -65,6 +81,38 @@ class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _disclosure_service_pb2.GetDisclosureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_disclosure_service_pb2.GetDisclosureResponse, _abc.Awaitable[_disclosure_service_pb2.GetDisclosureResponse]]:
-        """Reads how a request stands."""
+        """Reads how a request stands, with the sealed details once they are released."""
+
+    @_abc_1.abstractmethod
+    def ListDisclosures(
+        self,
+        request: _disclosure_service_pb2.ListDisclosuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_disclosure_service_pb2.ListDisclosuresResponse, _abc.Awaitable[_disclosure_service_pb2.ListDisclosuresResponse]]:
+        """Lists the caller's requests, newest first."""
+
+    @_abc_1.abstractmethod
+    def ReportWrongMatch(
+        self,
+        request: _disclosure_service_pb2.ReportWrongMatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_disclosure_service_pb2.ReportWrongMatchResponse, _abc.Awaitable[_disclosure_service_pb2.ReportWrongMatchResponse]]:
+        """Reports that a candidate is not the person sought."""
+
+    @_abc_1.abstractmethod
+    def ListRecalls(
+        self,
+        request: _disclosure_service_pb2.ListRecallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_disclosure_service_pb2.ListRecallsResponse, _abc.Awaitable[_disclosure_service_pb2.ListRecallsResponse]]:
+        """Lists what agencies recalled of the caller's searches, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def AcknowledgeRecall(
+        self,
+        request: _disclosure_service_pb2.AcknowledgeRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_disclosure_service_pb2.AcknowledgeRecallResponse, _abc.Awaitable[_disclosure_service_pb2.AcknowledgeRecallResponse]]:
+        """Says that a recalled candidate is no longer used."""
 
 def add_DisclosureServiceServicer_to_server(servicer: DisclosureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,23 +23,42 @@ _sym_db = _symbol_database.Default()
 
 
 from probegate.common.v1 import envelope_pb2 as probegate_dot_common_dot_v1_dot_envelope__pb2
+from probegate.common.v1 import second_step_pb2 as probegate_dot_common_dot_v1_dot_second__step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(probegate/broker/v1/review_service.proto\x12\x13probegate.broker.v1\x1a\"probegate/common/v1/envelope.proto\"o\n\x13SubmitReviewRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12-\n\x06review\x18\x02 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0ereviewer_token\x18\x03 \x01(\t\"\'\n\x14SubmitReviewResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\"+\n\x16GetReviewStatusRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\"H\n\x17GetReviewStatusResponse\x12\x0f\n\x07reviews\x18\x01 \x01(\r\x12\x1c\n\x14potential_candidates\x18\x02 \x03(\t2\xe2\x01\n\rReviewService\x12\x63\n\x0cSubmitReview\x12(.probegate.broker.v1.SubmitReviewRequest\x1a).probegate.broker.v1.SubmitReviewResponse\x12l\n\x0fGetReviewStatus\x12+.probegate.broker.v1.GetReviewStatusRequest\x1a,.probegate.broker.v1.GetReviewStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(probegate/broker/v1/review_service.proto\x12\x13probegate.broker.v1\x1a\"probegate/common/v1/envelope.proto\x1a%probegate/common/v1/second_step.proto\"&\n\x07Receipt\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\"Z\n\x10GetImagesRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0ereviewer_token\x18\x02 \x01(\t\"S\n\x11GetImagesResponse\x12\x11\n\treference\x18\x01 \x01(\t\x12\x15\n\rsealed_key_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_image\x18\x03 \x01(\x0c\"]\n\x13SubmitReviewRequest\x12.\n\x07reviews\x18\x01 \x03(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x16\n\x0ereviewer_token\x18\x02 \x01(\t\"x\n\x14SubmitReviewResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.probegate.broker.v1.ReviewStatus\x12-\n\x07receipt\x18\x02 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"+\n\x16GetReviewStatusRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\"{\n\x17GetReviewStatusResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.probegate.broker.v1.ReviewStatus\x12-\n\x07receipt\x18\x02 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"\xa2\x01\n\x0cReviewStatus\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0f\n\x07reviews\x18\x02 \x01(\r\x12\x0e\n\x06needed\x18\x03 \x01(\r\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\x14\n\x0c\x64isagreement\x18\x05 \x01(\x08\x12:\n\ncandidates\x18\x06 \x03(\x0b\x32&.probegate.broker.v1.CandidateStanding\"}\n\x11\x43\x61ndidateStanding\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12-\n\x07opinion\x18\x03 \x01(\x0e\x32\x1c.probegate.common.v1.Opinion\x12\x16\n\x0ereview_sha256s\x18\x04 \x03(\x0c\"`\n\x15RevokeReviewerRequest\x12\x31\n\nrevocation\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x14\n\x0cperson_token\x18\x02 \x01(\t\"X\n\x16RevokeReviewerResponse\x12\x0f\n\x07reviews\x18\x01 \x01(\r\x12-\n\x07receipt\x18\x02 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt\"h\n\x1aRecordCorroborationRequest\x12\x34\n\rcorroboration\x18\x01 \x01(\x0b\x32\x1d.probegate.common.v1.Envelope\x12\x14\n\x0cperson_token\x18\x02 \x01(\t\"L\n\x1bRecordCorroborationResponse\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.probegate.broker.v1.Receipt2\xa5\x04\n\rReviewService\x12\\\n\tGetImages\x12%.probegate.broker.v1.GetImagesRequest\x1a&.probegate.broker.v1.GetImagesResponse0\x01\x12\x63\n\x0cSubmitReview\x12(.probegate.broker.v1.SubmitReviewRequest\x1a).probegate.broker.v1.SubmitReviewResponse\x12l\n\x0fGetReviewStatus\x12+.probegate.broker.v1.GetReviewStatusRequest\x1a,.probegate.broker.v1.GetReviewStatusResponse\x12i\n\x0eRevokeReviewer\x12*.probegate.broker.v1.RevokeReviewerRequest\x1a+.probegate.broker.v1.RevokeReviewerResponse\x12x\n\x13RecordCorroboration\x12/.probegate.broker.v1.RecordCorroborationRequest\x1a\x30.probegate.broker.v1.RecordCorroborationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'probegate.broker.v1.review_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITREVIEWREQUEST']._serialized_start=101
-  _globals['_SUBMITREVIEWREQUEST']._serialized_end=212
-  _globals['_SUBMITREVIEWRESPONSE']._serialized_start=214
-  _globals['_SUBMITREVIEWRESPONSE']._serialized_end=253
-  _globals['_GETREVIEWSTATUSREQUEST']._serialized_start=255
-  _globals['_GETREVIEWSTATUSREQUEST']._serialized_end=298
-  _globals['_GETREVIEWSTATUSRESPONSE']._serialized_start=300
-  _globals['_GETREVIEWSTATUSRESPONSE']._serialized_end=372
-  _globals['_REVIEWSERVICE']._serialized_start=375
-  _globals['_REVIEWSERVICE']._serialized_end=601
+  _globals['_RECEIPT']._serialized_start=140
+  _globals['_RECEIPT']._serialized_end=178
+  _globals['_GETIMAGESREQUEST']._serialized_start=180
+  _globals['_GETIMAGESREQUEST']._serialized_end=270
+  _globals['_GETIMAGESRESPONSE']._serialized_start=272
+  _globals['_GETIMAGESRESPONSE']._serialized_end=355
+  _globals['_SUBMITREVIEWREQUEST']._serialized_start=357
+  _globals['_SUBMITREVIEWREQUEST']._serialized_end=450
+  _globals['_SUBMITREVIEWRESPONSE']._serialized_start=452
+  _globals['_SUBMITREVIEWRESPONSE']._serialized_end=572
+  _globals['_GETREVIEWSTATUSREQUEST']._serialized_start=574
+  _globals['_GETREVIEWSTATUSREQUEST']._serialized_end=617
+  _globals['_GETREVIEWSTATUSRESPONSE']._serialized_start=619
+  _globals['_GETREVIEWSTATUSRESPONSE']._serialized_end=742
+  _globals['_REVIEWSTATUS']._serialized_start=745
+  _globals['_REVIEWSTATUS']._serialized_end=907
+  _globals['_CANDIDATESTANDING']._serialized_start=909
+  _globals['_CANDIDATESTANDING']._serialized_end=1034
+  _globals['_REVOKEREVIEWERREQUEST']._serialized_start=1036
+  _globals['_REVOKEREVIEWERREQUEST']._serialized_end=1132
+  _globals['_REVOKEREVIEWERRESPONSE']._serialized_start=1134
+  _globals['_REVOKEREVIEWERRESPONSE']._serialized_end=1222
+  _globals['_RECORDCORROBORATIONREQUEST']._serialized_start=1224
+  _globals['_RECORDCORROBORATIONREQUEST']._serialized_end=1328
+  _globals['_RECORDCORROBORATIONRESPONSE']._serialized_start=1330
+  _globals['_RECORDCORROBORATIONRESPONSE']._serialized_end=1406
+  _globals['_REVIEWSERVICE']._serialized_start=1409
+  _globals['_REVIEWSERVICE']._serialized_end=1958
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from probegate.common.v1 import envelope_pb2 as _envelope_pb2
+from probegate.common.v1 import second_step_pb2 as _second_step_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,32 +21,112 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Receipt(_message.Message):
+    """An entry of the broker's search log with the proof that it is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOF_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
+    proof: _builtins.bytes
+    """The entry's place in the log (C2SP .tlog-proof), verifiable offline."""
+    leaf: _builtins.bytes
+    """The entry, exact bytes."""
+    def __init__(
+        self,
+        *,
+        proof: _builtins.bytes = ...,
+        leaf: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class GetImagesRequest(_message.Message):
+    """Asks for candidates' images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    REVIEWER_TOKEN_FIELD_NUMBER: _builtins.int
+    reviewer_token: _builtins.str
+    """The reviewer's identity token (JWT)."""
+    @_builtins.property
+    def request(self) -> _envelope_pb2.Envelope:
+        """The force's signed ImageRequest."""
+
+    def __init__(
+        self,
+        *,
+        request: _envelope_pb2.Envelope | None = ...,
+        reviewer_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "reviewer_token", b"reviewer_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImagesRequest: _TypeAlias = GetImagesRequest  # noqa: Y015
+
+@_typing.final
+class GetImagesResponse(_message.Message):
+    """One candidate's image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    SEALED_KEY_ID_FIELD_NUMBER: _builtins.int
+    SEALED_IMAGE_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """The candidate's reference."""
+    sealed_key_id: _builtins.str
+    """The key id it is sealed to; empty where the agency has no image of it."""
+    sealed_image: _builtins.bytes
+    """A signed CandidateImage, sealed."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        sealed_key_id: _builtins.str = ...,
+        sealed_image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "sealed_image", b"sealed_image", "sealed_key_id", b"sealed_key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImagesResponse: _TypeAlias = GetImagesResponse  # noqa: Y015
+
+@_typing.final
 class SubmitReviewRequest(_message.Message):
     """One reviewer's findings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SEARCH_ID_FIELD_NUMBER: _builtins.int
-    REVIEW_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
     REVIEWER_TOKEN_FIELD_NUMBER: _builtins.int
-    search_id: _builtins.str
-    """The broker's id of the search."""
     reviewer_token: _builtins.str
     """The reviewer's identity token (JWT)."""
     @_builtins.property
-    def review(self) -> _envelope_pb2.Envelope:
-        """The signed findings."""
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Envelope]:
+        """A signed Review for each agency that listed candidates, in the order's sequence."""
 
     def __init__(
         self,
         *,
-        search_id: _builtins.str = ...,
-        review: _envelope_pb2.Envelope | None = ...,
+        reviews: _abc.Iterable[_envelope_pb2.Envelope] | None = ...,
         reviewer_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["review", b"review", "reviewer_token", b"reviewer_token", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reviewer_token", b"reviewer_token", "reviews", b"reviews"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -57,17 +138,25 @@ class SubmitReviewResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    STATUS_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
-    receipt: _builtins.bytes
-    """The review's place in the log (C2SP .tlog-proof)."""
+    @_builtins.property
+    def status(self) -> Global___ReviewStatus:
+        """How the reviews stand now."""
+
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The entry that records these findings."""
+
     def __init__(
         self,
         *,
-        receipt: _builtins.bytes = ...,
+        status: Global___ReviewStatus | None = ...,
+        receipt: Global___Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,24 +190,214 @@ class GetReviewStatusResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REVIEWS_FIELD_NUMBER: _builtins.int
-    POTENTIAL_CANDIDATES_FIELD_NUMBER: _builtins.int
-    reviews: _builtins.int
-    """How many independent reviews are recorded."""
+    STATUS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def potential_candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The references both reviewers found to be potential candidates."""
+    def status(self) -> Global___ReviewStatus:
+        """The status."""
+
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The entry that records that all candidates are settled, unset before."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___ReviewStatus | None = ...,
+        receipt: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReviewStatusResponse: _TypeAlias = GetReviewStatusResponse  # noqa: Y015
+
+@_typing.final
+class ReviewStatus(_message.Message):
+    """Where the reviews of one search stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    DISAGREEMENT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    search_id: _builtins.str
+    """The broker's id of the search."""
+    reviews: _builtins.int
+    """How many people's reviews count."""
+    needed: _builtins.int
+    """How many people must review at least."""
+    open: _builtins.bool
+    """Whether another person must review: too few have, or they disagree."""
+    disagreement: _builtins.bool
+    """Whether those who reviewed disagree about a candidate."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateStanding]:
+        """What came of every candidate, only once nothing is open."""
+
+    def __init__(
+        self,
+        *,
+        search_id: _builtins.str = ...,
+        reviews: _builtins.int = ...,
+        needed: _builtins.int = ...,
+        open: _builtins.bool = ...,
+        disagreement: _builtins.bool = ...,
+        candidates: _abc.Iterable[Global___CandidateStanding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "disagreement", b"disagreement", "needed", b"needed", "open", b"open", "reviews", b"reviews", "search_id", b"search_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewStatus: _TypeAlias = ReviewStatus  # noqa: Y015
+
+@_typing.final
+class CandidateStanding(_message.Message):
+    """What reviewers together make of one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    OPINION_FIELD_NUMBER: _builtins.int
+    REVIEW_SHA256S_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The directory id of the agency."""
+    reference: _builtins.str
+    """The candidate's reference."""
+    opinion: _second_step_pb2.Opinion.ValueType
+    """The opinion that enough of them share; inconclusive where none is."""
+    @_builtins.property
+    def review_sha256s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the payload of each counted Review of this agency's candidates."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        opinion: _second_step_pb2.Opinion.ValueType = ...,
+        review_sha256s: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "opinion", b"opinion", "reference", b"reference", "review_sha256s", b"review_sha256s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateStanding: _TypeAlias = CandidateStanding  # noqa: Y015
+
+@_typing.final
+class RevokeReviewerRequest(_message.Message):
+    """A reviewer whose reviews no longer count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    PERSON_TOKEN_FIELD_NUMBER: _builtins.int
+    person_token: _builtins.str
+    """The identity token (JWT) of the person who revokes, for the part of an authoriser."""
+    @_builtins.property
+    def revocation(self) -> _envelope_pb2.Envelope:
+        """The force's signed ReviewerRevocation."""
+
+    def __init__(
+        self,
+        *,
+        revocation: _envelope_pb2.Envelope | None = ...,
+        person_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person_token", b"person_token", "revocation", b"revocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeReviewerRequest: _TypeAlias = RevokeReviewerRequest  # noqa: Y015
+
+@_typing.final
+class RevokeReviewerResponse(_message.Message):
+    """The record of the revocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    reviews: _builtins.int
+    """How many reviews no longer count."""
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The entry that records it."""
 
     def __init__(
         self,
         *,
         reviews: _builtins.int = ...,
-        potential_candidates: _abc.Iterable[_builtins.str] | None = ...,
+        receipt: Global___Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["potential_candidates", b"potential_candidates", "reviews", b"reviews"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "reviews", b"reviews"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetReviewStatusResponse: _TypeAlias = GetReviewStatusResponse  # noqa: Y015
+Global___RevokeReviewerResponse: _TypeAlias = RevokeReviewerResponse  # noqa: Y015
+
+@_typing.final
+class RecordCorroborationRequest(_message.Message):
+    """Evidence that does not come from comparing faces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORROBORATION_FIELD_NUMBER: _builtins.int
+    PERSON_TOKEN_FIELD_NUMBER: _builtins.int
+    person_token: _builtins.str
+    """The identity token (JWT) of the person who records it, for the part of an officer."""
+    @_builtins.property
+    def corroboration(self) -> _envelope_pb2.Envelope:
+        """The force's signed Corroboration."""
+
+    def __init__(
+        self,
+        *,
+        corroboration: _envelope_pb2.Envelope | None = ...,
+        person_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["corroboration", b"corroboration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corroboration", b"corroboration", "person_token", b"person_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCorroborationRequest: _TypeAlias = RecordCorroborationRequest  # noqa: Y015
+
+@_typing.final
+class RecordCorroborationResponse(_message.Message):
+    """The record of the evidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The entry that records it."""
+
+    def __init__(
+        self,
+        *,
+        receipt: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCorroborationResponse: _TypeAlias = RecordCorroborationResponse  # noqa: Y015

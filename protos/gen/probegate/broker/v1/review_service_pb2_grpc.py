@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ReviewServiceStub:
-    """Records what people of the force made of each candidate. Declared now; offered later.
+    """What people of the force make of each candidate, before anybody has a name.
     """
 
     def __init__(self, channel):
@@ -35,6 +35,11 @@ class ReviewServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetImages = channel.unary_stream(
+                '/probegate.broker.v1.ReviewService/GetImages',
+                request_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesResponse.FromString,
+                _registered_method=True)
         self.SubmitReview = channel.unary_unary(
                 '/probegate.broker.v1.ReviewService/SubmitReview',
                 request_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.SubmitReviewRequest.SerializeToString,
@@ -45,11 +50,28 @@ class ReviewServiceStub:
                 request_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusRequest.SerializeToString,
                 response_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusResponse.FromString,
                 _registered_method=True)
+        self.RevokeReviewer = channel.unary_unary(
+                '/probegate.broker.v1.ReviewService/RevokeReviewer',
+                request_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerResponse.FromString,
+                _registered_method=True)
+        self.RecordCorroboration = channel.unary_unary(
+                '/probegate.broker.v1.ReviewService/RecordCorroboration',
+                request_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationRequest.SerializeToString,
+                response_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationResponse.FromString,
+                _registered_method=True)
 
 
 class ReviewServiceServicer:
-    """Records what people of the force made of each candidate. Declared now; offered later.
+    """What people of the force make of each candidate, before anybody has a name.
     """
+
+    def GetImages(self, request, context):
+        """Sends candidates' images, sealed to the force, as far as the agreements allow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def SubmitReview(self, request, context):
         """Records one reviewer's signed findings on every candidate of a search.
@@ -59,7 +81,21 @@ class ReviewServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetReviewStatus(self, request, context):
-        """Reads how the reviews of a search stand, without one reviewer's view leaking to another.
+        """Says how the reviews of a search stand; no opinion shows before all that are needed are in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeReviewer(self, request, context):
+        """Withdraws the reviews of one reviewer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordCorroboration(self, request, context):
+        """Records evidence that does not come from comparing faces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,6 +104,11 @@ class ReviewServiceServicer:
 
 def add_ReviewServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetImages,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesResponse.SerializeToString,
+            ),
             'SubmitReview': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitReview,
                     request_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.SubmitReviewRequest.FromString,
@@ -78,6 +119,16 @@ def add_ReviewServiceServicer_to_server(servicer, server):
                     request_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusRequest.FromString,
                     response_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusResponse.SerializeToString,
             ),
+            'RevokeReviewer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeReviewer,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerResponse.SerializeToString,
+            ),
+            'RecordCorroboration': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordCorroboration,
+                    request_deserializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationRequest.FromString,
+                    response_serializer=probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'probegate.broker.v1.ReviewService', rpc_method_handlers)
@@ -87,8 +138,35 @@ def add_ReviewServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReviewService:
-    """Records what people of the force made of each candidate. Declared now; offered later.
+    """What people of the force make of each candidate, before anybody has a name.
     """
+
+    @staticmethod
+    def GetImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/probegate.broker.v1.ReviewService/GetImages',
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.GetImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def SubmitReview(request,
@@ -134,6 +212,60 @@ class ReviewService:
             '/probegate.broker.v1.ReviewService/GetReviewStatus',
             probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusRequest.SerializeToString,
             probegate_dot_broker_dot_v1_dot_review__service__pb2.GetReviewStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeReviewer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.ReviewService/RevokeReviewer',
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.RevokeReviewerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordCorroboration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/probegate.broker.v1.ReviewService/RecordCorroboration',
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationRequest.SerializeToString,
+            probegate_dot_broker_dot_v1_dot_review__service__pb2.RecordCorroborationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,29 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReviewServiceStub:
-    """Records what people of the force made of each candidate. Declared now; offered later."""
+    """What people of the force make of each candidate, before anybody has a name."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReviewServiceAsyncStub: ...
+    GetImages: _grpc.UnaryStreamMultiCallable[_review_service_pb2.GetImagesRequest, _review_service_pb2.GetImagesResponse]
+    """Sends candidates' images, sealed to the force, as far as the agreements allow."""
     SubmitReview: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.SubmitReviewRequest, _review_service_pb2.SubmitReviewResponse]
     """Records one reviewer's signed findings on every candidate of a search."""
     GetReviewStatus: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.GetReviewStatusRequest, _review_service_pb2.GetReviewStatusResponse]
-    """Reads how the reviews of a search stand, without one reviewer's view leaking to another."""
+    """Says how the reviews of a search stand; no opinion shows before all that are needed are in."""
+    RevokeReviewer: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.RevokeReviewerRequest, _review_service_pb2.RevokeReviewerResponse]
+    """Withdraws the reviews of one reviewer."""
+    RecordCorroboration: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.RecordCorroborationRequest, _review_service_pb2.RecordCorroborationResponse]
+    """Records evidence that does not come from comparing faces."""
 
 @_typing.type_check_only
 class ReviewServiceAsyncStub(ReviewServiceStub):
-    """Records what people of the force made of each candidate. Declared now; offered later."""
+    """What people of the force make of each candidate, before anybody has a name."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetImages: _aio.UnaryStreamMultiCallable[_review_service_pb2.GetImagesRequest, _review_service_pb2.GetImagesResponse]  # type: ignore[assignment]
+    """Sends candidates' images, sealed to the force, as far as the agreements allow."""
     SubmitReview: _aio.UnaryUnaryMultiCallable[_review_service_pb2.SubmitReviewRequest, _review_service_pb2.SubmitReviewResponse]  # type: ignore[assignment]
     """Records one reviewer's signed findings on every candidate of a search."""
     GetReviewStatus: _aio.UnaryUnaryMultiCallable[_review_service_pb2.GetReviewStatusRequest, _review_service_pb2.GetReviewStatusResponse]  # type: ignore[assignment]
-    """Reads how the reviews of a search stand, without one reviewer's view leaking to another."""
+    """Says how the reviews of a search stand; no opinion shows before all that are needed are in."""
+    RevokeReviewer: _aio.UnaryUnaryMultiCallable[_review_service_pb2.RevokeReviewerRequest, _review_service_pb2.RevokeReviewerResponse]  # type: ignore[assignment]
+    """Withdraws the reviews of one reviewer."""
+    RecordCorroboration: _aio.UnaryUnaryMultiCallable[_review_service_pb2.RecordCorroborationRequest, _review_service_pb2.RecordCorroborationResponse]  # type: ignore[assignment]
+    """Records evidence that does not come from comparing faces."""
 
 class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Records what people of the force made of each candidate. Declared now; offered later."""
+    """What people of the force make of each candidate, before anybody has a name."""
+
+    @_abc_1.abstractmethod
+    def GetImages(
+        self,
+        request: _review_service_pb2.GetImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_review_service_pb2.GetImagesResponse], _abc.AsyncIterator[_review_service_pb2.GetImagesResponse]]:
+        """Sends candidates' images, sealed to the force, as far as the agreements allow."""
 
     @_abc_1.abstractmethod
     def SubmitReview(
@@ -65,6 +85,22 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _review_service_pb2.GetReviewStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_review_service_pb2.GetReviewStatusResponse, _abc.Awaitable[_review_service_pb2.GetReviewStatusResponse]]:
-        """Reads how the reviews of a search stand, without one reviewer's view leaking to another."""
+        """Says how the reviews of a search stand; no opinion shows before all that are needed are in."""
+
+    @_abc_1.abstractmethod
+    def RevokeReviewer(
+        self,
+        request: _review_service_pb2.RevokeReviewerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_service_pb2.RevokeReviewerResponse, _abc.Awaitable[_review_service_pb2.RevokeReviewerResponse]]:
+        """Withdraws the reviews of one reviewer."""
+
+    @_abc_1.abstractmethod
+    def RecordCorroboration(
+        self,
+        request: _review_service_pb2.RecordCorroborationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_service_pb2.RecordCorroborationResponse, _abc.Awaitable[_review_service_pb2.RecordCorroborationResponse]]:
+        """Records evidence that does not come from comparing faces."""
 
 def add_ReviewServiceServicer_to_server(servicer: ReviewServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
