@@ -43,9 +43,10 @@ from agency_adapters.agency import AgencyKind, OwnerDecision
 from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.templates import Probe, decode_probe_template
 from agency_adapters.models import Dossier, StoredMatch
-from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.checkpoints import open_checkpoint
+from audit.embedded import embed, search_log_keys
 from audit.evidence import ORDER_ENTRY
-from audit.leaves import parse_leaf
+from audit.leaves import JsonValue, parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey
 from policy.core_clauses import NOT_SWITCHED_OFF
@@ -68,7 +69,6 @@ from trust.payload_types import PayloadType
 from trust.sealing import probe_info
 from trust.wire import decode_grant, decode_order, decode_probe
 
-SEARCH_LOG_SUFFIX: Final = "/search"
 """How the name of every member's search log ends."""
 KNOWN_OBLIGATIONS: Final = frozenset(
     {
@@ -191,14 +191,13 @@ def search_log_key(directory: Directory, broker: str, now: datetime) -> Verifier
     Raises:
         ProbegateError: ``KEY_UNKNOWN`` if the directory lists none that is valid.
     """
-    for key in directory.keys(broker, KeyUse.LOG, now):
-        if key.name is not None and key.name.endswith(SEARCH_LOG_SUFFIX):
-            return VerifierKey.listed(key)
+    for key in search_log_keys(directory, broker, now):
+        return key
     raise ProbegateError(Reason.KEY_UNKNOWN, f"{broker!r} has no valid search log key")
 
 
-def require_recorded(dossier: Dossier, log_key: VerifierKey) -> Checkpoint:
-    """Apply rule (7) and return the checkpoint.
+def require_recorded(dossier: Dossier, log_key: VerifierKey) -> Mapping[str, JsonValue]:
+    """Apply rule (7) and return the checkpoint as an entry of ours embeds it.
 
     Raises:
         ProbegateError: ``CHECKPOINT_INVALID`` or ``LOG_PROOF_INVALID``.
@@ -211,7 +210,7 @@ def require_recorded(dossier: Dossier, log_key: VerifierKey) -> Checkpoint:
         dossier.inclusion,
         checkpoint.root,
     )
-    return checkpoint
+    return embed(dossier.checkpoint)
 
 
 def require_not_replayed(stored: StoredMatch | None, admitted: Admitted) -> StoredMatch | None:

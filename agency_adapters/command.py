@@ -40,7 +40,7 @@ from agency_adapters.models import (
     MatchParams,
     StoredMatch,
 )
-from agency_adapters.recording import Recorder
+from agency_adapters.recording import Recorder, Seen
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named
 from agency_adapters.reporting import Reporting
@@ -48,7 +48,7 @@ from agency_adapters.ruling import Ruling
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.wire import decode_dossier, encode_capabilities
-from audit.checkpoints import Checkpoint
+from audit.leaves import JsonValue
 from audit.notes import VerifierKey
 from audit.witness import Acknowledged, Admission, Witness
 from policy.decision import CompiledPolicy
@@ -107,7 +107,7 @@ class _Papers:
 
     admitted: checks.Admitted | None = None
     admission: Admission | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Mapping[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,8 @@ class MatchCommand:
             self.state.answered(admitted.order_sha256), admitted
         )
         if earlier is None:
-            earlier = await self._answered_anew(admitted, params, papers.admission, peer.id)
+            seen = Seen(papers.admission, papers.checkpoint)
+            earlier = await self._answered_anew(admitted, params, seen, peer.id)
         return MatchAnswer(  # (17)
             report=earlier.report,
             statement=self.recorder.statement(earlier.report, admitted.order),
@@ -210,7 +211,7 @@ class MatchCommand:
         )
 
     async def _answered_anew(
-        self, admitted: checks.Admitted, params: MatchParams, admission: Admission, broker: str
+        self, admitted: checks.Admitted, params: MatchParams, seen: Seen, broker: str
     ) -> StoredMatch:
         """Apply rules (11) to (16)."""
         now, gallery, policy = self.clock(), self.gallery(), self.policy()
@@ -221,7 +222,7 @@ class MatchCommand:
             Against(
                 order=admitted.order,
                 order_sha256=admitted.order_sha256.hex(),
-                checkpoint=admission.checkpoint,
+                checkpoint=seen.admission.checkpoint,
                 directory=self.directory(),
                 now=now,
                 skew=timedelta(seconds=self.settings.clock_skew_s),
@@ -248,7 +249,7 @@ class MatchCommand:
         except BaseException:
             ruling.release()
             raise
-        answer = await self.recorder.answer(admission, admitted, ruling, finding)  # (16)
+        answer = await self.recorder.answer(seen, admitted, ruling, finding)  # (16)
         _count(finding.report.state.value)
         return answer
 

@@ -27,6 +27,7 @@ from agency_adapters.holding import (
     HeldAnswers,
     Review,
     Verdict,
+    forget_reviewers,
     keep_decided,
     keep_flagged,
     keep_review,
@@ -36,7 +37,9 @@ from agency_adapters.linking import Linker
 from agency_adapters.recording import REPORT_ENTRY, Recorder
 from agency_adapters.registry import kind_named
 from agency_adapters.state import AdapterState, keep_links
+from audit.kinds import ERASED, EVERY_FIELD
 from audit.leaves import JsonValue, stamp
+from audit.organisation import ADMIN
 from audit.writer import NewEntry
 from policy.ledger import Ledger
 from trust import dsse, telemetry
@@ -53,13 +56,22 @@ _VERDICTS: Final = {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REF
 
 
 class ReviewClerk:
-    """Keeps what an entry says of a held answer (1); other entries are none of its business."""
+    """Keeps what an entry says of a held answer (1), until who said it is erased."""
 
     def before(self, said: Mapping[str, Any]) -> None:
         """Nothing decides early."""
 
     def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
-        """Keep the review with its entry."""
+        """Keep the review with its entry, or erase its reviewer with the entry's value.
+
+        Raises:
+            ProbegateError: ``SEARCH_RUNNING`` while the answer waits: who has decided already is
+                what keeps one person from deciding twice.
+        """
+        if said["type"] == ERASED and said["log"] == ADMIN:
+            if not {EVERY_FIELD, "reviewer"}.isdisjoint(said["fields"]):
+                forget_reviewers(connection, said["entries"])
+            return
         verdict = _VERDICTS.get(said["type"])
         if verdict is not None:
             review = Review(same_person(said["reviewer"]), verdict, index)

@@ -12,12 +12,24 @@ Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``Ne
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, and_, insert, literal, not_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    String,
+    and_,
+    cast,
+    insert,
+    literal,
+    not_,
+    select,
+    update,
+)
 
 from agency_adapters.models import Hold
 from agency_adapters.state import reading
@@ -225,6 +237,23 @@ def keep_review(connection: Connection, order_sha256: bytes, review: Review) -> 
         literal(review.leaf_index),
     ).where(and_(waits.exists(), not_(settled.exists())))
     connection.execute(insert(held_reviews).from_select(_COLUMNS, row))
+
+
+def forget_reviewers(connection: Connection, entries: Sequence[int]) -> None:
+    """Erase who made the reviews of some entries of the admin log.
+
+    Raises:
+        ProbegateError: ``SEARCH_RUNNING`` if one of the answers is not decided yet.
+    """
+    mine = held_reviews.c.leaf_index.in_(list(entries))
+    waits = select(held.c.order_sha256).where(
+        held.c.leaf_index.is_(None),
+        held.c.order_sha256.in_(select(held_reviews.c.order_sha256).where(mine)),
+    )
+    if connection.execute(waits.limit(1)).first() is not None:
+        raise ProbegateError(Reason.SEARCH_RUNNING, "an answer is still to be decided")
+    erased = literal("erased ") + cast(held_reviews.c.leaf_index, String)
+    connection.execute(update(held_reviews).where(mine).values(reviewer=erased))
 
 
 def keep_decided(

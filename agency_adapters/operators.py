@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
@@ -45,7 +46,9 @@ class Operator:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
         engine = open_engine(settings.state_dir)
-        return cls(settings, AdapterState(engine), Desk.open(engine), Ledger.open(engine))
+        kept_for = timedelta(days=settings.values_retain_days)
+        desk = Desk.open(engine, values_kept_for=kept_for)
+        return cls(settings, AdapterState(engine), desk, Ledger.open(engine))
 
     async def resolve(
         self, *, search_id: str | None = None, reference: str | None = None

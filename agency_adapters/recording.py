@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -27,7 +27,6 @@ from agency_adapters.ruling import Records, Ruling
 from agency_adapters.second_step.answered import keep_recipient
 from agency_adapters.state import keep_answer
 from audit import kinds
-from audit.checkpoints import Checkpoint
 from audit.leaves import JsonValue, stamp
 from audit.witness import Admission
 from audit.writer import LogWriter, NewEntry
@@ -45,6 +44,19 @@ _Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The broker's checkpoint that came with a request.
+
+    Attributes:
+        admission: what the witness of that log said of it.
+        checkpoint: as an entry embeds it, signature included.
+    """
+
+    admission: Admission
+    checkpoint: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
 class Recorder:
     """Records how requests end.
 
@@ -59,13 +71,13 @@ class Recorder:
     signer: Signer
 
     async def answer(
-        self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
+        self, seen: Seen, admitted: Admitted, ruling: Ruling, finding: Finding
     ) -> StoredMatch:
         """Record an answer and return it (1) (2)."""
-        return await to_its_end(self._answer(admission, admitted, ruling, finding))
+        return await to_its_end(self._answer(seen, admitted, ruling, finding))
 
     async def _answer(
-        self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
+        self, seen: Seen, admitted: Admitted, ruling: Ruling, finding: Finding
     ) -> StoredMatch:
         report = finding.report
         envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.signer)
@@ -85,12 +97,15 @@ class Recorder:
             if finding.hold is not None:
                 keep_held(connection, report, finding.hold)
             keep_recipient(
-                connection, admitted.order_sha256, admitted.order.force, admission.checkpoint.origin
+                connection,
+                admitted.order_sha256,
+                admitted.order.force,
+                seen.admission.checkpoint.origin,
             )
-            admission.persist(connection)
+            seen.admission.persist(connection)
             self.records.write(connection, ruling)
 
-        leaf = _leaf(REPORT_ENTRY, report.reported_at, admitted, admission.checkpoint)
+        leaf = _leaf(REPORT_ENTRY, report.reported_at, admitted, seen.checkpoint)
         leaf |= {
             "report_sha256": hashlib.sha256(envelope.payload).hexdigest(),
             "state": report.state.value,
@@ -112,7 +127,7 @@ class Recorder:
         reason: Reason,
         at: datetime,
         admitted: Admitted | None,
-        checkpoint: Checkpoint | None,
+        checkpoint: Mapping[str, JsonValue] | None,
         admission: Admission | None,
     ) -> None:
         """Record a refusal, with what is certain of the request."""
@@ -191,7 +206,10 @@ def _said_of(ruling: Ruling) -> dict[str, JsonValue]:
 
 
 def _leaf(
-    kind: str, at: datetime, admitted: Admitted | None, checkpoint: Checkpoint | None
+    kind: str,
+    at: datetime,
+    admitted: Admitted | None,
+    checkpoint: Mapping[str, JsonValue] | None,
 ) -> dict[str, JsonValue]:
     """Say what is certain of a request, in digests; nothing in it is personal."""
     return {
@@ -201,13 +219,5 @@ def _leaf(
         "search_id": admitted.grant.search_id if admitted else "",
         "order_sha256": admitted.order_sha256.hex() if admitted else "",
         "grant_sha256": admitted.grant_sha256.hex() if admitted else "",
-        "broker_checkpoint": (
-            {
-                "origin": checkpoint.origin,
-                "size": checkpoint.size,
-                "root": checkpoint.root.hex(),
-            }
-            if checkpoint
-            else None
-        ),
+        "broker_checkpoint": checkpoint,
     }

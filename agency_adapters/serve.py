@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -114,7 +115,9 @@ class Adapter:
         shelf = Shelf(gallery)
         calibrations = CalibrationStore(settings.calibration, settings.id)
         state = AdapterState(open_engine(settings.state_dir))
-        ledger, desk = Ledger.open(state.engine), Desk.open(state.engine)
+        kept_for = timedelta(days=settings.values_retain_days)
+        ledger = Ledger.open(state.engine)
+        desk = Desk.open(state.engine, values_kept_for=kept_for)
         references = References.open(settings.state_dir)
         logs = open_logs(
             state.engine,

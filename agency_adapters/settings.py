@@ -57,6 +57,10 @@ class AdapterSettings(EngineSettings):
 
     release_opens_h: Annotated[float, Field(gt=0, le=8760)] = 168.0
     """How long a force can open the details that were released to it, hours."""
+    values_retain_days: Annotated[int, Field(ge=1)] = 2190
+    """How long what entries only commit to (reviewers, their reasons, records asked for) is kept
+    beside the logs, days; then `probegate audit erase --of adapter --log admin --expired` erases
+    it, unless it is under legal hold."""
 
     clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
     """How far ahead of ours another organisation's clock may be, seconds."""

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +28,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    create_engine,
     delete,
-    event,
     func,
     insert,
     select,
@@ -40,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.checkpoints import Checkpoint
+from audit.durable import durable_engine
 from audit.merkle import EMPTY_ROOT
 from audit.tables import storage_failure
 from audit.witness import evidence
@@ -47,8 +45,6 @@ from trust import files
 from trust.errors import Reason
 
 DATABASE: Final = "witness.db"
-LOCK_TIMEOUT_S: Final = 30
-"""How long one request waits for another at the same SQLite file, seconds."""
 _metadata: Final = MetaData()
 
 cosigned: Final = Table(
@@ -130,9 +126,7 @@ def open_memory(state_dir: Path, url: str = "") -> Engine:
     """
     with storage():
         files.make_folder(state_dir, mode=files.PRIVATE_FOLDER_MODE)
-        engine = create_engine(url or f"sqlite:///{state_dir / DATABASE}")
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _durable)
+        engine = durable_engine(url or f"sqlite:///{state_dir / DATABASE}")
         _metadata.create_all(engine)
         evidence.create(engine, checkfirst=True)
     return engine
@@ -245,13 +239,3 @@ def accused(connection: Connection, origin: str) -> bool:
         evidence.c.origin == origin, evidence.c.resolved_at.is_(None)
     )
     return connection.execute(query).scalar_one() > 0
-
-
-def _durable(connection: sqlite3.Connection, _record: object) -> None:
-    """Make every commit reach the disk before it returns."""
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        f"busy_timeout = {LOCK_TIMEOUT_S * 1000}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")

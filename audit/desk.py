@@ -9,7 +9,8 @@ running, the command opens the log itself.
 3. A clerk acts ``before`` an entry is logged where acting early is the safe side, and ``after`` it
    where acting late is.
 4. What of an entry is personal (who decided, in whose words) is committed to by the entry and kept
-   beside the log; a request keeps it no longer than it waits.
+   beside the log, from the entry's time for as long as the server's settings say; a request keeps
+   it no longer than it waits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -118,20 +119,30 @@ class MemberSettings(DirectoryPlaces, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Requests of an organisation's own people in one database; made by ``open``."""
+    """Requests of an organisation's own people in one database; made by ``open``.
+
+    Attributes:
+        engine: the database.
+        values_kept_for: how long what entries only commit to is kept (4); None for no end.
+    """
 
     engine: Engine
+    values_kept_for: timedelta | None = None
 
     @classmethod
-    def open(cls, engine: Engine) -> Desk:
+    def open(cls, engine: Engine, *, values_kept_for: timedelta | None = None) -> Desk:
         """Open the desk, making its table once.
+
+        Args:
+            engine: the database.
+            values_kept_for: how long what entries only commit to is kept (4).
 
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
         """
         with _storage():
             metadata.create_all(engine)
-        return cls(engine)
+        return cls(engine, values_kept_for)
 
     async def serve(self, log: LogWriter, clerk: Clerk | None, poll_s: float) -> None:
         """Put requests on the running server's admin log for ever."""
@@ -164,9 +175,15 @@ class Desk:
 
             if clerk is not None:
                 clerk.before(said)  # (3)
-            await log.append(NewEntry(leaf=leaf, private=private, also=also))
+            until = self._kept_until(leaf) if private else None
+            await log.append(NewEntry(leaf, private, until, also))
             if clerk is not None:
                 clerk.after(said)  # (3)
+
+    def _kept_until(self, leaf: Leaf) -> datetime | None:
+        if self.values_kept_for is None:
+            return None
+        return datetime.fromisoformat(str(leaf["at"])) + self.values_kept_for
 
     async def put(
         self,

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Final
+from typing import Any, Final
 
 import rfc8785
 
@@ -34,9 +34,9 @@ _COMMITMENT: Final = re.compile(r"[0-9a-f]{64}")
 _INTEGER_MAX: Final = 2**53 - 1
 _LAST_BMP: Final = "\uffff"
 _SCALARS: Final = frozenset({str, bool, type(None)})
-_encode_json = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-).encode
+_PLAIN_MAX: Final = 2**18
+"""Values that are looked at for the fast way; a cycle has more, and the slow way refuses it."""
+_is_ascii: Final = str.isascii
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,22 @@ class PrivateValue:
     field: str
     value: bytes
     salt: bytes
+
+
+def _encoder() -> Callable[[Any], str]:
+    """Return the C encoder, set up once: ``json.JSONEncoder.encode`` does so at each call."""
+    whole = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # a Python without it
+        return whole.encode
+    quote = json.encoder.encode_basestring
+    parts = make(None, whole.default, quote, None, ":", ",", True, False, False)
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode_json: Final = _encoder()
 
 
 def canonical(value: JsonValue) -> bytes:
@@ -68,27 +84,32 @@ def canonical(value: JsonValue) -> bytes:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether the C encoder writes a value canonically.
+    """Whether the C encoder writes a value canonically; TypeError for a key that is no text.
 
-    Scalars are looked at where they stand, not by a call each: this is most of an append's price.
+    One loop over what containers hold, without a call each: this is much of an append's price.
     """
-    kind = type(value)
-    if kind in _SCALARS:
-        return True
-    if kind is int:
-        return -_INTEGER_MAX <= value <= _INTEGER_MAX  # type: ignore[operator] # an int, just seen
-    parts: Iterable[object]
-    if kind is dict:
-        for key in value:  # type: ignore[attr-defined] # a dict, just seen
-            # ASCII is the common case, and known without looking at each character.
-            if type(key) is not str or not (key.isascii() or max(key) <= _LAST_BMP):
+    held: list[Any] = [value]
+    for one in held:  # it grows while it is read
+        kind = type(one)
+        if kind in _SCALARS:
+            continue
+        if kind is int:
+            if not -_INTEGER_MAX <= one <= _INTEGER_MAX:
                 return False
-        parts = value.values()  # type: ignore[attr-defined] # a dict, just seen
-    elif kind is list or kind is tuple:
-        parts = value  # type: ignore[assignment] # a list, just seen
-    else:
-        return False
-    return all([type(one) in _SCALARS or _is_plain(one) for one in parts])  # noqa: C419 - faster
+            continue
+        if kind is dict:
+            for key in one:
+                # ASCII is the common case, and known without looking at each character.
+                if not _is_ascii(key) and max(key) > _LAST_BMP:
+                    return False
+            held += one.values()
+        elif kind is list or kind is tuple:
+            held += one
+        else:
+            return False
+        if len(held) > _PLAIN_MAX:
+            return False
+    return True
 
 
 def _thawed(value: JsonValue) -> rfc8785._impl._Value:

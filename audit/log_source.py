@@ -116,7 +116,13 @@ def node_reader(source: LogSource, size: int) -> merkle.NodeReader:
 
 
 def call(
-    method: str, url: str, body: bytes = b"", *, most: int, ca_file: Path | None = None
+    method: str,
+    url: str,
+    body: bytes = b"",
+    *,
+    most: int,
+    ca_file: Path | None = None,
+    content_type: str = "",
 ) -> tuple[int, bytes]:
     """Make one HTTP request; return the status and the body (2).
 
@@ -127,7 +133,10 @@ def call(
     connection = _connection(url, ca_file)
     parts = urlsplit(url)
     try:
-        connection.request(method, parts.path or "/", body or None, {"Connection": "close"})
+        headers = {"Connection": "close"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        connection.request(method, parts.path or "/", body or None, headers)
         answer = connection.getresponse()
         read = answer.read(most + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:

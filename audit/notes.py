@@ -180,7 +180,7 @@ class OpenedNote:
 def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
     """Return ``text`` (ending in a newline) signed by each Ed25519 (0x01) signer."""
     message = text.encode()
-    lines = [_line(one.name, one.key_id + one.sign(message)) for one in signers]
+    lines = [signature_line(one.name, one.key_id + one.sign(message)) for one in signers]
     return (text + "\n" + "".join(lines)).encode()
 
 
@@ -195,7 +195,7 @@ def cosign(note: bytes, signer: NoteSigner, timestamp: int) -> bytes:
     text, _ = split_note(note)
     signature = signer.sign(_cosigned(text, timestamp))
     payload = signer.key_id + timestamp.to_bytes(TIMESTAMP_BYTES, "big") + signature
-    return _line(signer.name, payload).encode()
+    return signature_line(signer.name, payload).encode()
 
 
 def open_note(note: bytes, keys: Iterable[VerifierKey]) -> OpenedNote:
@@ -285,7 +285,8 @@ def _cosigned(text: str, timestamp: int) -> bytes:
     return f"cosignature/v1\ntime {timestamp}\n{text}".encode()
 
 
-def _line(name: str, payload: bytes) -> str:
+def signature_line(name: str, payload: bytes) -> str:
+    """Return one line of a note's signatures, for a key's id and what it signed."""
     return f"{_DASH}{name} {base64.b64encode(payload).decode()}\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from audit.checkpoints import SignedCheckpoint, open_checkpoint
@@ -11,6 +11,13 @@ from audit.leaves import JsonValue, parse_leaf
 from audit.notes import VerifierKey
 from audit.tiles import TILE_WIDTH
 from trust.errors import ProbegateError, Reason
+
+Told = Callable[[str, int, int], None]
+"""Told a log's name, how many of its entries are read, and how many there are."""
+
+
+def untold(_name: str, _done: int, _all: int, /) -> None:
+    """Tell nobody."""
 
 
 class LogReader:

@@ -6,13 +6,16 @@
    outcome without one is a silence that was written down as an answer (promise 5).
 3. A report of an agency is for an order that the broker's log permits it to answer.
 4. A refusal of an agency that names an order is of an order the broker's log knows.
-5. The broker's checkpoint that an agency wrote down is the root of the broker's log at that size:
-   otherwise the broker showed two histories.
+5. A checkpoint of one log that the other wrote down is the root of that log at that size: otherwise
+   its owner showed two histories. Its signature, if it was written down too, is the log's own
+   (``audit.holding``).
 6. What is younger than ``patience`` before the newest entry of the broker's log is under way.
    What an agency was shown beyond the end of the broker's log is one finding, not thousands: the
-   copy is older than the agency's, or the log was cut.
+   copy is older than the agency's, or the log was cut. The broker's log is copied first, so it
+   names nothing beyond the end of an agency's: an agency's log that is shorter was cut.
 7. An agency that answered and of which the broker recorded a failure is no fault: its answer came
    too late. It is counted.
+8. The checkpoint that an agency sent with its report covers the report's entry.
 
 The two sides are joined in a database on disk, so that logs may be larger than memory.
 """
@@ -21,21 +24,17 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
-from enum import StrEnum
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
-
 from audit.evidence import ORDER_ENTRY
-from audit.folder import LogFolder
+from audit.holding import HeldLog, Verdict
 from audit.kinds import REFUSED, REPORT, RESULT
-from audit.reader import LogReader
-from audit.roots import root_at
+from audit.reader import LogReader, Told, untold
+from audit.reconciliation import Fault, Finding, Reconciliation
 from trust.errors import ProbegateError, Reason
 
 FINDINGS_MAX: Final = 1000
@@ -43,73 +42,6 @@ FINDINGS_MAX: Final = 1000
 DEFAULT_PATIENCE: Final = timedelta(hours=1)
 """How long a search may be under way."""
 _SEARCHED: Final = ("candidates", "no_candidate")
-Told = Callable[[str, int, int], None]
-"""Told a log's name, how many of its entries are read, and how many there are."""
-
-
-class Fault(StrEnum):
-    """What can be wrong between two logs."""
-
-    GRANT_WITHOUT_REPORT = "grant_without_report"
-    REPORT_WITHOUT_GRANT = "report_without_grant"
-    DIGEST_DIFFERS = "digest_differs"
-    STATE_DIFFERS = "state_differs"
-    SILENCE_AS_ANSWER = "silence_as_answer"
-    ENTRY_UNKNOWN_TO_BROKER = "entry_unknown_to_broker"
-    ANOTHER_HISTORY = "another_history"
-    BROKER_LOG_SHORTER = "broker_log_shorter"
-
-
-class Finding(BaseModel):
-    """One disagreement, and where to look.
-
-    Attributes:
-        fault: its kind.
-        agency: between the broker and whom.
-        search_id: of which search, as far as it is known.
-        order_sha256: of which order; empty where it is of none.
-        broker_entry: the broker's entry, if there is one.
-        agency_entry: the agency's entry, if there is one.
-        what: in words.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fault: Fault
-    agency: str
-    search_id: str = ""
-    order_sha256: str = ""
-    broker_entry: int | None = None
-    agency_entry: int | None = None
-    what: str
-
-
-class Reconciliation(BaseModel):
-    """What comparing found.
-
-    Attributes:
-        ok: whether there is no finding.
-        searches: orders in the broker's log.
-        agreed: agencies' reports that agree with the broker's outcome.
-        failed: permitted agencies of which the broker recorded why no answer came.
-        late: of these, those that answered by their own log (7).
-        under_way: permitted agencies of searches that have not ended yet (6).
-        not_compared: agencies that were asked and whose log was not given.
-        counts: findings by kind.
-        findings: the first thousand.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ok: bool
-    searches: int
-    agreed: int
-    failed: int
-    late: int
-    under_way: int
-    not_compared: tuple[str, ...]
-    counts: dict[Fault, int]
-    findings: tuple[Finding, ...]
 
 
 _TABLES: Final = """
@@ -118,7 +50,7 @@ CREATE TABLE asked (
   PRIMARY KEY (order_sha, agency)) WITHOUT ROWID;
 CREATE TABLE ended (order_sha TEXT, entry INTEGER, PRIMARY KEY (order_sha, entry)) WITHOUT ROWID;
 CREATE TABLE outcome (
-  order_sha TEXT, agency TEXT, entry INTEGER, state TEXT, report TEXT,
+  order_sha TEXT, agency TEXT, entry INTEGER, state TEXT, report TEXT, covers INTEGER,
   PRIMARY KEY (order_sha, agency, entry)) WITHOUT ROWID;
 CREATE TABLE told (
   agency TEXT, entry INTEGER, kind TEXT, order_sha TEXT, search TEXT, state TEXT, report TEXT,
@@ -134,7 +66,7 @@ def reconcile(
     agencies: Mapping[str, Path],
     *,
     patience: timedelta = DEFAULT_PATIENCE,
-    told: Told = lambda _name, _done, _all: None,
+    told: Told = untold,
 ) -> Reconciliation:
     """Compare the broker's search log with the agencies'.
 
@@ -149,14 +81,13 @@ def reconcile(
             say what its type must.
     """
     with _database() as database:
-        reader = LogReader(broker)
-        _read_broker(database, reader, patience, told)
+        held, found = HeldLog(broker), _Found()
+        others = {agency: HeldLog(folder) for agency, folder in agencies.items()}
+        _read_broker(database, held.reader, patience, others, found, told)
         database.execute("CREATE TABLE given (agency TEXT)")
-        root_of = cache(partial(root_at, LogFolder(broker), reader.size))
-        found = _Found()
-        for agency, folder in agencies.items():
+        for agency, log in others.items():
             database.execute("INSERT INTO given VALUES (?)", (agency,))
-            _read_agency(database, agency, folder, reader, root_of, found, told)
+            _read_agency(database, agency, log.reader, held, found, told)
         _compare(database, found)
         return _report(database, found)
 
@@ -165,6 +96,7 @@ class _Found:
     def __init__(self) -> None:
         self.counts: dict[Fault, int] = {}
         self.findings: list[Finding] = []
+        self.held = 0
 
     def add(self, fault: Fault, agency: str, what: str, **where: Any) -> None:
         self.counts[fault] = self.counts.get(fault, 0) + 1
@@ -187,16 +119,52 @@ def _database() -> Iterator[sqlite3.Connection]:
 
 
 def _read_broker(
-    database: sqlite3.Connection, reader: LogReader, patience: timedelta, told: Told
+    database: sqlite3.Connection,
+    reader: LogReader,
+    patience: timedelta,
+    agencies: Mapping[str, HeldLog],
+    found: _Found,
+    told: Told,
 ) -> None:
+    beyond: dict[str, tuple[int, int]] = {}
     newest = _newest(reader)
     young_from = newest - patience if newest else None
     for index, said in reader.facts():
         told("broker", index + 1, reader.size)
         try:
             _take_broker(database, index, said, young_from)
+            _hold_agencies(index, said, agencies, found, beyond)
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt("broker", index) from error
+    for agency, (size, index) in beyond.items():  # (6)
+        what = f"it showed the broker {size} entries of its log, which has {agencies[agency].size}"
+        found.add(Fault.AGENCY_LOG_SHORTER, agency, what, broker_entry=index)
+
+
+def _hold_agencies(
+    index: int,
+    said: Any,
+    agencies: Mapping[str, HeldLog],
+    found: _Found,
+    beyond: dict[str, tuple[int, int]],
+) -> None:
+    """Hold agencies' logs to the checkpoints that a result of the broker's embeds (5)."""
+    for one in said["outcomes"] if said["type"] == RESULT else ():
+        agency, seen = one["agency"], one.get("checkpoint")
+        if seen is None or agency not in agencies:
+            continue
+        where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
+        match agencies[agency].judge(seen):
+            case Verdict.BEYOND:
+                beyond[agency] = max(beyond.get(agency, (0, 0)), (int(seen["size"]), index))
+            case Verdict.ANOTHER_HISTORY:
+                what = f"it showed the broker another history of {seen['size']} entries"
+                found.add(Fault.AGENCY_HISTORY, agency, what, broker_entry=index, **where)
+            case Verdict.FORGED:
+                what = "the broker embeds a checkpoint that this log did not sign"
+                found.add(Fault.CHECKPOINT_FORGED, agency, what, broker_entry=index, **where)
+            case Verdict.HOLDS:
+                found.held += 1
 
 
 def _take_broker(
@@ -218,9 +186,12 @@ def _take_broker(
     elif said["type"] == RESULT:
         database.execute("INSERT INTO ended VALUES (?, ?)", (said["order_sha256"], index))
         database.executemany(
-            "INSERT INTO outcome VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (said["order_sha256"], one["agency"], index, one["state"], one["report_sha256"])
+                (
+                    *(said["order_sha256"], one["agency"], index, one["state"]),
+                    *(one["report_sha256"], (one.get("checkpoint") or {}).get("size")),
+                )
                 for one in said["outcomes"]
             ],
         )
@@ -229,35 +200,39 @@ def _take_broker(
 def _read_agency(
     database: sqlite3.Connection,
     agency: str,
-    folder: Path,
-    broker: LogReader,
-    root_of: Callable[[int], bytes],
+    reader: LogReader,
+    broker: HeldLog,
     found: _Found,
     told: Told,
 ) -> None:
-    reader, beyond_size = LogReader(folder), 0
+    beyond_size = 0
     for index, said in reader.facts():
         told(agency, index + 1, reader.size)
         if said.get("type") not in {REPORT, REFUSED}:
             continue
         try:
             seen: Any = said["broker_checkpoint"]
-            beyond = seen is not None and int(seen["size"]) > broker.size
+            verdict = None if seen is None else broker.judge(seen)
             database.execute(
                 "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(agency, index, said["type"], said["order_sha256"], said["search_id"]),
-                    *(said.get("state", ""), said.get("report_sha256", ""), beyond),
+                    *(said.get("state", ""), said.get("report_sha256", "")),
+                    verdict is Verdict.BEYOND,
                 ),
             )
-            if beyond:
-                beyond_size = max(beyond_size, int(seen["size"]))
-            elif seen is not None:
-                size, root = int(seen["size"]), str(seen["root"])
-                if root_of(size).hex() != root:  # (5)
-                    what = f"the broker showed it another history of {size} entries"
-                    where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
+            where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
+            match verdict:  # (5)
+                case Verdict.BEYOND:
+                    beyond_size = max(beyond_size, int(seen["size"]))
+                case Verdict.ANOTHER_HISTORY:
+                    what = f"the broker showed it another history of {seen['size']} entries"
                     found.add(Fault.ANOTHER_HISTORY, agency, what, agency_entry=index, **where)
+                case Verdict.FORGED:
+                    what = "it embeds a checkpoint that the broker's log did not sign"
+                    found.add(Fault.CHECKPOINT_FORGED, agency, what, agency_entry=index, **where)
+                case Verdict.HOLDS:
+                    found.held += 1
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(agency, index) from error
     if beyond_size:  # (6)
@@ -300,6 +275,13 @@ def _compare(database: sqlite3.Connection, found: _Found) -> None:
     ):
         what = f"the broker says {row[5]}, the agency {row[6]}"
         _add(found, Fault.STATE_DIFFERS, row, what)
+    for row in database.execute(  # (8)
+        "SELECT o.agency, t.search, o.order_sha, o.entry, t.entry, o.covers FROM outcome o "
+        "JOIN told t ON t.report = o.report AND t.agency = o.agency AND t.order_sha = o.order_sha "
+        "WHERE o.report != '' AND t.kind = 'match.report' AND o.covers <= t.entry"
+    ):
+        what = f"the checkpoint it sent, of {row[5]} entries, does not cover its report"
+        _add(found, Fault.REPORT_NOT_COVERED, row, what)
     for row in database.execute(  # (3) (4)
         "SELECT t.agency, t.search, t.order_sha, a.entry, t.entry, t.kind, a.permitted FROM told t "
         "LEFT JOIN asked a ON a.order_sha = t.order_sha AND a.agency = t.agency "
@@ -360,6 +342,7 @@ def _report(database: sqlite3.Connection, found: _Found) -> Reconciliation:
         late=count(
             f"SELECT count(*) FROM {permitted} AND {last} AND o.report = '' AND {answered}"  # noqa: S608
         ),
+        held=found.held,
         under_way=count(
             f"SELECT count(*) FROM asked a WHERE a.permitted AND a.young AND NOT {_ENDED}"  # noqa: S608
         ),

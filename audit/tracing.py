@@ -14,17 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from audit.evidence import ORDER_ENTRY
 from audit.folder import LogFolder
+from audit.holding import HeldLog, Verdict
 from audit.kinds import REFUSED, REPORT, RESULT
 from audit.reader import LogReader
 from audit.releasing import Asked, Entry, asked_of
 from audit.roots import root_at
 from trust.errors import ProbegateError, Reason
+
+_PROVES: Final = (Verdict.HOLDS, Verdict.UNSIGNED)
 
 
 class Recorded(StrEnum):
@@ -145,7 +148,7 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
         if agency in agencies:
             own = _steps(agency, LogReader(agencies[agency]), search_id)
             steps += own
-            one = _judged(one, own, order.entry, reader, broker)
+            one = _judged(one, own, order.entry, broker)
         found.append(one)
     entries = [Entry(step.log, step.entry, step.said) for step in steps]
     tiles = LogFolder(broker)
@@ -162,19 +165,15 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
     )
 
 
-def _judged(
-    one: AtAgency, own: list[Step], order_entry: int, broker: LogReader, folder: Path
-) -> AtAgency:
+def _judged(one: AtAgency, own: list[Step], order_entry: int, folder: Path) -> AtAgency:
     acted = [step for step in own if step.kind in {REPORT, REFUSED}]
     if not acted:
         return one.model_copy(update={"recorded": Recorded.NOT_ASKED})
+    log = HeldLog(folder)
     # What follows a person's decision on a held answer was shown no checkpoint of its own.
     shown = [step.said["broker_checkpoint"] for step in acted if step.said["broker_checkpoint"]]
-    tiles = LogFolder(folder)
     proved = bool(shown) and all(
-        order_entry < seen["size"] <= broker.size
-        and root_at(tiles, broker.size, seen["size"]).hex() == seen["root"]
-        for seen in shown
+        order_entry < seen["size"] and log.judge(seen) in _PROVES for seen in shown
     )
     return one.model_copy(
         update={

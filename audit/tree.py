@@ -77,9 +77,11 @@ class LiveTree:
         """
         edge: list[bytes | None] = [None]
         ragged: bytes | None = None
+        nodes = self._nodes
         for level in range(size.bit_length()):
-            if size >> level & 1:
-                left = self.node(level, (size >> level) - 1)
+            at = size >> level
+            if at & 1:
+                left = nodes[level].get(at - 1) or self.node(level, at - 1)
                 ragged = left if ragged is None else node_hash(left, ragged)
             edge.append(ragged)
         return edge
@@ -99,6 +101,34 @@ class LiveTree:
             elif sibling << level < size:
                 proof.append(edge[level] or EMPTY_ROOT)
         return tuple(proof)
+
+    def inclusions(
+        self, first: int, size: int, edge: list[bytes | None]
+    ) -> list[tuple[bytes, ...]]:
+        """Return the proofs of the leaves from ``first`` to the end of ``size``.
+
+        Neighbours share all but the lower end of their proofs, which is made once for both.
+        """
+        if first == size - 1:
+            return [self.inclusion(first, size, edge)]
+        above: list[tuple[bytes, ...]] = [()]
+        above_first = 0
+        for level in reversed(range((size - 1).bit_length())):
+            nodes, whole = self._nodes[level], size >> level
+            ragged = edge[level]
+            incomplete = () if ragged is None else (ragged,)
+            lowest = first >> level
+            paths = []
+            for index in range(lowest, ((size - 1) >> level) + 1):
+                sibling = index ^ 1
+                up = above[(index >> 1) - above_first]
+                if sibling < whole:
+                    own = nodes.get(sibling) or self.node(level, sibling)
+                    paths.append((own, *up))
+                else:
+                    paths.append(up if sibling > whole else (*incomplete, *up))
+            above, above_first = paths, lowest
+        return above
 
     def tile(self, level: int, number: int, width: int) -> bytes:
         """Return the bytes of a tile that is not yet published."""

@@ -24,6 +24,7 @@ from audit.folder import LogFolder
 from audit.leaves import parse_leaf
 from audit.merkle import EMPTY_ROOT, fold, leaf_hash
 from audit.notes import VerifierKey
+from audit.reader import Told, untold
 from audit.tiles import (
     CHECKPOINT_FILE,
     ENTRIES,
@@ -74,13 +75,16 @@ class VerifyReport(BaseModel):
     """The first hundred."""
 
 
-def verify_folder(folder: Path, vkey: VerifierKey | None = None) -> VerifyReport:
-    """Verify a log's folder against its signed checkpoint.
+def verify_folder(
+    folder: Path, vkey: VerifierKey | None = None, *, told: Told = untold
+) -> VerifyReport:
+    """Verify a log's folder against its signed checkpoint; a bundle at a time is in memory.
 
     Args:
         folder: the log's folder.
         vkey: the log's key from elsewhere; without it the folder is believed about its own key,
             which shows only that it is whole, not whose it is.
+        told: hears how far reading the entries is, which is nearly all of the work.
 
     Raises:
         ProbegateError: FILE_MISSING if there is no checkpoint or key; CHECKPOINT_INVALID if the
@@ -91,7 +95,7 @@ def verify_folder(folder: Path, vkey: VerifierKey | None = None) -> VerifyReport
     checkpoint = open_checkpoint(files.checkpoint(), [key]).checkpoint  # (1)
     run = _Run(files, checkpoint)
     run.check_vkey_file(key)
-    run.check_entries()
+    run.check_entries(told)
     for level in range(LEVELS):
         run.check_level(level)
     run.check_root()
@@ -130,11 +134,12 @@ class _Run:
         if not same:
             self._wrong(VKEY_FILE, "does not hold the key that signed the checkpoint")
 
-    def check_entries(self) -> None:
+    def check_entries(self, told: Told) -> None:
         """Compare every entry with its leaf hash (2) and form (6)."""
         for number, width in self._tiles(0):
             entries, hashes = self._bundle(number, width), self._hashes(0, number, width)
             file, first = tile_path(ENTRIES, number, width), number * TILE_WIDTH
+            told(self._checkpoint.origin, first + width, self._checkpoint.size)
             if entries is None or hashes is None:
                 continue
             for index, (entry, hash_) in enumerate(zip(entries, hashes, strict=True), first):

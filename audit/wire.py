@@ -7,6 +7,8 @@ from typing import Final
 from probegate.audit.v1 import audit_service_pb2 as pb
 from probegate.audit.v1 import audit_service_pb2_grpc
 
+from audit.opening import PURPOSES as _PURPOSES
+
 AuditServicerBase = audit_service_pb2_grpc.AuditServiceServicer
 register_audit = audit_service_pb2_grpc.add_AuditServiceServicer_to_server
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
@@ -21,10 +23,5 @@ GetConsistencyProofRequest = pb.GetConsistencyProofRequest
 GetConsistencyProofResponse = pb.GetConsistencyProofResponse
 
 LOG_NAMES: Final = {pb.LOG_NAME_SEARCH: "search", pb.LOG_NAME_ADMIN: "admin"}
-PURPOSES: Final = {
-    pb.READ_PURPOSE_LAWFULNESS: "lawfulness",
-    pb.READ_PURPOSE_SELF_MONITORING: "self_monitoring",
-    pb.READ_PURPOSE_INTEGRITY_AND_SECURITY: "integrity_and_security",
-    pb.READ_PURPOSE_CRIMINAL_PROCEEDINGS: "criminal_proceedings",
-}
-"""The four purposes a log may be read for (DPA 2018 s.62(4)); there is no other."""
+PURPOSES: Final = {pb.ReadPurpose.Value(f"READ_PURPOSE_{one.upper()}"): one for one in _PURPOSES}
+"""The four purposes a log may be read for, as the wire names them; there is no other."""

@@ -20,11 +20,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import queue
 import threading
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -36,6 +33,7 @@ from audit import tables
 from audit.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
 from audit.entry import Appended, NewEntry, Verdict, Waiting, deliver
 from audit.folder import LogFolder
+from audit.gathering import Gathering
 from audit.leaves import build_leaf
 from audit.merkle import EMPTY_ROOT, consistency_proof, leaf_hash
 from audit.notes import NoteSigner, VerifierKey
@@ -78,8 +76,7 @@ class LogWriter:
         self._recent: dict[int, bytes] = {}
         self._committed_bytes = self._published_bytes = 0
         self._published = self._deleted_below = 0
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._crowded = False
+        self._queue = Gathering[Waiting](settings)
         self._gate = threading.Lock()
         self._refusal: ProbegateError | None = None
         self._backlog: ProbegateError | None = None
@@ -274,14 +271,14 @@ class LogWriter:
 
     def pending(self) -> int:
         """Return how many entries wait for a commit."""
-        return self._queue.qsize()
+        return self._queue.waiting()
 
     async def close(self) -> None:
         """Commit what waits, publish it, release the lock. Closing twice does nothing more."""
         with self._gate:
             if not self._closing.is_set():
                 self._closing.set()
-                self._queue.put(None)
+                self._queue.end()
         await asyncio.to_thread(self._threads[0].join)
 
     def _refuse_if_unwell(self) -> None:
@@ -290,7 +287,7 @@ class LogWriter:
             raise ProbegateError(self._refusal.reason, detail=self._refusal.detail)
         if self._closing.is_set():
             raise ProbegateError(Reason.LOG_UNAVAILABLE, detail="the log is closed")
-        if self._queue.qsize() >= settings.pending_max_entries:
+        if self._queue.waiting() >= settings.pending_max_entries:
             raise ProbegateError(Reason.SERVER_BUSY, detail="too many entries wait")
         if (
             self._tree.size - self._published > settings.unpublished_max_entries
@@ -310,29 +307,12 @@ class LogWriter:
         closing, batch = False, list[Waiting]()
         try:
             while not closing:
-                batch, closing = self._gather()
+                batch, closing = self._queue.take()
                 if batch:
                     deliver(self._commit(batch))
         except BaseException as error:  # noqa: BLE001 - whatever it is, nothing more is taken (4)
             self._poison(storage_failure(error), batch)
         self._finish()
-
-    def _gather(self) -> tuple[list[Waiting], bool]:
-        """Return what waits, at most a batch, and whether the end was reached."""
-        first = self._queue.get()
-        if first is None:
-            return [], True
-        if self._crowded and self._settings.batch_window_s:
-            # Entries come in company: fewer, larger commits. A lone one never waits.
-            time.sleep(self._settings.batch_window_s)
-        batch = [first]
-        for _ in range(min(self._queue.qsize(), self._settings.batch_max_entries - 1)):
-            one = self._queue.get()
-            if one is None:
-                return batch, True
-            batch.append(one)
-        self._crowded = len(batch) > 1
-        return batch, False
 
     def _commit(self, batch: list[Waiting]) -> list[Verdict]:
         session, first = self._session, self._tree.size
@@ -361,10 +341,10 @@ class LogWriter:
         self._checkpoint = signed
         if not self._wake.is_set():
             self._wake.set()
-        inclusion = self._tree.inclusion
+        proofs = self._tree.inclusions(first, size, edge)
         return [  # (3)
-            (one, Appended(index, one.leaf, one.leaf_hash, signed, inclusion(index, size, edge)))
-            for index, one in enumerate(batch, first)
+            (one, Appended(index, one.leaf, one.leaf_hash, signed, proof))
+            for index, (one, proof) in enumerate(zip(batch, proofs, strict=True), first)
         ] + refused
 
     def _stage(self, batch: Sequence[Waiting], first: int) -> None:
@@ -421,12 +401,7 @@ class LogWriter:
             self._refusal = ProbegateError(
                 Reason.LOG_UNAVAILABLE, detail="an earlier commit failed"
             )
-        stranded = list(batch)
-        with suppress(queue.Empty):
-            while True:
-                one = self._queue.get_nowait()
-                if one is not None:
-                    stranded.append(one)
+        stranded = [*batch, *self._queue.drain()]
         deliver([(one, ProbegateError(why.reason, detail=why.detail)) for one in stranded])
 
     def _finish(self) -> None:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from audit import kinds
+from audit.embedded import embed
 from audit.evidence import CONFIRMED_ENTRY, ORDER_ENTRY
 from audit.leaves import JsonValue, stamp
 from broker.models import AdmittedOrder, AgencyAnswer, AgencyDecision, Replaced, Ruling
 from policy.ledger import UNCONFIRMED_ENTRY, UrgentUse
 from policy.standing import Standing
+from trust.errors import ProbegateError
 from trust.messages import UrgentConfirmation
 
 RESULT_ENTRY = kinds.RESULT
@@ -188,6 +191,10 @@ def _outcome(answer: AgencyAnswer) -> dict[str, JsonValue]:
     }
     if outcome.late_at is not None:
         said["late_at"] = stamp(outcome.late_at)
+    if note:
+        # An answer that an earlier version kept may have come with a note that cannot be embedded.
+        with suppress(ProbegateError):
+            said["checkpoint"] = embed(note)
     return said
 
 

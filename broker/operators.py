@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from audit.desk import Clerks, Desk
 from audit.erasing import ValuesClerk
@@ -34,7 +35,9 @@ class Operator:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
         engine = open_engine(settings.state_dir, settings.database_url)
-        return cls(settings, Desk.open(engine), Ledger.open(engine))
+        kept_for = timedelta(days=settings.values_retain_days)
+        desk = Desk.open(engine, values_kept_for=kept_for)
+        return cls(settings, desk, Ledger.open(engine))
 
     async def switch(self, name: str, *, off: bool, reference: str) -> int:
         """Turn a kill switch; when this returns it is on the log and in force.

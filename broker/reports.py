@@ -9,8 +9,9 @@ Rules; an answer that fails any of them is INVALID, never "no candidate" (promis
 4. It is of this moment: made after the grant and not in the future, within clock skew.
 5. It follows what it must: an answer to the grant follows no report; one that was collected later
    follows the very HELD report that this broker holds, and is an answer.
-6. The agency's log checkpoint that came with it is present and of a sensible size. Its signature
-   is checked by whoever audits: the broker only records which one was claimed.
+6. The checkpoint of the agency's search log that came with it is signed by a key that the directory
+   lists for that log, now, and by no other in its name. The broker's log embeds it, so the agency
+   can be held to what it showed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from audit.checkpoints import open_checkpoint
+from audit.embedded import embed, search_log_keys
 from broker.candidate_links import links_of
 from broker.models import AgencyAnswer, AgencyReply
 from broker.settings import MAX_AGENCY_NOTE_BYTES
@@ -132,4 +135,8 @@ def _verified(
         raise ProbegateError(Reason.OUTCOME_INVALID, field="state")
     if not 0 < len(reply.agency_checkpoint) <= MAX_AGENCY_NOTE_BYTES:  # (6)
         raise ProbegateError(Reason.OUTCOME_INVALID, field="agency_checkpoint")
+    open_checkpoint(  # (6)
+        reply.agency_checkpoint, search_log_keys(directory, expected.agency, now)
+    )
+    embed(reply.agency_checkpoint)  # (6)
     return report

@@ -344,7 +344,8 @@ class Broker:
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
         """Return what runs beside the server for as long as it does (2) (5) (6)."""
-        desk = Desk.open(self.engine).serve(
+        kept_for = timedelta(days=self.settings.values_retain_days)
+        desk = Desk.open(self.engine, values_kept_for=kept_for).serve(
             self.logs.admin, clerks(self.ledger), self.settings.admin_poll_s
         )
         fresh = keep_doing(self._steps(), self.settings.reload_interval_s)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +16,14 @@ from rich.table import Table
 
 from audit.leaves import JsonValue
 from audit.notes import VerifierKey
-from audit.reader import LogReader
+from audit.reader import LogReader, Told
 from audit.verify import VerifyReport, verify_folder
 from cli import witness
+from cli.audit_anchor import Anchors, TsaCert, anchor_command
 from cli.audit_export import export_command, verify_export_command
 from cli.audit_keys import read_vkey
 from cli.audit_mirror import mirror_command
+from cli.audit_progress import progress
 from cli.audit_reconcile import reconcile_command
 from cli.audit_search import search_command
 from cli.audit_stats import stats
@@ -38,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(witness.app)
 
+app.command("anchor")(anchor_command)
 app.command("mirror")(mirror_command)
 app.command("search")(search_command)
 app.command("trace")(trace_command)
@@ -68,21 +73,27 @@ def verify(
     folder: Folder,
     vkey: Vkey = None,
     policy: witness.PolicyOption = None,
+    tsa_cert: TsaCert = None,
     as_json: Json = False,  # noqa: FBT002 - an option's default
 ) -> None:
     """Check every signature, tile and entry of a log against its signed checkpoint."""
-    report = verify_folder(folder, witness.pinned_key(folder, policy, _read_key(vkey)))
+    key = witness.pinned_key(folder, policy, _read_key(vkey))
+    with progress() as told:
+        report = verify_folder(folder, key, told=told)
     quorum = witness.Quorum.of(folder, policy if report.ok else None, report.key)
+    anchors = Anchors.of(folder, report.key, tsa_cert) if report.ok else Anchors()
     if as_json:
-        facts = report.model_dump(mode="json") | quorum.as_json()
+        facts = report.model_dump(mode="json") | quorum.as_json() | anchors.as_json()
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _print_report(report)
         quorum.print()
+        anchors.print()
     if not report.ok:
         count = f"{report.problem_count} problems"
         raise ProbegateError(Reason.LOG_CORRUPT, detail=count)
     quorum.require()
+    anchors.require()
 
 
 @app.command()
@@ -94,7 +105,7 @@ def show(
     kind: Annotated[str | None, typer.Option(help="Only entries of this type.")] = None,
     as_json: Json = False,  # noqa: FBT002 - an option's default
 ) -> None:
-    """Print entries of a log, one a line; reading does not verify."""
+    """Print entries of a log, one a line, as they are read; reading does not verify."""
     reader = LogReader(folder, _read_key(vkey))
     start, stop = 0, reader.size
     if index is not None:
@@ -102,18 +113,33 @@ def show(
         start, stop = index, index + 1
     elif last is not None and kind is None:
         start = max(0, stop - last)
-    facts = ((at, fact) for at, fact in reader.facts(start, stop))
-    chosen = [(at, fact) for at, fact in facts if kind is None or fact.get("type") == kind]
-    chosen = chosen[-last:] if last else chosen
-    if as_json:
-        for at, fact in chosen:
-            typer.echo(json.dumps({"index": at, "entry": fact}, ensure_ascii=False))
-    elif index is not None:
-        for at, fact in chosen:
-            typer.echo(f"entry {at} of {reader.size}")
-            typer.echo(json.dumps(fact, indent=2, ensure_ascii=False))
-    else:
-        _print_entries(chosen)
+    # Lines that are printed as they come would run through a bar on the same terminal.
+    with progress(shown=last is not None or not sys.stdout.isatty()) as told:
+        chosen = _chosen(reader, start, stop, kind, told)
+        if last is not None:
+            chosen = iter(deque(chosen, maxlen=last))
+        if as_json:
+            for at, fact in chosen:
+                typer.echo(json.dumps({"index": at, "entry": fact}, ensure_ascii=False))
+        elif index is not None:
+            for at, fact in chosen:
+                typer.echo(f"entry {at} of {reader.size}")
+                typer.echo(json.dumps(fact, indent=2, ensure_ascii=False))
+        else:
+            _print_entries(chosen)
+
+
+_Facts = dict[str, JsonValue]
+
+
+def _chosen(
+    reader: LogReader, start: int, stop: int, kind: str | None, told: Told
+) -> Iterator[tuple[int, _Facts]]:
+    """Yield entries of a type, or all; none but one bundle of them is in memory."""
+    for at, fact in reader.facts(start, stop):
+        told(reader.checkpoint.checkpoint.origin, at - start + 1, stop - start)
+        if kind is None or fact.get("type") == kind:
+            yield at, fact
 
 
 def _print_report(report: VerifyReport) -> None:
@@ -145,7 +171,7 @@ def _print_report(report: VerifyReport) -> None:
         )
 
 
-def _print_entries(chosen: list[tuple[int, dict[str, JsonValue]]]) -> None:
+def _print_entries(chosen: Iterable[tuple[int, _Facts]]) -> None:
     console = _console()
     for at, fact in chosen:
         when = str(fact.get("at", ""))[:19].replace("T", " ")

@@ -10,6 +10,7 @@ import typer
 from audit.mirroring import mirror
 from audit.verify import verify_folder
 from cli.audit_keys import read_vkey
+from cli.audit_progress import progress
 from cli.output import console, print_json, text
 from trust.errors import ProbegateError, Reason
 
@@ -29,7 +30,8 @@ def mirror_command(
     """
     key = read_vkey(vkey)
     done = mirror(url, folder, key, ca_file=ca_file)
-    report = verify_folder(folder, key)
+    with progress() as told:
+        report = verify_folder(folder, key, told=told)
     if as_json:
         print_json(
             {

@@ -70,7 +70,8 @@ def open_office(config: Path | None, side: Side) -> Office:
         return Office(settings.id, settings.logs_dir, broker.desk.engine, broker.log, tables)
     from agency_adapters.operators import Operator as Agency
     from agency_adapters.settings import AdapterSettings
+    from agency_adapters.tables import held_reviews
 
     agency = Agency.open(load_settings(AdapterSettings, config))
-    given = agency.settings
-    return Office(given.id, given.logs_dir, agency.desk.engine, agency.log, (values.name,))
+    given, names = agency.settings, (values.name, held_reviews.name)
+    return Office(given.id, given.logs_dir, agency.desk.engine, agency.log, names)

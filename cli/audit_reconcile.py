@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 
-from audit.reconciling import Reconciliation, Told, reconcile
+from audit.reconciliation import Reconciliation
+from audit.reconciling import reconcile
+from cli.audit_progress import progress
 from cli.output import EXIT_REFUSED, console, text
 from trust.errors import ProbegateError, Reason
-
-_TOLD_EVERY = 256
-"""Entries between two movements of the bar."""
 
 
 def reconcile_command(
@@ -44,21 +41,6 @@ def reconcile_command(
         _show(found)
     if not found.ok:
         raise typer.Exit(EXIT_REFUSED)
-
-
-@contextmanager
-def progress() -> Iterator[Told]:
-    """Show on standard error how far reading is, if it is a terminal."""
-    with Progress(console=console(stderr=True), transient=True) as bar:
-        tasks = {}
-
-        def told(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            if done % _TOLD_EVERY == 0 or done == total:
-                bar.update(tasks[name], completed=done)
-
-        yield told
 
 
 def given_folders(agencies: Sequence[str]) -> dict[str, Path]:
@@ -87,6 +69,7 @@ def _show(found: Reconciliation) -> None:
         ("permitted agencies that failed, as recorded", found.failed),
         ("of these, answered too late", found.late),
         ("still under way", found.under_way),
+        ("checkpoints in one log that the other keeps to", found.held),
     ):
         table.add_row(name, f"{count:,}")
     screen.print(table)

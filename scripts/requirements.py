@@ -21,10 +21,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 ROLES: Final = {
-    "broker": ("broker", "postgres", "otel"),
-    "adapter": ("adapter", "milvus", "osia", "otel", "parquet", "plots", "postgres"),
+    "broker": ("anchor", "broker", "postgres", "otel"),
+    "adapter": ("adapter", "anchor", "milvus", "osia", "otel", "parquet", "plots", "postgres"),
     "force": ("force",),
-    "auditor": ("auditor",),
+    "auditor": ("anchor", "auditor"),
+    "witness": ("witness",),
     "dev": ("dev",),
 }
 """Each file, and the extras it pins."""

@@ -13,7 +13,7 @@ import grpc
 
 from broker.models import SearchView
 from broker.service import Broker
-from tests.peers import SimulatedAgency, serve_simulated
+from tests.peers import SimulatedAgency, search_log_signer, serve_simulated
 from tests.world import Request, World
 from trust import dsse
 from trust.clock import Clock, utc_now
@@ -42,7 +42,10 @@ class TurnedClock:
 
 def simulated(agency: str, world: World) -> SimulatedAgency:
     """Return an honest simulated agency."""
-    return SimulatedAgency(agency, world.folder(agency).signer(), world.folder("broker").signer())
+    folder = world.folder(agency)
+    return SimulatedAgency(
+        agency, folder.signer(), world.folder("broker").signer(), log=search_log_signer(folder)
+    )
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine
 
+from audit.checkpoints import Checkpoint, sign_checkpoint
+from audit.embedded import embed
 from audit.notes import VerifierKey, note_signer
 from audit.writer import LogWriter, NewEntry
 
@@ -39,8 +41,13 @@ class MadeLog:
         return VerifierKey.of(self._signer())
 
     def checkpoint(self, size: int) -> dict[str, Any]:
-        """What an agency writes down of the broker's checkpoint."""
+        """What earlier versions' entries held of this log's checkpoint."""
         return {"origin": self.origin, "size": size, "root": self.roots[size].hex()}
+
+    def embedded(self, size: int, root: bytes | None = None) -> dict[str, Any]:
+        """What another log's entry embeds of this log's checkpoint, or of another root."""
+        checkpoint = Checkpoint(self.origin, size, self.roots[size] if root is None else root)
+        return embed(sign_checkpoint(checkpoint, self._signer()).note)
 
     def write(
         self, entries: Sequence[Mapping[str, Any]], private: Sequence[Mapping[str, Any]] = ()

@@ -16,10 +16,13 @@ from enum import StrEnum
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.timestamp_pb2 import Timestamp
 from probegate.agency.v1 import match_service_pb2 as agency_pb
 from probegate.common.v1 import envelope_pb2, search_pb2
 
+from audit.checkpoints import Checkpoint, sign_checkpoint
+from audit.notes import NoteSigner, note_signer
 from trust import dsse
 from trust.ceremony import MemberFolder
 from trust.directory import Directory
@@ -60,6 +63,8 @@ class Behaviour(StrEnum):
     STALE_CALIBRATION = "stale calibration"
     DUPLICATES = "duplicates"
     NO_CHECKPOINT = "no checkpoint"
+    FORGED_CHECKPOINT = "forged checkpoint"
+    CHECKPOINT_SIGNED_TWICE = "checkpoint signed twice"
     NO_STATEMENT = "no statement"
     FORGED_STATEMENT = "forged statement"
 
@@ -107,7 +112,8 @@ class SimulatedAgency:
     asked: dict[tuple[bytes, bytes], agency_pb.Dossier] = field(default_factory=dict)
     held: dict[tuple[bytes, bytes], tuple[agency_pb.Dossier, bytes]] = field(default_factory=dict)
     newest_size: int = 0
-    checkpoint: bytes = b"simulated.example/search\n0\n\n\n\n- none\n"
+    log: NoteSigner | None = None
+    """The key of its search log; without one it sends no checkpoint."""
 
     async def match(self, data: bytes, context: Any) -> bytes:
         """Answer one match request as the knobs say."""
@@ -185,11 +191,27 @@ class SimulatedAgency:
         return agency_pb.MatchResponse(
             report=envelope_to_wire(replace(envelope, payload=payload)),
             acknowledged=agency_pb.Acknowledged(newest_size=self.newest_size),
-            agency_checkpoint=(b"" if behaviour is Behaviour.NO_CHECKPOINT else self.checkpoint),
+            agency_checkpoint=self.checkpoint(behaviour),
             agency_leaf_index=self.calls,
             statement=self.statement(report, dossier, behaviour),
             links=self.links(report, envelope.payload),
         )
+
+    def checkpoint(self, behaviour: Behaviour) -> bytes:
+        """Sign a checkpoint of its search log, of as many entries as it was called."""
+        if self.log is None or behaviour is Behaviour.NO_CHECKPOINT:
+            return b""
+        root = hashlib.sha256(b"%d" % self.calls).digest()
+        made = Checkpoint(self.log.name, self.calls, root)
+        note = sign_checkpoint(made, self.log).note
+        if behaviour is Behaviour.FORGED_CHECKPOINT:
+            return note.replace(f"\n{self.calls}\n".encode(), b"\n99\n")
+        if behaviour is Behaviour.CHECKPOINT_SIGNED_TWICE:
+            key = Ed25519PrivateKey.generate()
+            public = key.public_key().public_bytes_raw()
+            stranger = note_signer(made.origin, key.sign, public)
+            return note + sign_checkpoint(made, stranger).note.rpartition(b"\n\n")[2]
+        return note
 
     def links(self, report: search_pb2.MatchReport, payload: bytes) -> envelope_pb2.Envelope | None:
         """Sign the link tokens that the knobs give the candidates, if any."""
@@ -362,6 +384,13 @@ def names_of(dossier: agency_pb.Dossier) -> tuple[bytes, bytes]:
     """Return the digests of order and grant, by which an answer is asked for afterwards."""
     order, grant = dossier.order.payload, dossier.grant.payload
     return hashlib.sha256(order).digest(), hashlib.sha256(grant).digest()
+
+
+def search_log_signer(folder: MemberFolder) -> NoteSigner:
+    """Return what signs the checkpoints of a member's search log."""
+    signer = folder.log_search_signer()
+    origin = next(key.name for key in folder.member().keys if key.kid == signer.kid)
+    return note_signer(origin or "", signer.sign, signer.public_key)
 
 
 def checkpoint_size(note: bytes) -> int:

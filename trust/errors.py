@@ -51,6 +51,11 @@ class Reason(Enum):
         "The order names an agency that is not in the directory.",
         "List the agencies with `probegate preview` and correct the order.",
     )
+    ANCHOR_INVALID = Entry(
+        Status.FAILED_PRECONDITION,
+        "A timestamp is not over this log, or not by an authority that is trusted.",
+        "Ask the log's owner for its tokens again; trust only certificates you obtained yourself.",
+    )
     BAD_COMMITMENT = Entry(
         Status.INVALID_ARGUMENT,
         "The sealed probe does not open the commitment in the order.",

@@ -1,23 +1,24 @@
 """A bare group commit: the bytes a log writes and the fsyncs it makes, and nothing else.
 
-No tree, no signature, no proof, no canonical JSON: entries come as bytes. It uses the log's own
-statements and file writing, so that what is compared is what the log adds.
+It has no tree, no signature, no proof, no canonical JSON: entries come as bytes. It uses the log's
+own gathering, statements and file writing, so that what is compared is what the log adds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from audit import tables
 from audit.checkpoints import Checkpoint, SignedCheckpoint
+from audit.gathering import Gathering
 from audit.publisher import write_files
 from audit.settings import LogSettings
 from audit.tables import Session
@@ -33,7 +34,15 @@ from audit.tiles import (
 )
 
 NAME = "floor"
+_One = TypeVar("_One")
 HASH = bytes(32)
+
+
+class FixedWindow(Gathering[_One]):
+    """Waits the whole window whenever the last commit had company, as group commits mostly do."""
+
+    def _wait_for(self, _others: int) -> None:
+        time.sleep(self._settings.batch_window_s)
 
 
 @dataclass(slots=True)
@@ -46,7 +55,7 @@ class _Waiting:
 class Floor:
     """Takes entries as ``LogWriter`` does."""
 
-    def __init__(self, engine: Engine, folder: Path, note: bytes) -> None:
+    def __init__(self, engine: Engine, folder: Path, note: bytes, *, fixed: bool) -> None:
         self._folder, self._note = folder, note
         self._settings = LogSettings()
         tables.create(engine)
@@ -54,10 +63,10 @@ class Floor:
         self._session = Session(self._connection, NAME)
         tables.insert_head(self._connection, NAME, (NAME, 0, HASH, note, 0))
         self._session.commit()
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        gathering = FixedWindow[_Waiting] if fixed else Gathering[_Waiting]
+        self._queue = gathering(self._settings)
         self._leaves: dict[int, bytes] = {}
         self._size = self._published = 0
-        self._crowded = False
         self._closing, self._wake = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=run) for run in (self._write, self._files)]
         for thread in self._threads:
@@ -72,16 +81,17 @@ class Floor:
 
     async def close(self) -> None:
         """Write what is left."""
-        self._queue.put(None)
+        self._queue.end()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         self._session.end()
 
     def _write(self) -> None:
-        while True:
-            batch = self._gather()
-            if batch is None:
-                break
+        closing = False
+        while not closing:
+            batch, closing = self._queue.take()
+            if not batch:
+                continue
             first = self._size
             self._session.begin()
             self._session.stage(first, [one.leaf for one in batch])
@@ -96,22 +106,6 @@ class Floor:
             batch[0].loop.call_soon_threadsafe(_deliver, batch, first)
         self._closing.set()
         self._wake.set()
-
-    def _gather(self) -> list[_Waiting] | None:
-        one = self._queue.get()
-        if one is None:
-            return None
-        if self._crowded and self._settings.batch_window_s:
-            self._closing.wait(self._settings.batch_window_s)
-        batch = [one]
-        for _ in range(min(self._queue.qsize(), self._settings.batch_max_entries - 1)):
-            more = self._queue.get()
-            if more is None:
-                self._queue.put(None)
-                break
-            batch.append(more)
-        self._crowded = len(batch) > 1
-        return batch
 
     def _files(self) -> None:
         while not self._closing.is_set() or self._wake.is_set():
@@ -143,7 +137,7 @@ def _deliver(batch: list[_Waiting], first: int) -> None:
             one.future.set_result(index)
 
 
-def opened(folder: Path, note: bytes, engine: Any) -> Floor:
-    """Open a floor whose files go to a folder."""
+def opened(folder: Path, note: bytes, engine: Any, *, fixed: bool) -> Floor:
+    """Open a floor whose files go to a folder; ``fixed`` for one that always waits the window."""
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-    return Floor(engine, folder, note)
+    return Floor(engine, folder, note, fixed=fixed)

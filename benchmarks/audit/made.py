@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine
 
 from audit import tables
 from audit.checkpoints import Checkpoint, sign_checkpoint
+from audit.durable import durable_engine
 from audit.merkle import EMPTY_ROOT, fold, leaf_hash
 from audit.notes import NoteSigner, note_signer
 from audit.tables import Session
@@ -33,15 +34,7 @@ def entry(number: int) -> bytes:
 
 def open_engine(path: Path) -> Engine:
     """Open a database as the servers do."""
-    engine = create_engine(f"sqlite:///{path}")
-
-    @event.listens_for(engine, "connect")
-    def _durable(connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-
-    return engine
+    return durable_engine(f"sqlite:///{path}")
 
 
 def make_log(base: Path, size: int) -> Path:

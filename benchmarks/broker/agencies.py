@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.peers import SimulatedAgency
+from tests.peers import SimulatedAgency, search_log_signer
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory import Directory
@@ -56,7 +56,8 @@ async def start(
     agencies = Agencies()
     for name, path in folders.items():
         folder = MemberFolder(path)
-        agency = SimulatedAgency(name, folder.signer(), other, requests=deque(maxlen=1))
+        log = search_log_signer(folder)
+        agency = SimulatedAgency(name, folder.signer(), other, requests=deque(maxlen=1), log=log)
         await agencies.serve(agency, folder, known)
     return agencies
 

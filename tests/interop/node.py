@@ -1,4 +1,7 @@
-"""Runs the Node client against a broker: proof that the wire contract alone is enough."""
+"""Runs what strangers have, in Node: a client of the broker, and verifiers of logs and receipts.
+
+They share no code with Probegate: what they accept and refuse shows that the documents are enough.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,10 +97,43 @@ def run_node_client(
     return document
 
 
-def _run(command: list[str], seconds: int) -> str:
+def run_node_log(*words: object, cases: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """Run ``log.mjs``, which needs no packages, and return the document it prints.
+
+    Args:
+        words: its command line.
+        cases: what ``judge`` is to judge.
+
+    Raises:
+        NodeClientError: it failed; the text is why a log does not verify.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    command = ["node", str(INTEROP / "log.mjs"), *map(str, words)]
+    return json.loads(_run(command, RUN_SECONDS, json.dumps(cases)))
+
+
+def judged_by_sigstore(cases: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return what sigstore-js says of each receipt: None, or why it does not verify.
+
+    Raises:
+        NodeClientError: it failed.
+    """
+    modules = installed_packages()
+    command = ["node", str(INTEROP / "sigstore.mjs"), f"--modules={modules}"]
+    verdicts: list[str | None] = json.loads(_run(command, RUN_SECONDS, json.dumps(cases)))
+    return verdicts
+
+
+def _run(command: list[str], seconds: int, given: str = "") -> str:
     try:
         ended = subprocess.run(
-            command, cwd=CACHE, capture_output=True, text=True, timeout=seconds, check=False
+            command,
+            cwd=CACHE,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise NodeClientError(f"{command[0]} took longer than {seconds} s") from None

@@ -13,7 +13,7 @@ import pytest
 from broker.models import AgencyAnswer, SearchState, SearchView
 from broker.searches import CANCELLED
 from tests.brokers import PERMITTED, Rig, TurnedClock, outcomes, rigged
-from tests.peers import Behaviour, SimulatedAgency
+from tests.peers import Behaviour, SimulatedAgency, search_log_signer
 from tests.world import Request, World
 from trust.errors import Reason
 from trust.messages import Outcome, OutcomeState, SearchLimits
@@ -52,6 +52,8 @@ ENDS = {
     Behaviour.STALE_CALIBRATION: (OutcomeState.CANDIDATES, ""),
     Behaviour.DUPLICATES: INVALID,
     Behaviour.NO_CHECKPOINT: INVALID,
+    Behaviour.FORGED_CHECKPOINT: (OutcomeState.INVALID, "CHECKPOINT_INVALID"),
+    Behaviour.CHECKPOINT_SIGNED_TWICE: (OutcomeState.INVALID, "CHECKPOINT_INVALID"),
     # What an agency says to other agencies changes nothing of what it says to the force.
     Behaviour.NO_STATEMENT: (OutcomeState.CANDIDATES, ""),
     Behaviour.FORGED_STATEMENT: (OutcomeState.CANDIDATES, ""),
@@ -74,7 +76,9 @@ class GatedAgency(SimulatedAgency):
 
 
 def gated(agency: str, world: World) -> GatedAgency:
-    return GatedAgency(agency, world.folder(agency).signer(), world.folder("broker").signer())
+    folder = world.folder(agency)
+    other = world.folder("broker").signer()
+    return GatedAgency(agency, folder.signer(), other, log=search_log_signer(folder))
 
 
 def one_each(view: SearchView, agencies: tuple[str, ...] = PERMITTED) -> None:
@@ -175,9 +179,9 @@ async def test_a_description_that_goes_wrong_is_an_outcome_too(
     world: World, oddity: str, ended: tuple[OutcomeState, str]
 ) -> None:
     def peer(agency: str, world: World) -> OddlyDescribed:
-        made = OddlyDescribed(
-            agency, world.folder(agency).signer(), world.folder("broker").signer()
-        )
+        folder = world.folder(agency)
+        other = world.folder("broker").signer()
+        made = OddlyDescribed(agency, folder.signer(), other, log=search_log_signer(folder))
         made.oddity = oddity if agency == "pnd" else ""
         return made
 

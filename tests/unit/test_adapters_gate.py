@@ -20,6 +20,7 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.models import MatchAnswer
 from agency_adapters.serve import Adapter
 from audit.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint
+from audit.embedded import open_embedded, search_log_keys
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey, note_signer
 from audit.witness import ConsistencyProof
@@ -95,6 +96,9 @@ async def test_a_lawful_search_is_answered_recorded_and_signed(bench: Bench) -> 
     assert leaf["type"] == "match.report"
     assert leaf["report_sha256"] == hashlib.sha256(answer.report.payload).hexdigest()
     assert leaf["broker_checkpoint"]["size"] == answer.acknowledged.newest_size == 1
+    brokers = search_log_keys(bench.world.directory, "broker", datetime.now(UTC))
+    shown = open_embedded(leaf["broker_checkpoint"], brokers)
+    assert shown.note == papers.dossier.checkpoint
     key = bench.world.directory.current_key("custody", KeyUse.LOG, datetime.now(UTC))
     vkeys = [
         VerifierKey.of(note_signer(k.name or "", lambda _: b"", k.public_bytes))

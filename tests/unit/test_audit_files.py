@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +27,8 @@ from audit.publisher import LOCK_FILE
 from audit.settings import LogSettings
 from audit.verify import verify_folder
 from audit.writer import LogWriter, NewEntry
+from benchmarks.audit.made import make_log as make_published
+from benchmarks.audit.made import signer as published_signer
 from cli.audit import app
 from tests.scale import scaled
 from trust.errors import ProbegateError, Reason
@@ -210,6 +218,55 @@ def test_the_show_command(log: Path) -> None:
     assert [json.loads(line)["index"] for line in out.splitlines()] == [598, 599]
     code, _, err = run("show", str(log), "--index", "600")
     assert (code, err.count("\n"), err[:21]) == (1, 1, "probegate: NOT_FOUND:")
+
+
+def test_show_prints_entries_as_it_reads_them(log: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(log, tmp_path / "copy")
+    (copy / "tile/entries/001").unlink()
+    code, out, err = run("show", str(copy), "--json")
+    assert (code, err[:24]) == (1, "probegate: FILE_MISSING:")
+    assert [json.loads(line)["index"] for line in out.splitlines()] == list(range(256))
+
+
+def on_a_terminal(*arguments: str) -> tuple[str, str]:
+    """Run a command whose standard error is a terminal; return what either shows."""
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-c", "from cli.main import app; app()", "audit", *arguments]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=theirs, env=environment) as child:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert child.stdout is not None
+        printed = child.stdout.read()
+    assert child.returncode == 0, shown
+    return printed.decode(), shown.decode()
+
+
+@pytest.mark.parametrize(
+    "command", [("verify",), ("show",), ("show", "--last", "1", "--kind", "odd")]
+)
+def test_a_bar_shows_how_far_it_is_on_a_terminal_only(log: Path, command: tuple[str, ...]) -> None:
+    printed, shown = on_a_terminal(command[0], str(log), *command[1:])
+    assert f"{ENTRIES}/{ENTRIES}" in shown
+    assert ORIGIN in shown
+    assert f"{ENTRIES}/{ENTRIES}" not in printed
+    assert run(command[0], str(log), *command[1:])[2] == ""
+
+
+def test_verifying_a_longer_log_takes_no_more_memory(tmp_path: Path) -> None:
+    peaks = []
+    for size in (2_000, 20_000):
+        folder = make_published(tmp_path / str(size), size)
+        tracemalloc.start()
+        report = verify_folder(folder, VerifierKey.of(published_signer()))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (report.ok, report.entries) == (False, size)  # it has no vkey file
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_the_strangers_command(

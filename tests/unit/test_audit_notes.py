@@ -248,6 +248,45 @@ def test_canonical_json_is_rfc_8785(value: Any) -> None:
     assert canonical(value) == rfc8785.dumps(value)
 
 
+def cyclic() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "a key that is no text"},
+        {b"a": 1},
+        {None: 1},
+        {"a": {True: 1}},
+        {"\ud800": 1},
+        "\ud800",
+        float("nan"),
+        2**53,
+        -(2**53),
+        {1, 2},
+        object(),
+        cyclic(),
+        {"a": cyclic()},
+    ],
+)
+def test_what_json_cannot_say_exactly_is_refused(value: Any) -> None:
+    with pytest.raises(ProbegateError) as caught:
+        canonical(value)
+    assert caught.value.reason is Reason.TEXT_INVALID
+
+
+def test_nesting_of_any_depth_is_written_or_refused() -> None:
+    deep: Any = 0
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ProbegateError) as caught:
+        canonical(deep)
+    assert caught.value.reason is Reason.TEXT_INVALID
+
+
 @given(st.binary(max_size=80))
 def test_only_canonical_objects_are_leaves(raw: bytes) -> None:
     with contextlib.suppress(ProbegateError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from audit.reconciling import Fault, Finding, reconcile
+from audit.reconciliation import Fault, Finding
+from audit.reconciling import reconcile
 from cli.audit import app
 from tests.logs import MadeLog
 from trust.errors import ProbegateError, Reason
@@ -19,6 +21,8 @@ from trust.errors import ProbegateError, Reason
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
 AGENCIES = ("custody", "passport")
 Entries = list[dict[str, Any]]
+COVERING = "covering"
+"""Stands for the agency's checkpoint just after the report, or of no entries if it has none."""
 
 
 def sha(text: str) -> str:
@@ -42,7 +46,8 @@ def order(number: int, *, permitted: bool = True, at: datetime | None = None) ->
 
 def outcome(number: int, agency: str, state: str = "candidates", *, report: bool = True) -> Any:
     digest = sha(f"r{number}{agency}") if report else ""
-    return {"agency": agency, "state": state, "reason": "", "report_sha256": digest}
+    said: dict[str, Any] = {"agency": agency, "state": state, "reason": "", "report_sha256": digest}
+    return said | ({"checkpoint": COVERING} if report else {})
 
 
 def result(number: int, *outcomes: Any) -> dict[str, Any]:
@@ -80,18 +85,61 @@ class Sides:
             agency: [report(n, agency, 2 * n + 1) for n in range(5)] for agency in AGENCIES
         }
 
-    def write(self, folder: Path) -> tuple[Path, dict[str, Path]]:
-        broker = MadeLog(folder / "broker", "broker.example/search")
-        broker.write(self.broker)
-        for agency, entries in self.agency.items():
-            for entry in entries:
-                size = entry["broker_checkpoint"]
-                if isinstance(size, int):
-                    beyond = {"origin": broker.origin, "size": size, "root": "00" * 32}
-                    known = size < len(broker.roots)
-                    entry["broker_checkpoint"] = broker.checkpoint(size) if known else beyond
-            MadeLog(folder / agency, f"{agency}.example/search").write(entries)
-        return broker.folder, {agency: folder / agency for agency in self.agency}
+    def write(self, folder: Path, *, signed: bool = True) -> tuple[Path, dict[str, Path]]:
+        """Write each log; a size that stands for a checkpoint becomes what embeds it.
+
+        Each log waits for the other to have the entries that it embeds a checkpoint of. Where both
+        wait, a checkpoint is of more entries than its log will ever have.
+        """
+        names = ("broker", *self.agency)
+        logs = {name: MadeLog(folder / name, f"{name}.example/search") for name in names}
+        left = {"broker": list(self.broker)} | {k: list(v) for k, v in self.agency.items()}
+        self._number_checkpoints()
+        while any(left.values()):
+            ready = [name for name in names if left[name] and _is_ready(left[name][0], logs)]
+            name = ready[0] if ready else next(name for name in names if left[name])
+            batch = [left[name].pop(0)]
+            while left[name] and _is_ready(left[name][0], logs):
+                batch.append(left[name].pop(0))
+            logs[name].write([_embedding(entry, logs, signed=signed) for entry in batch])
+        return folder / "broker", {agency: folder / agency for agency in self.agency}
+
+    def _number_checkpoints(self) -> None:
+        for one in (one for entry in self.broker for one in entry.get("outcomes", ())):
+            if one.get("checkpoint") == COVERING:
+                reports = [entry["report_sha256"] for entry in self.agency[one["agency"]]]
+                digest = one["report_sha256"]
+                one["checkpoint"] = reports.index(digest) + 1 if digest in reports else 0
+
+
+def _shown(entry: dict[str, Any]) -> list[tuple[str, Any, dict[str, Any], str]]:
+    """Whose checkpoints an entry embeds, which, and where they stand."""
+    found = [
+        (one["agency"], one.get("checkpoint"), one, "checkpoint")
+        for one in entry.get("outcomes", ())
+    ]
+    found.append(("broker", entry.get("broker_checkpoint"), entry, "broker_checkpoint"))
+    return [one for one in found if one[1] is not None]
+
+
+def _is_ready(entry: dict[str, Any], logs: dict[str, MadeLog]) -> bool:
+    return all(
+        not isinstance(size, int) or size < len(logs[whose].roots)
+        for whose, size, _, _ in _shown(entry)
+    )
+
+
+def _embedding(entry: dict[str, Any], logs: dict[str, MadeLog], *, signed: bool) -> dict[str, Any]:
+    entry = copy.deepcopy(entry)
+    for whose, size, place, name in _shown(entry):
+        log = logs[whose]
+        if callable(size):
+            place[name] = size(log)
+        elif not signed:
+            place[name] = log.checkpoint(size) if whose == "broker" else None
+        else:
+            place[name] = log.embedded(size, None if size < len(log.roots) else bytes(32))
+    return entry
 
 
 def test_logs_that_agree_have_no_finding(tmp_path: Path) -> None:
@@ -99,7 +147,15 @@ def test_logs_that_agree_have_no_finding(tmp_path: Path) -> None:
     found = reconcile(broker, agencies)
     assert found.ok
     assert (found.searches, found.agreed, found.failed, found.under_way) == (5, 10, 0, 0)
+    assert found.held == 20
     assert found.not_compared == ()
+
+
+def test_logs_of_earlier_versions_that_hold_no_signature_agree_too(tmp_path: Path) -> None:
+    broker, agencies = Sides().write(tmp_path, signed=False)
+    found = reconcile(broker, agencies)
+    assert found.ok
+    assert (found.agreed, found.held) == (10, 0)
 
 
 def lost_report(sides: Sides) -> None:
@@ -150,8 +206,45 @@ def unknown_refusal(sides: Sides) -> None:
 
 
 def another_history(sides: Sides) -> None:
+    sides.agency["passport"][2]["broker_checkpoint"] = lambda log: log.embedded(5, b"\xab" * 32)
+
+
+def another_history_unsigned(sides: Sides) -> None:
     root = {"origin": "broker.example/search", "size": 5, "root": "ab" * 32}
-    sides.agency["passport"][2]["broker_checkpoint"] = root
+    sides.agency["passport"][2]["broker_checkpoint"] = lambda _: root
+
+
+def another_key(log: MadeLog, size: int) -> dict[str, Any]:
+    """A checkpoint in a log's name by a key that is not the log's."""
+    return MadeLog(log.folder, log.origin).embedded(size, bytes(32))
+
+
+def made_up(sides: Sides) -> None:
+    """The agency puts its own signature where the broker's belongs."""
+    sides.agency["passport"][2]["broker_checkpoint"] = lambda log: another_key(log, 5)
+
+
+def result_with(sides: Sides, checkpoint: Any) -> None:
+    sides.broker[5] = result(
+        2, outcome(2, "custody"), outcome(2, "passport") | {"checkpoint": checkpoint}
+    )
+
+
+def agency_history(sides: Sides) -> None:
+    result_with(sides, lambda log: log.embedded(3, b"\xab" * 32))
+
+
+def agency_made_up(sides: Sides) -> None:
+    result_with(sides, lambda log: another_key(log, 3))
+
+
+def not_covered(sides: Sides) -> None:
+    result_with(sides, 2)
+
+
+def agency_cut(sides: Sides) -> None:
+    """The last report is gone, and the broker never had it; but what came after it was shown."""
+    sides.broker[7]["outcomes"][1]["checkpoint"] = 9
 
 
 def cut(sides: Sides) -> None:
@@ -169,7 +262,13 @@ PLANTED: list[tuple[Callable[[Sides], None], Fault, int | None, int | None]] = [
     (silence, Fault.SILENCE_AS_ANSWER, 5, None),
     (unknown_refusal, Fault.ENTRY_UNKNOWN_TO_BROKER, None, 5),
     (another_history, Fault.ANOTHER_HISTORY, None, 2),
+    (another_history_unsigned, Fault.ANOTHER_HISTORY, None, 2),
+    (made_up, Fault.CHECKPOINT_FORGED, None, 2),
     (cut, Fault.BROKER_LOG_SHORTER, None, None),
+    (agency_history, Fault.AGENCY_HISTORY, 5, None),
+    (agency_made_up, Fault.CHECKPOINT_FORGED, 5, None),
+    (agency_cut, Fault.AGENCY_LOG_SHORTER, 7, None),
+    (not_covered, Fault.REPORT_NOT_COVERED, 5, 2),
 ]
 
 

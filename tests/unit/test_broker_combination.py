@@ -16,7 +16,7 @@ from broker.combination import Received, combine
 from broker.models import Replaced, SearchView
 from broker.results import result_of
 from tests.brokers import Rig, outcomes, rigged
-from tests.peers import Behaviour, Knobs, SimulatedAgency
+from tests.peers import Behaviour, Knobs, SimulatedAgency, search_log_signer
 from tests.promises.test_honest_numbers import NOW, SEARCH, report
 from tests.world import World
 from trust.messages import CandidateLink, CandidateLinks, MatchReport, OutcomeState, SearchLimits
@@ -98,9 +98,9 @@ TOKENS: dict[str, dict[str, tuple[bytes, ...]]] = {
 
 def linking(agency: str, world: World) -> SimulatedAgency:
     knobs = Knobs(strengths=CALIBRATED.get(agency, ()), tokens=TOKENS.get(agency, {}))
-    return SimulatedAgency(
-        agency, world.folder(agency).signer(), world.folder("broker").signer(), knobs
-    )
+    folder = world.folder(agency)
+    other = world.folder("broker").signer()
+    return SimulatedAgency(agency, folder.signer(), other, knobs, log=search_log_signer(folder))
 
 
 AGENCIES = ("custody", "pnd", "passport")
