@@ -26,17 +26,20 @@ KNOWN_OBLIGATIONS: Final = frozenset(
         "caveats",
         "fields",
         "hit_no_hit",
+        "images",
         "max_candidates",
         "min_score",
         "mode",
         "onward_transfer",
         "release_by_human",
+        "release_within_hours",
         "retention_days",
         "reviewers",
     }
 )
-"""Obligations this broker carries out or passes on. ``fields``, ``onward_transfer`` and
-``reviewers`` bind disclosure: nothing is disclosed by this version, which keeps them."""
+"""Obligations this broker carries out or passes on. ``fields``, ``images`` and ``reviewers`` bind
+what follows a search (``broker.second_step``); ``onward_transfer`` and ``release_within_hours``
+bind the recipient and the owner."""
 
 
 def facts_of(order: SearchOrder, standing: Standing) -> Facts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -31,7 +31,9 @@ REMEMBERED_DEBTS: Final = 256
 SENT_SIZES: Final = 4
 """How many of the newest sizes sent to an agency later checkpoints are proved from as well."""
 MAX_REPLY_BYTES: Final = 256 * 1024
-"""Largest answer taken from an agency, bytes."""
+"""Largest answer taken from an agency, bytes; a candidate's image may be larger."""
+MAX_IMAGE_REPLY_BYTES: Final = 544 * 1024
+"""Largest sealed image with what it comes in, bytes."""
 RECONNECT_FIRST_MS: Final = 200
 """First pause before a lost connection is made again, milliseconds."""
 RECONNECT_LONGEST_MS: Final = 5_000
@@ -49,6 +51,12 @@ class AgencyLink(Protocol):
 
     async def describe(self, timeout_s: float) -> bytes:
         """Return the agency's encoded description."""
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        """Send one encoded request to a method, by its full name, and return what is answered."""
+
+    def stream(self, method: str, request: bytes, timeout_s: float) -> AsyncIterator[bytes]:
+        """Send one encoded request to a method that streams, and yield what is answered."""
 
     async def close(self) -> None:
         """Let go of the agency."""
@@ -84,21 +92,44 @@ class DialledLink:
         if self._channel is None:
             self.refresh()
         reply: bytes = await self._match(request, timeout=timeout_s, metadata=telemetry.inject())
-        return reply
+        return _bounded(reply)
 
     async def collect(self, request: bytes, timeout_s: float) -> bytes:
         """Ask with one encoded request for a held answer and return what became of it, encoded."""
         if self._channel is None:
             self.refresh()
         reply: bytes = await self._collect(request, timeout=timeout_s)
-        return reply
+        return _bounded(reply)
 
     async def describe(self, timeout_s: float) -> bytes:
         """Return the agency's encoded description."""
         if self._channel is None:
             self.refresh()
         reply: bytes = await self._describe(wire.DESCRIBE_REQUEST, timeout=timeout_s)
-        return reply
+        return _bounded(reply)
+
+    async def call(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        """Send one encoded request to a method, by its full name, and return what is answered."""
+        if self._channel is None:
+            self.refresh()
+        # Made anew for each call: these are rare beside matching, and so is a channel's end.
+        reply: bytes = await self._channel.unary_unary(method)(
+            request, timeout=timeout_s, metadata=telemetry.inject()
+        )
+        return _bounded(reply)
+
+    async def stream(self, method: str, request: bytes, timeout_s: float) -> AsyncIterator[bytes]:
+        """Send one encoded request to a method that streams, and yield what is answered."""
+        if self._channel is None:
+            self.refresh()
+        answers = self._channel.unary_stream(method)(
+            request, timeout=timeout_s, metadata=telemetry.inject()
+        )
+        try:
+            async for one in answers:
+                yield one
+        finally:
+            answers.cancel()
 
     def refresh(self) -> None:
         """Build the channel, or build it anew if what it rests on has changed."""
@@ -132,7 +163,7 @@ class DialledLink:
                 ("grpc.enable_retries", 0),
                 ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
                 ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
-                ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+                ("grpc.max_receive_message_length", MAX_IMAGE_REPLY_BYTES),
                 ("grpc.use_local_subchannel_pool", 1),
             ),
         )
@@ -141,6 +172,12 @@ class DialledLink:
         """Close the channel."""
         if self._channel is not None:
             await self._channel.close()
+
+
+def _bounded(reply: bytes) -> bytes:
+    if len(reply) > MAX_REPLY_BYTES:
+        raise ProbegateError(Reason.MESSAGE_TOO_LARGE)
+    return reply
 
 
 class LogMemory:

@@ -9,6 +9,8 @@
    urgent search whose confirmation is overdue is put on the search log.
 6. What agencies hold for a person is asked for until it comes, or too late.
 7. What agencies state of themselves is asked beside everything else: no search waits for it.
+8. What follows searches (``second_step``) is worked on as long as the server runs: requests for
+   disclosure, notices and recalls, each by itself.
 """
 
 from __future__ import annotations
@@ -41,12 +43,9 @@ from broker.links import DialledLink
 from broker.operators import clerks
 from broker.ruling import Decider
 from broker.searches import Searches
-from broker.servicer import (
-    DisclosureServicer,
-    PolicyServicer,
-    ReviewServicer,
-    SearchServicer,
-)
+from broker.second_step.assembly import SecondStep
+from broker.second_step.servicer import DisclosureServicer, ReviewServicer
+from broker.servicer import PolicyServicer, SearchServicer
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from broker.tables import open_engine
@@ -86,6 +85,7 @@ class Broker:
     reading: Reading
     preview: PreviewSearch
     confirm: ConfirmUrgent
+    second_step: SecondStep
     clock: Clock
 
     @classmethod
@@ -192,6 +192,17 @@ class Broker:
                 reading=reading,
                 clock=clock,
             ),
+            second_step=SecondStep.of(
+                settings=settings,
+                engine=engine,
+                store=store,
+                ledger=ledger,
+                log=logs.search,
+                agencies=agencies,
+                policy=lambda: policies.current,
+                directory=lambda: directories.current,
+                clock=clock,
+            ),
             clock=clock,
         )
         broker.meet_agencies(directory)
@@ -295,8 +306,8 @@ class Broker:
             server,
         )
         wire.register_policy(PolicyServicer(around, preview=self.preview), server)
-        wire.register_review(ReviewServicer(around), server)
-        wire.register_disclosure(DisclosureServicer(around), server)
+        wire.register_review(ReviewServicer(around, self.second_step), server)
+        wire.register_disclosure(DisclosureServicer(around, self.second_step), server)
         audit = AuditServicer(around, owner=self.settings.id, logs=self.logs.by_name())
         audit_wire.register_audit(audit, server)
 
@@ -328,7 +339,13 @@ class Broker:
         held = keep_doing((self.held.collect,), self.settings.held_poll_s)
         # By itself: an agency that does not answer must not keep a new directory waiting.
         described = keep_doing((self.refresh_descriptions,), self.settings.reload_interval_s)
-        return (fresh, described, desk, held, self.ledger.keep_pruned(self.clock))
+        step, poll_s = self.second_step, self.settings.release_poll_s
+        following = (  # (8)
+            keep_doing((step.handing.work,), poll_s),
+            keep_doing((step.notifying.work,), poll_s),
+            keep_doing((step.recalling.work,), self.settings.recall_poll_s),
+        )
+        return (fresh, described, desk, held, *following, self.ledger.keep_pruned(self.clock))
 
     async def close(self) -> None:
         """Let searches end, then close links, logs and the database."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 from broker import wire
 from broker.commands.confirm import ConfirmUrgent
@@ -13,7 +12,6 @@ from broker.commands.read import Reading
 from broker.models import AgencyAnswer
 from policy.explain import lines
 from trust.directory import Role
-from trust.errors import ProbegateError, Reason
 from trust.rpc import Call, Servicer, Surroundings, stream, unary
 from trust.wire import order_from_wire
 
@@ -131,67 +129,3 @@ class PolicyServicer(Servicer, wire.PolicyServicerBase):
             policy_sha256=ruling.policy_sha256,
             warnings=ruling.warnings,
         )
-
-
-class ReviewServicer(Servicer, wire.ReviewServicerBase):
-    """Declared on the wire; reviews come with a later version."""
-
-    @unary(Role.FORCE)
-    async def SubmitReview(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def GetReviewStatus(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @stream(Role.FORCE)
-    async def GetImages(self, request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-        yield  # pragma: no cover - what makes it a stream
-
-    @unary(Role.FORCE)
-    async def RecordCorroboration(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def RevokeReviewer(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-
-class DisclosureServicer(Servicer, wire.DisclosureServicerBase):
-    """Declared on the wire; disclosure comes with a later version."""
-
-    @unary(Role.FORCE)
-    async def RequestDisclosure(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def GetDisclosure(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def AcknowledgeRecall(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def ListDisclosures(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def ListRecalls(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.FORCE)
-    async def ReportWrongMatch(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)

@@ -86,6 +86,24 @@ class BrokerSettings(BaseSettings):
     """How long after an agency was to decide it is still asked, hours."""
     held_at_most_h: Annotated[float, Field(gt=0)] = 336.0
     """How long a held answer is asked for at most, whatever the agency says, hours."""
+    images_timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
+    """Longest time an agency may take to send candidates' images, seconds."""
+    release_poll_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often requests for disclosure and notices are looked through for work, seconds."""
+    release_first_s: Annotated[float, Field(gt=0)] = 5.0
+    """First pause before an agency is asked again about one of them, seconds; it doubles."""
+    release_longest_s: Annotated[float, Field(gt=0)] = 900.0
+    """Longest such pause, seconds."""
+    release_handover_h: Annotated[float, Field(gt=0)] = 24.0
+    """How long it is tried to hand a request over to an agency that does not answer, hours."""
+    release_margin_h: Annotated[float, Field(ge=0)] = 24.0
+    """How long after an agency was to decide on a request it is still asked, hours."""
+    release_at_most_h: Annotated[float, Field(gt=0)] = 768.0
+    """How long an agency is asked at most, whatever it says, hours."""
+    notice_at_most_h: Annotated[float, Field(gt=0)] = 720.0
+    """How long it is tried to tell an agency something, hours."""
+    recall_poll_s: Annotated[float, Field(gt=0)] = 5.0
+    """How often agencies are asked for recalls, seconds."""
     values_retain_days: Annotated[int, Field(ge=1)] = 2190
     """How long what entries only commit to (officer, case, reasons) is kept beside the log, days;
     then `probegate audit erase --expired` erases it, unless it is under legal hold."""

@@ -1,0 +1,98 @@
+"""Read requests for disclosure: one, or a page of them. A force sees its own and no others.
+
+1. Another force's request and one that never was get the same answer.
+2. Sealed details go out only while they are released, not past their end, and the candidate was not
+   recalled. The first time is on the log before they do.
+3. The decision and its receipt stay when the details are gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit.writer import LogWriter, NewEntry
+from broker.pages import page_token, position_of
+from broker.second_step import leaves
+from broker.second_step.disclosure_store import DisclosureStore
+from broker.second_step.models import Disclosure, DisclosureState, DisclosureView
+from broker.second_step.notice_store import RecallStore
+from broker.second_step.receipts import Receipts
+from broker.settings import BrokerSettings
+from trust.clock import Clock
+from trust.errors import ProbegateError, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDisclosures:
+    """The commands; one per process."""
+
+    settings: BrokerSettings
+    disclosures: DisclosureStore
+    recalls: RecallStore
+    receipts: Receipts
+    log: LogWriter
+    clock: Clock
+
+    async def get(self, force: str, request_id: str) -> DisclosureView:
+        """Return one request (1).
+
+        Raises:
+            ProbegateError: ``NOT_FOUND``, or the log's own failure.
+        """
+        record = await self.disclosures.get(force, request_id)
+        if record is None:
+            raise ProbegateError(Reason.NOT_FOUND)
+        return await self.view(record)
+
+    async def page(
+        self, force: str, search_id: str, page_size: int, token: str
+    ) -> tuple[tuple[DisclosureView, ...], str]:
+        """Return a page of a force's requests, newest first, and the next page's token.
+
+        Raises:
+            ProbegateError: ``PAGE_INVALID``.
+        """
+        if page_size < 0:
+            raise ProbegateError(Reason.PAGE_INVALID, field="page_size")
+        size = min(page_size or self.settings.default_page_size, self.settings.max_page_size)
+        after = position_of(token) if token else None
+        found = await self.disclosures.page(force, search_id, size + 1, after)
+        shown = found[:size]
+        last = shown[-1] if len(found) > size else None
+        following = page_token(last.created_at, last.request_id) if last else ""
+        return tuple(map(DisclosureView, shown)), following
+
+    async def view(self, record: Disclosure) -> DisclosureView:
+        """Return a request with its receipts, and with its details where they go out (2) (3).
+
+        Raises:
+            ProbegateError: the log's own failure.
+        """
+        sealed = await self._delivered(record)
+        index = record.decision_index
+        return DisclosureView(
+            record,
+            sealed,
+            self.receipts.of(record.leaf_index),
+            None if index is None else self.receipts.of(index),
+        )
+
+    async def _delivered(self, record: Disclosure) -> bytes:
+        now = self.clock()
+        released = record.state is DisclosureState.RELEASED and record.sealed
+        if not released or record.expires_at is None or now >= record.expires_at:
+            return b""
+        if await self.recalls.is_recalled(record.search_id, record.agency, record.reference):
+            return b""
+        if not record.delivered:
+            also = self.disclosures.delivered(record, now)
+            leaf = leaves.disclosure_delivered(record, now)
+            try:
+                await self.log.append(NewEntry(leaf=leaf, also=also))
+            except ProbegateError as error:
+                if error.reason is not Reason.SERVER_BUSY:
+                    raise
+                again = await self.disclosures.get(record.force, record.request_id)
+                if again is None or not again.delivered:
+                    raise
+        return record.sealed
