@@ -13,13 +13,16 @@ Rules of an agency's own, beyond any agreement (promise 3):
 * a ``ReleaseRule`` holds an answer for a person, because of a *record* in it that somebody else
   must be asked about first. Who must release, and how many of them, is in ``Defaults``.
 
+What may ever be disclosed about a record, once its people release it, is a ``Detail`` each: a code
+of the agreements' vocabulary, and the text that a record has for it. An image is none.
+
 Each rule carries the law or guidance it stands on, so that a denial can be explained.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
@@ -29,9 +32,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from policy.agreements import Obligations
+from policy.codes import REGISTRY
 from trust import link_tokens
 from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
+from trust.second_step import MAX_FIELD_CHARS, DisclosedField, Nature
 
 _ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 ADULT_YEARS: Final = 18
@@ -82,10 +87,11 @@ Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x
 
 
 class Record(BaseModel):
-    """What one agency holds beside one template; ``record_id`` is opaque and never leaves it.
+    """What one agency holds beside one template; ``record_id`` is the agency's own reference.
 
-    The names may be left out. Nothing is decided on them and they never leave the agency but in
-    link tokens, which say nothing without the agencies' own key.
+    The names may be left out. Nothing is decided on them. They leave the agency in link tokens,
+    which say nothing without the agencies' own key; and they and the rest leave it as the details
+    (``Detail``) that its people released, and not otherwise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -250,6 +256,46 @@ class Defaults:
     owner_reviewers: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Something that may be disclosed about a record.
+
+    Attributes:
+        code: of the vocabulary ``disclosure_field``; never ``image``, which is no text.
+        of: returns what a record says of it, as text; empty where it says nothing.
+        nature: whether that is a fact or somebody's assessment (DPA 2018 s.38(2)).
+    """
+
+    code: str
+    of: Callable[[Any], str]
+    nature: Nature = Nature.FACT
+
+    def __post_init__(self) -> None:
+        if self.code not in REGISTRY["disclosure_field"] or self.code == "image":
+            raise ValueError(f"no detail can be disclosed as {self.code!r}")
+
+
+def detail(code: str, column: str = "", nature: Nature = Nature.FACT) -> Detail:
+    """Return the detail that is one column of the record, named as the code if not said."""
+    name = column or code
+    return Detail(code, lambda record: _as_text(getattr(record, name)), nature)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+NAMES: Final = (detail("family_name"), detail("given_names"))
+"""The details of a person's name, for every kind that keeps it."""
+
+
+def no_category(_record: Any) -> str:
+    """Return nothing: this kind of agency's records do not say what category a person is of."""
+    return ""
+
+
 def no_identifiers(_record: Any) -> Identifiers:
     """Return nothing: this kind of agency says of nobody that others hold them too."""
     return ()
@@ -267,7 +313,9 @@ class AgencyKind:
         orders: rules on orders.
         duties: rules on agreements.
         release: rules on what is held for a person, beyond ``defaults``.
-        disclosure_fields: the fields that may ever be disclosed about a record.
+        details: what may ever be disclosed about a record.
+        category: returns the code of the data subject's category where a record says it, of the
+            vocabulary ``subject_category`` (DPA 2018 s.38(3)); empty where it does not.
         defaults: what it insists on.
         authorities: the owner's decisions that its people can record.
         identifiers: returns what of a record other agencies may hold too, for link tokens.
@@ -280,7 +328,8 @@ class AgencyKind:
     orders: tuple[OrderRule, ...] = ()
     duties: tuple[DutyRule, ...] = ()
     release: tuple[ReleaseRule, ...] = ()
-    disclosure_fields: tuple[str, ...] = ()
+    details: tuple[Detail, ...] = ()
+    category: Callable[[Any], str] = no_category
     defaults: Defaults = Defaults()
     authorities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     identifiers: Callable[[Any], Identifiers] = no_identifiers
@@ -296,6 +345,14 @@ class AgencyKind:
     def to_ask(self, record: Record) -> tuple[str, ...]:
         """Return who must be asked before a record is released."""
         return tuple(name for rule in self.release if (name := rule.ask(record)))
+
+    def disclosed(self, record: Record, codes: Container[str]) -> tuple[DisclosedField, ...]:
+        """Return what a record says of these details; what it says nothing of is left out."""
+        return tuple(
+            DisclosedField(name=one.code, value=value[:MAX_FIELD_CHARS], nature=one.nature)
+            for one in self.details
+            if one.code in codes and (value := one.of(record))
+        )
 
     def bars(self, record: Record, day: date, switches: frozenset[str]) -> bool:
         """Whether a record may not be searched on a day, with these switches on."""

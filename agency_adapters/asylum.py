@@ -18,6 +18,7 @@ from typing import Annotated, Final
 from pydantic import StringConstraints
 
 from agency_adapters.agency import (
+    NAMES,
     AgencyKind,
     Days,
     Defaults,
@@ -28,6 +29,7 @@ from agency_adapters.agency import (
     OrderRule,
     OwnerDecision,
     Record,
+    detail,
     every_day_if,
     onward_at_most,
 )
@@ -106,7 +108,15 @@ ASYLUM: Final = AgencyKind(
             onward_at_most("prohibited", "with_owner_consent"),
         ),
     ),
-    disclosure_fields=("application_reference", "standing", "status"),
+    details=(
+        detail("reference", "application_reference"),
+        *NAMES,
+        detail("claimed_date_of_birth"),
+        detail("applicant_standing", "standing"),
+        detail("application_status", "status"),
+        detail("passport_number"),
+        detail("captured_at", "captured_on"),
+    ),
     defaults=Defaults(max_candidates=10, release_by_human=True),
     identifiers=_identifiers,
 )

@@ -169,7 +169,7 @@ def admit_papers(
     brokers_keys = directory.resolver(broker, KeyUse.SIGN, now)
     dsse.verify(dossier.grant, PayloadType.SEARCH_GRANT, brokers_keys)  # (2)
     grant = decode_grant(dossier.grant.payload)
-    order = _signed_order(dossier.order, directory, now)  # (3)
+    order = signed_order(dossier.order, directory, now)  # (3)
     order_sha256 = hashlib.sha256(dossier.order.payload).digest()
     if not compare_digest(order_sha256, grant.order_sha256):  # (4)
         raise ProbegateError(Reason.GRANT_INVALID, "of another order", field="order_sha256")
@@ -317,8 +317,17 @@ def open_probe(
     return decode_probe_template(payload.template, manifest, model, dims)  # (14)
 
 
-def _signed_order(envelope: dsse.Envelope, directory: Directory, now: datetime) -> SearchOrder:
-    """Rule (3): the force is the owner of the first signature's key, and then must own them all."""
+def signed_order(envelope: dsse.Envelope, directory: Directory, now: datetime) -> SearchOrder:
+    """Apply rule (3): the force owns the first signature's key, and then must own them all.
+
+    Args:
+        envelope: the order as it came.
+        directory: the directory in force.
+        now: when the force's key must be valid.
+
+    Raises:
+        ProbegateError: an envelope's or key's reason, or ``ORDER_INVALID``.
+    """
     kid = envelope.signatures[0].keyid if envelope.signatures else ""
     for force in directory.members(Role.FORCE):
         if any(key.kid == kid and key.use is KeyUse.SIGN for key in force.keys):

@@ -60,7 +60,7 @@ from trust.keys import Opener
 from trust.messages import OutcomeState
 from trust.payload_types import PayloadType
 
-_CANNOT_RECORD: Final = frozenset(
+CANNOT_RECORD: Final = frozenset(
     {
         Reason.DISK_FULL,
         Reason.LOG_CORRUPT,
@@ -171,7 +171,7 @@ class MatchCommand:
             async with lock:
                 return await self._answered(papers, papers.admitted, dossier, params, peer)
         except ProbegateError as error:
-            if error.reason not in _CANNOT_RECORD:
+            if error.reason not in CANNOT_RECORD:
                 await self.recorder.refusal(
                     error.reason,
                     self.clock(),

@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Final
 
 from agency_adapters.agency import (
+    NAMES,
     AgencyKind,
     Days,
     EligibilityRule,
@@ -31,6 +32,7 @@ from agency_adapters.agency import (
     OwnerDecision,
     PersonRecord,
     days_after,
+    detail,
     every_day_if,
 )
 from trust import link_tokens
@@ -100,6 +102,11 @@ def _identifiers(record: CustodyRecord) -> Identifiers:
     return link_tokens.pnc_id(record.pnc_id) + record.name_born
 
 
+def _category(record: CustodyRecord) -> str:
+    # Who was acquitted, or against whom nothing was done, is no suspect any more: none is stated.
+    return {Disposal.CONVICTED: "convicted", Disposal.PENDING: "suspect"}.get(record.disposal, "")
+
+
 CUSTODY: Final = AgencyKind(
     name="custody",
     title="Custody images",
@@ -124,6 +131,15 @@ CUSTODY: Final = AgencyKind(
         ),
     ),
     orders=(OrderRule("custody.related-to-crime", "PACE 1984 s.64A(4)", _related_to_crime),),
-    disclosure_fields=("captured_on", "date_of_birth", "disposal", "image_source"),
+    details=(
+        detail("reference", "record_id"),
+        *NAMES,
+        detail("date_of_birth"),
+        detail("captured_at", "captured_on"),
+        detail("disposal"),
+        detail("image_source"),
+        detail("pnc_id"),
+    ),
+    category=_category,
     identifiers=_identifiers,
 )

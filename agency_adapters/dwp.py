@@ -17,6 +17,7 @@ from typing import Annotated, Final
 from pydantic import StringConstraints
 
 from agency_adapters.agency import (
+    NAMES,
     AgencyKind,
     Days,
     Defaults,
@@ -26,6 +27,7 @@ from agency_adapters.agency import (
     OrderRule,
     OwnerDecision,
     PersonRecord,
+    detail,
     every_day_if,
     onward_at_most,
 )
@@ -84,7 +86,12 @@ DWP: Final = AgencyKind(
             onward_at_most("prohibited", "with_owner_consent"),
         ),
     ),
-    disclosure_fields=("national_insurance_number", "date_of_birth"),
+    details=(
+        detail("reference", "record_id"),
+        *NAMES,
+        detail("date_of_birth"),
+        detail("national_insurance_number"),
+    ),
     defaults=Defaults(max_candidates=1, release_by_human=True),
     authorities=AUTHORITIES,
     identifiers=_identifiers,

@@ -5,6 +5,8 @@
 2. The gallery is changed as ``galleries.editing`` says: when it is done no file of the gallery
    holds a template or a record of anybody who was erased. Where an engine holds the gallery, it is
    changed as ``galleries.writing`` says, and what may remain in the engine is on the certificate.
+   The records' images in the agency's own store are overwritten and unlinked (``images``), and
+   details of them that were sealed and not yet fetched are erased.
 3. The certificate says what was done and is signed by the agency; its digest is on the admin log.
    It names record ids, so it goes to whoever asked for the erasure and is not kept here.
 
@@ -25,8 +27,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.opening import open_writer, scheme_of
 from agency_adapters.galleries.store import read_manifest
+from agency_adapters.images import ImageStore
 from agency_adapters.operators import Operator
 from agency_adapters.registry import kind_named
+from agency_adapters.second_step.keeping import erase_details
 from trust import dsse, strict_json
 from trust.errors import ProbegateError, Reason
 from trust.member_folder import MemberFolder
@@ -53,6 +57,8 @@ class ErasureCertificate(BaseModel):
     gallery_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
     """The digest of the gallery's manifest afterwards; empty where an engine holds it."""
     erased_at: AwareDatetime
+    images: Annotated[int, Field(ge=0)] = 0
+    """How many image files of theirs were overwritten, flushed and unlinked."""
     method: str
     """What was done to the bytes."""
     remains: tuple[str, ...] = ()
@@ -66,17 +72,22 @@ async def erase_records(
 
     Raises:
         ProbegateError: ``USAGE`` without records or authority; ``NOT_FOUND`` if none is held;
+            ``FILE_UNWRITABLE`` for an image that cannot be erased; ``STATE_UNAVAILABLE``;
             ``GALLERY_MISSING``, ``GALLERY_CORRUPT`` or ``GALLERY_LOCKED``; ``LOG_UNAVAILABLE``.
     """
     if not record_ids or not authority:
         raise ProbegateError(Reason.USAGE, "name the records and the authority")
     wanted = sorted(set(record_ids))
     await operator.log("records.erasing", authority=authority, count=len(wanted))  # (1)
-    if scheme_of(operator.settings.gallery):
+    settings = operator.settings
+    # First, so that a command that failed here can be given again.
+    images = await asyncio.to_thread(ImageStore(settings.images_dir).erase, wanted)  # (2)
+    erase_details(operator.state.engine, wanted)
+    if scheme_of(settings.gallery):
         certificate = await asyncio.to_thread(_erased_in_engine, operator, wanted, authority)
     else:
         certificate = await asyncio.to_thread(_erased_in_files, operator, wanted, authority)
-    settings = operator.settings
+    certificate = certificate.model_copy(update={"images": images})
     payload = strict_json.canonical(certificate.model_dump(mode="json"))
     signer = MemberFolder(settings.member_folder).signer()
     envelope = dsse.sign(PayloadType.ERASURE_CERTIFICATE, payload, signer)

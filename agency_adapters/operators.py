@@ -11,6 +11,8 @@ from agency_adapters.deciding import ReviewClerk
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
+from agency_adapters.second_step.deciding import ReleaseClerk
+from agency_adapters.second_step.recalling import RecallClerk
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
@@ -135,4 +137,6 @@ class Operator:
 
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the agency's own people put on the admin log."""
-    return Clerks((SwitchClerk(ledger), ReviewClerk(), ValuesClerk()))
+    return Clerks(
+        (SwitchClerk(ledger), ReviewClerk(), ReleaseClerk(), RecallClerk(), ValuesClerk())
+    )

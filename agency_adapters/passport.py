@@ -20,6 +20,7 @@ from pydantic import StringConstraints
 
 from agency_adapters.agency import (
     ADULT_YEARS,
+    NAMES,
     AgencyKind,
     Days,
     Defaults,
@@ -30,6 +31,7 @@ from agency_adapters.agency import (
     PersonRecord,
     birthday,
     days_before,
+    detail,
     every_day_if,
 )
 from trust import link_tokens
@@ -115,7 +117,16 @@ PASSPORT: Final = AgencyKind(
         ),
         OrderRule("passport.grave", "HM Passport Office staff guidance, September 2025", _grave),
     ),
-    disclosure_fields=("passport_number", "state", "image", "date_of_birth", "issued_on"),
+    details=(
+        detail("reference", "record_id"),
+        *NAMES,
+        detail("date_of_birth"),
+        detail("passport_number"),
+        detail("document_state", "state"),
+        detail("image_age", "image"),
+        detail("issued_on"),
+        detail("captured_at", "captured_on"),
+    ),
     defaults=Defaults(max_candidates=20, owner_reviewers=2),
     identifiers=_identifiers,
 )

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 from pydantic import StringConstraints
 
 from agency_adapters.agency import (
+    NAMES,
     AgencyKind,
     Days,
     Defaults,
@@ -31,11 +32,13 @@ from agency_adapters.agency import (
     Record,
     ReleaseRule,
     days_after,
+    detail,
     every_day_if,
 )
 from trust import link_tokens
 from trust.link_tokens import Identifiers
 from trust.messages import SearchOrder
+from trust.second_step import Nature
 
 
 class Handling(StrEnum):
@@ -102,6 +105,12 @@ def _identifiers(record: PndRecord) -> Identifiers:
     )
 
 
+def _category(record: PndRecord) -> str:
+    # Where a custody or an intelligence image comes from does not say how its matter ended.
+    missing = record.image_source is PndImageSource.MISSING_PERSON
+    return "missing_person" if missing else ""
+
+
 PND: Final = AgencyKind(
     name="pnd",
     title="Police National Database",
@@ -118,7 +127,18 @@ PND: Final = AgencyKind(
     ),
     orders=(OrderRule("pnd.policing-purpose", "PND Code of Practice 2010", _policing_purpose),),
     release=(ReleaseRule("pnd.ask-contributor", "PND Code of Practice 2010", _contributor_to_ask),),
-    disclosure_fields=("captured_on", "contributor", "contributor_reference", "handling"),
+    details=(
+        detail("reference", "contributor_reference"),
+        *NAMES,
+        detail("date_of_birth"),
+        detail("captured_at", "captured_on"),
+        detail("responsible_authority", "contributor"),
+        # How its contributor would have it handled is the contributor's judgement.
+        detail("handling", nature=Nature.ASSESSMENT),
+        detail("image_source"),
+        detail("pnc_id"),
+    ),
+    category=_category,
     defaults=Defaults(max_candidates=50),
     identifiers=_identifiers,
 )

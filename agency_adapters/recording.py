@@ -24,6 +24,7 @@ from agency_adapters.checks import Admitted, Permission
 from agency_adapters.holding import keep_held
 from agency_adapters.models import Finding, StoredMatch
 from agency_adapters.ruling import Records, Ruling
+from agency_adapters.second_step.answered import keep_recipient
 from agency_adapters.state import keep_answer
 from audit import kinds
 from audit.checkpoints import Checkpoint
@@ -61,7 +62,7 @@ class Recorder:
         self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
     ) -> StoredMatch:
         """Record an answer and return it (1) (2)."""
-        return await _to_its_end(self._answer(admission, admitted, ruling, finding))
+        return await to_its_end(self._answer(admission, admitted, ruling, finding))
 
     async def _answer(
         self, admission: Admission, admitted: Admitted, ruling: Ruling, finding: Finding
@@ -83,6 +84,9 @@ class Recorder:
             keep_answer(connection, stored(index), finding.found)
             if finding.hold is not None:
                 keep_held(connection, report, finding.hold)
+            keep_recipient(
+                connection, admitted.order_sha256, admitted.order.force, admission.checkpoint.origin
+            )
             admission.persist(connection)
             self.records.write(connection, ruling)
 
@@ -142,7 +146,7 @@ class Recorder:
 async def record_unconfirmed(log: LogWriter, ledger: Ledger, now: datetime) -> None:
     """Put every urgent search that is late on the log, unless it is there already (4)."""
     for use in ledger.urgent.overdue(now):
-        await _to_its_end(_record_unconfirmed(log, ledger, use, now))
+        await to_its_end(_record_unconfirmed(log, ledger, use, now))
 
 
 async def _record_unconfirmed(
@@ -164,7 +168,7 @@ async def _record_unconfirmed(
     ledger.urgent.flagged(use)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
+async def to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
     """Do work that a cancellation must not interrupt; it is raised when the work is done (2)."""
     task = asyncio.ensure_future(work)
     try:

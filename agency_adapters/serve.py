@@ -7,8 +7,9 @@
    A calibration is the exception: without one that can be trusted scores are raw, and the admin log
    says since when and why.
 4. An urgent search that was not confirmed in time is put on the search log, once; so is a held
-   answer that nobody decided in time.
-5. What the agency's people decided about a held answer is carried out, whoever was up at the time.
+   answer, or a request for details, that nobody decided in time.
+5. What the agency's people decided about a held answer or about details, and what they recalled, is
+   carried out, whoever was up at the time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named, place_of
 from agency_adapters.ruling import Records
-from agency_adapters.servicer import MatchServicer, ReleaseServicer
+from agency_adapters.second_step.assembly import SecondStep
+from agency_adapters.second_step.servicer import ReleaseServicer
+from agency_adapters.servicer import MatchServicer
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
@@ -82,6 +85,7 @@ class Adapter:
     command: MatchCommand
     collect: CollectCommand
     deciding: Deciding
+    second_step: SecondStep
     clock: Clock
 
     @classmethod
@@ -156,6 +160,19 @@ class Adapter:
             switches=settings.switches(),
             clock=clock,
         )
+        second_step = SecondStep.of(
+            settings,
+            directory=lambda: directories.current,
+            policy=lambda: policies.current,
+            gallery=lambda: shelf.gallery,
+            state=state,
+            witnesses=witnesses,
+            ledger=ledger,
+            log=logs.search,
+            signer=signer,
+            openers=openers,
+            clock=clock,
+        )
         adapter = cls(
             settings=settings,
             state=state,
@@ -169,6 +186,7 @@ class Adapter:
             command=command,
             collect=collect,
             deciding=deciding,
+            second_step=second_step,
             clock=clock,
         )
         await adapter.record_all()
@@ -194,8 +212,15 @@ class Adapter:
             self.refresh_calibration,
             self.record_unconfirmed,
             self.deciding.record_overdue,
+            self.second_step.deciding.record_overdue,
+            self.second_step.deciding.erase_expired,
         )
-        decided = keep_doing((self.deciding.settle,), self.settings.admin_poll_s)
+        decisions = (
+            self.deciding.settle,
+            self.second_step.deciding.settle,
+            self.second_step.recalling.settle,
+        )
+        decided = keep_doing(decisions, self.settings.admin_poll_s)
         fresh = keep_doing(steps, self.settings.reload_interval_s)
         return (fresh, decided, self.serve_desk(), self.ledger.keep_pruned(self.clock))
 
@@ -312,7 +337,7 @@ class Adapter:
         wire.register_match(
             MatchServicer(around, command=self.command, collect=self.collect), server
         )
-        wire.register_release(ReleaseServicer(around), server)
+        wire.register_release(ReleaseServicer(around, self.second_step), server)
         audit = AuditServicer(around, owner=self.settings.id, logs=self.logs.by_name())
         audit_wire.register_audit(audit, server)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 from agency_adapters import wire
 from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand
 from trust.directory import Role
-from trust.errors import ProbegateError, Reason
-from trust.rpc import Call, Servicer, Surroundings, stream, unary
+from trust.rpc import Call, Servicer, Surroundings, unary
 
 
 class MatchServicer(Servicer, wire.MatchServicerBase):
@@ -50,33 +47,3 @@ class MatchServicer(Servicer, wire.MatchServicerBase):
         """Say what became of an answer that was held."""
         collected = await self._collect.execute(wire.collect_params(request), call.peer.member)
         return wire.collect_response(collected)
-
-
-class ReleaseServicer(Servicer, wire.ReleaseServicerBase):
-    """Declared on the wire; disclosure comes with a later version."""
-
-    @unary(Role.BROKER, Role.FORCE)
-    async def RequestRelease(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.BROKER, Role.FORCE)
-    async def GetRelease(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @stream(Role.BROKER)
-    async def GetImages(self, request: Any, call: Call) -> AsyncIterator[Any]:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-        yield  # pragma: no cover - what makes it a stream
-
-    @unary(Role.BROKER)
-    async def Notify(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)
-
-    @unary(Role.BROKER)
-    async def ListRecalls(self, request: Any, call: Call) -> Any:  # noqa: ARG002, N802
-        """Refuse: not offered yet."""
-        raise ProbegateError(Reason.METHOD_LATER)

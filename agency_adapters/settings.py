@@ -44,6 +44,9 @@ class AdapterSettings(EngineSettings):
     port_file: Path | None = None
     """Where to write the port that was chosen, once the adapter serves."""
 
+    images_dir: Path | None = None
+    """The agency's own store of images, one file for each record; without one none is sent."""
+
     bar_unconvicted_minors: bool = False
     """Custody: whether images of unconvicted people under 18 at capture are left out."""
     bar_overdue_reviews: bool = False
@@ -51,6 +54,9 @@ class AdapterSettings(EngineSettings):
 
     decide_within_h: Annotated[float, Field(gt=0, le=720)] = 48.0
     """How long the agency's people have to decide about an answer that is held, hours."""
+
+    release_opens_h: Annotated[float, Field(gt=0, le=8760)] = 168.0
+    """How long a force can open the details that were released to it, hours."""
 
     clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
     """How far ahead of ours another organisation's clock may be, seconds."""

@@ -104,6 +104,110 @@ held_reviews = Table(
 )
 """What each of the agency's people decided about a held answer, and where the admin log says so."""
 
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("order_sha256", LargeBinary(32), primary_key=True),
+    Column("force", String(64), nullable=False),
+    Column("origin", String(256), nullable=False),
+)
+"""Whose order was answered, and of which log its broker's proof was: who may ask for more."""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("request_sha256", LargeBinary(32), primary_key=True),
+    Column("request", LargeBinary, nullable=False),
+    Column("force", String(64), nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("broker", String(64), nullable=False),
+    Column("record_id", String(64), nullable=False),
+    Column("fields", String, nullable=False),
+    Column("reviewers", String),
+    Column("order_payload", LargeBinary),
+    Column("facts", String),
+    Column("ask", String, nullable=False),
+    Column("switches", String, nullable=False),
+    Column("needed", Integer, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("decide_by_us", BigInteger, nullable=False),
+    Column("flagged", Boolean, nullable=False),
+    Column("decision", LargeBinary),
+    Column("sealed", LargeBinary),
+    Column("leaf_index", BigInteger),
+    Index("ix_releases_request", "force", "request_id", unique=True),
+    Index("ix_releases_leaf", "leaf_index", "received_us"),
+)
+"""One row per request for disclosure that the agency's people are asked to decide. ``fields``,
+``ask`` and ``switches`` are JSON lists of names; ``reviewers`` says who reviewed, and when that
+ended. It, ``order_payload`` and ``facts`` are emptied once the decision is there."""
+
+release_reviews = Table(
+    "release_reviews",
+    metadata,
+    Column("request_sha256", LargeBinary(32), primary_key=True),
+    Column("reviewer", String(128), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+)
+"""What each of the agency's people decided about a request, and where the admin log says so."""
+
+revoked_reviewers = Table(
+    "revoked_reviewers",
+    metadata,
+    Column("revocation_sha256", LargeBinary(32), primary_key=True),
+    Column("force", String(64), nullable=False),
+    Column("reviewer", String(128), nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Index("ix_revoked_reviewers", "force", "reviewer"),
+)
+"""Reviewers whose reviews no longer count, from an instant on."""
+
+wrong_matches = Table(
+    "wrong_matches",
+    metadata,
+    Column("notice_sha256", LargeBinary(32), primary_key=True),
+    Column("report_id", String(36), nullable=False),
+    Column("force", String(64), nullable=False),
+    Column("search_id", String(36), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("reasons", String, nullable=False),
+    Column("reported_us", BigInteger, nullable=False),
+)
+"""What forces reported as a wrong match."""
+
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("recall_id", String(36), primary_key=True),
+    Column("order_sha256", LargeBinary(32), nullable=False),
+    Column("search_id", String(36), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("record_id", String(64), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("notice", String, nullable=False),
+    Column("ordered_us", BigInteger, nullable=False),
+    Column("origin", String(256)),
+    Column("number", BigInteger),
+    Column("recall", LargeBinary),
+    Index("ix_recalls_number", "origin", "number"),
+    Index("ix_recalls_reference", "reference"),
+)
+"""One row per recall that was ordered; ``recall`` is the signed one, and ``number`` its place among
+those of the broker whose log ``origin`` names. Both are empty until it is on the search log."""
+
+recall_acknowledgements = Table(
+    "recall_acknowledgements",
+    metadata,
+    Column("notice_sha256", LargeBinary(32), primary_key=True),
+    Column("recall_id", String(36), nullable=False),
+    Column("force", String(64), nullable=False),
+    Column("action", String, nullable=False),
+    Column("acknowledged_us", BigInteger, nullable=False),
+    Index("ix_recall_acknowledgements", "recall_id"),
+)
+"""What forces did about recalls."""
+
 
 def open_engine(state_dir: Path) -> Engine:
     """Open the adapter's database and bring its tables up to date.

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli import gallery, inbox, switching
+from cli import gallery, inbox, recalls, releases, switching
 from cli.calibrate import calibrate
 from cli.output import OneLineErrors
 
@@ -129,6 +129,8 @@ def switches(
 
 
 inbox.add_to(app)
+releases.add_to(app)
+recalls.add_to(app)
 
 
 def _operator(config: Path | None) -> Operator:

@@ -119,6 +119,7 @@ def erase(
     """Erase records, their templates overwritten, and certify it; it is on the admin log."""
     from agency_adapters.erasing import erase_records
     from agency_adapters.operators import Operator
+    from agency_adapters.second_step.recall_desk import RecallDesk
     from agency_adapters.settings import AdapterSettings
     from trust import files
     from trust.config import load_settings
@@ -129,7 +130,12 @@ def erase(
     typer.echo(f"erased: {len(made.erased)} records, generation {made.generation_after}")
     if made.not_held:
         typer.echo(f"not held: {', '.join(made.not_held)}")
+    if made.images:
+        typer.echo(f"images: {made.images} overwritten and unlinked")
     typer.echo(f"certificate: {certificate}")
+    for record_id in RecallDesk.of(operator).due(record_ids):
+        typer.echo(f"{record_id} was listed to somebody, and is not recalled: recall it with")
+        typer.echo(f"  probegate adapter recall --record {record_id} --reason erased")
 
 
 def stats(

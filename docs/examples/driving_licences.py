@@ -19,6 +19,7 @@ from pydantic import StringConstraints
 
 from agency_adapters.agency import (
     ADULT_YEARS,
+    NAMES,
     AgencyKind,
     Days,
     Defaults,
@@ -33,6 +34,7 @@ from agency_adapters.agency import (
     birthday,
     days_after,
     days_before,
+    detail,
     every_day_if,
     onward_at_most,
 )
@@ -117,6 +119,12 @@ DRIVING_LICENCES: Final = AgencyKind(
             "driving_licences.island-registry", "Licensing handbook (invented) 3.2", _island_to_ask
         ),
     ),
-    disclosure_fields=("licence_number", "registry", "date_of_birth"),
+    details=(
+        detail("reference", "licence_number"),
+        *NAMES,
+        detail("date_of_birth"),
+        detail("responsible_authority", "registry"),
+        detail("captured_at", "captured_on"),
+    ),
     defaults=Defaults(max_candidates=5),
 )

@@ -1,4 +1,4 @@
-"""Between the adapter's models and the wire: the only module here that touches the stubs.
+"""Between the adapter's models and the wire: only this and ``second_step`` touch the stubs.
 
 A request that shows more of the past than it may, or holds a field this version does not know, is
 ``MESSAGE_INVALID`` before anything of it is looked at.
@@ -68,7 +68,7 @@ def match_params(request: match_service_pb2.MatchRequest) -> MatchParams:
     Raises:
         ProbegateError: ``MESSAGE_INVALID`` for too much of the past, or unknown fields.
     """
-    _require_known(request)
+    require_known(request)
     return MatchParams(
         dossier=request.dossier,
         sealed_key_id=request.sealed_key_id,
@@ -87,11 +87,16 @@ def collect_params(request: match_service_pb2.CollectRequest) -> CollectParams:
     Raises:
         ProbegateError: ``MESSAGE_INVALID`` for unknown fields.
     """
-    _require_known(request)
+    require_known(request)
     return CollectParams(request.order_sha256, request.grant_sha256)
 
 
-def _require_known(request: Message) -> None:
+def require_known(request: Message) -> None:
+    """Refuse a request with fields that this version does not know.
+
+    Raises:
+        ProbegateError: ``MESSAGE_INVALID``.
+    """
     size = request.ByteSize()
     request.DiscardUnknownFields()
     if request.ByteSize() != size:

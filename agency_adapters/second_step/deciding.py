@@ -1,0 +1,263 @@
+"""From what the agency's people decided about a request for disclosure to the signed decision.
+
+1. A person's decision counts once its entry is on the admin log (``ReleaseClerk``).
+2. The decision that follows is on the search log, and kept, in one transaction, before anybody can
+   ask for it; it is made once. A crash between the two leaves what people decided for the next
+   turn, or the next start, to carry out.
+3. A request that stands on a review by somebody who was revoked since is refused, whoever decided
+   what, and if nobody has yet.
+4. What a kill switch has turned off is not released while it is off; it can still be refused.
+5. Before anything is released it is looked at again: the candidate is not recalled, the record is
+   there and may be searched today, and an agreement in force today lets something of it be
+   disclosed. Else it is refused.
+6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
+   order, this agency and the reference. It carries the caveats, the terms of passing it on and the
+   day it must be deleted by; it can be opened for a while, and never longer than that.
+7. With the decision the facts, the order and who reviewed are erased, from the write-ahead log too.
+8. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
+   stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from agency_adapters.holding import Review, Verdict
+from agency_adapters.second_step.asking import Disclosable, Terms
+from agency_adapters.second_step.keeping import (
+    Release,
+    Releases,
+    is_revoked,
+    keep_decision,
+    keep_flagged,
+    keep_review,
+)
+from agency_adapters.second_step.recording import Book, Certain
+from agency_adapters.tables import releases as releases_table
+from audit.erasing import scrub
+from audit.leaves import JsonValue, stamp
+from trust import dsse, telemetry
+from trust.clock import Clock
+from trust.directory import Directory
+from trust.errors import ProbegateError, Reason
+from trust.keys import Signer
+from trust.messages import OWNER_REFUSED
+from trust.payload_types import PayloadType
+from trust.sealing import disclosure_info, seal
+from trust.second_step import Disclosure, ReleaseDecision, ReleaseState, plain_id
+from trust.wire import encode, envelope_to_bytes
+
+RELEASED_ENTRY: Final = "release.released"
+REFUSED_ENTRY: Final = "release.refused"
+DECIDED_ENTRY: Final = "release.decided"
+OVERDUE_ENTRY: Final = "release.overdue"
+_NO_LONGER: Final = frozenset({Reason.DISCLOSURE_DENIED, Reason.STOP_USE})
+"""Why what people released is refused all the same (5)."""
+_VERDICTS: Final = {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
+
+
+class ReleaseClerk:
+    """Keeps what an entry says of a request (1); other entries are none of its business."""
+
+    def before(self, said: Mapping[str, Any]) -> None:
+        """Nothing decides early."""
+
+    def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
+        """Keep the decision with its entry."""
+        verdict = _VERDICTS.get(said["type"])
+        if verdict is not None:
+            review = Review(plain_id(said["reviewer"]), verdict, index)
+            keep_review(connection, bytes.fromhex(said["request_sha256"]), review)
+
+    def after(self, said: Mapping[str, Any]) -> None:
+        """What follows is made by itself (``Deciding.settle``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """Carries out what was decided; the running adapter has one.
+
+    Attributes:
+        agency: this agency's member id.
+        opens_for: how long released details can be opened.
+        releases: the requests there are.
+        disclosable: says what may be disclosed.
+        book: this agency's search log.
+        signer: signs decisions and details.
+        directory: returns the directory in force.
+        clock: tells the time.
+    """
+
+    agency: str
+    opens_for: timedelta
+    releases: Releases
+    disclosable: Disclosable
+    book: Book
+    signer: Signer
+    directory: Callable[[], Directory]
+    clock: Clock
+
+    async def settle(self) -> None:
+        """Make the decision of every request that was decided and has none yet (2).
+
+        One that cannot be made now keeps no other waiting.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        decided = False
+        for release in self.releases.waiting():
+            try:
+                decided |= await self._carry_out(release)
+            except ProbegateError as error:
+                telemetry.log(
+                    "release not carried out",
+                    search_id=release.request.search_id,
+                    reason=error.reason.name,
+                )
+        if decided:  # (7)
+            await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
+
+    async def record_overdue(self) -> None:
+        """Put every request that nobody decided in time on the search log, once (8).
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``, or what the log raises.
+        """
+        for release in self.releases.overdue(self.clock()):
+
+            def also(
+                connection: Connection, _index: int, digest: bytes = release.request_sha256
+            ) -> None:
+                keep_flagged(connection, digest)
+
+            await self.book.record(
+                OVERDUE_ENTRY, _certain(release), also, decide_by=stamp(release.decide_by)
+            )
+            telemetry.log("release overdue", search_id=release.request.search_id)
+
+    async def erase_expired(self) -> None:
+        """Erase sealed details that can be opened no more."""
+        self.releases.erase_expired(self.clock(), self.disclosable.recalled)
+
+    async def _carry_out(self, release: Release) -> bool:
+        """Return whether there is a decision now."""
+        force = release.request.force
+        if any(  # (3)
+            self.releases.revoked(force, one.reviewer, one.finished_at) for one in release.reviewers
+        ):
+            await self._refuse(release, Reason.REVIEWER_REVOKED.name)
+        elif release.verdict is Verdict.REFUSED:
+            await self._refuse(release, OWNER_REFUSED)
+        elif release.verdict is Verdict.RELEASED:
+            return await self._release(release)
+        else:
+            return False
+        return True
+
+    async def _release(self, release: Release) -> bool:
+        if release.order is None:
+            raise ProbegateError(Reason.STATE_UNAVAILABLE, "the order of a request is gone")
+        try:
+            terms = await self.disclosable.terms(  # (4) (5)
+                release.request, release.order, release.record_id
+            )
+        except ProbegateError as error:
+            if error.reason not in _NO_LONGER:
+                raise
+            await self._refuse(release, error.reason.name)
+            return True
+        await self._disclose(release, terms)
+        return True
+
+    async def _disclose(self, release: Release, terms: Terms) -> None:
+        """Apply rule (6)."""
+        request, duties, now = release.request, terms.agreed.duties, self.clock()
+        delete_by = now + timedelta(days=duties.retention_days)
+        expires_at = min(now + self.opens_for, delete_by)
+        key = self.directory().sealing_key(request.force, self.agency, now)
+        disclosure = Disclosure(
+            request_sha256=release.request_sha256,
+            search_id=request.search_id,
+            agency=self.agency,
+            reference=request.reference,
+            fields=terms.fields,
+            subject_category=terms.category,
+            caveats=duties.caveats,
+            delete_by=delete_by,
+            onward_transfer=duties.onward_transfer,
+            released_at=now,
+            expires_at=expires_at,
+        )
+        signed = dsse.sign(PayloadType.DISCLOSURE, encode(disclosure), self.signer)
+        info = disclosure_info(request.order_sha256, self.agency, request.reference, key.kid)
+        sealed = seal(envelope_to_bytes(signed), key, info)
+        decision = self._decision(
+            release,
+            state=ReleaseState.RELEASED,
+            sealed_sha256=sha256(sealed).digest(),
+            sealed_key_id=key.kid,
+            decided_at=now,
+            expires_at=expires_at,
+        )
+        await self._record(release, decision, sealed, fields=list(terms.codes))
+
+    async def _refuse(self, release: Release, reason: str) -> None:
+        decision = self._decision(
+            release, state=ReleaseState.REFUSED, reason=reason, decided_at=self.clock()
+        )
+        await self._record(release, decision, b"", fields=[])
+
+    def _decision(self, release: Release, **said: Any) -> ReleaseDecision:
+        return ReleaseDecision(
+            request_sha256=release.request_sha256,
+            request_id=release.request.request_id,
+            search_id=release.request.search_id,
+            agency=self.agency,
+            reference=release.request.reference,
+            **said,
+        )
+
+    async def _record(
+        self, release: Release, decision: ReleaseDecision, sealed: bytes, fields: list[JsonValue]
+    ) -> None:
+        """Put the decision on the search log, and keep it (2)."""
+        envelope = dsse.sign(PayloadType.RELEASE_DECISION, encode(decision), self.signer)
+
+        def also(connection: Connection, index: int) -> None:
+            # A revocation that came in between is told by the next turn (3).
+            if decision.state is ReleaseState.RELEASED and any(
+                is_revoked(connection, release.request.force, one) for one in release.reviewers
+            ):
+                raise ProbegateError(Reason.REVIEWER_REVOKED)
+            keep_decision(connection, release.request_sha256, envelope, sealed, index)
+
+        await self.book.record(
+            DECIDED_ENTRY,
+            _certain(release),
+            also,
+            decision_sha256=sha256(envelope.payload).hexdigest(),
+            state=decision.state.value,
+            reason=decision.reason,
+            fields=fields,
+        )
+        telemetry.log("release decided", search_id=decision.search_id, state=decision.state.value)
+
+
+def _certain(release: Release) -> Certain:
+    request = release.request
+    return Certain(
+        {
+            "search_id": request.search_id,
+            "order_sha256": request.order_sha256.hex(),
+            "request_sha256": release.request_sha256.hex(),
+            "reference": request.reference,
+        }
+    )

@@ -1,0 +1,360 @@
+"""Requests for disclosure as they are kept, and what the agency's people decided about them.
+
+1. A request is kept in the transaction of its own entry, once.
+2. A person's decision is kept in the transaction of its entry, and only if it counts: while the
+   request waits, once for each person, and not after a refusal.
+3. What was decided is kept in the transaction of its entry, once. The facts, the order and who
+   reviewed are erased by the same write.
+4. Sealed details that can be opened no more are erased; so are those of a candidate that was
+   recalled, and of a record that is itself erased.
+
+Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``NewEntry.also``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, and_, insert, literal, not_, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from agency_adapters.holding import Review, Verdict
+from agency_adapters.state import reading
+from agency_adapters.tables import release_reviews, releases, revoked_reviewers
+from audit.tables import storage_failure
+from trust.clock import from_us, to_us
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.messages import SearchOrder
+from trust.second_step import DisclosureRequest, ReleaseDecision, ReviewerRevocation, plain_id
+from trust.wire import decode, decode_order, envelope_from_bytes, envelope_to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedBy:
+    """Who made a review that a request stands on, by plain id, and when it ended."""
+
+    reviewer: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is kept of a request when it comes.
+
+    Attributes:
+        request: as the force signed it.
+        broker: the member id of the broker that may ask what became of it.
+        record_id: the record it is about.
+        fields: the details that may be disclosed of it, by code.
+        reviewers: on whose reviews it stands.
+        order: the order, encoded, for the people who decide.
+        facts: why, in the force's words, for the people who decide.
+        ask: whom they must have asked, such as a record's contributor.
+        switches: the kill switches that forbid its release while they are off.
+        needed: how many different people must release it.
+        received_at: when it came.
+        decide_by: by when it is to be decided.
+    """
+
+    request: Envelope
+    broker: str
+    record_id: str
+    fields: tuple[str, ...]
+    reviewers: tuple[ReviewedBy, ...]
+    order: bytes = field(repr=False)
+    facts: str = field(repr=False)
+    ask: tuple[str, ...]
+    switches: tuple[str, ...]
+    needed: int
+    received_at: datetime
+    decide_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One request as it stands; what is none was erased with the decision."""
+
+    request_sha256: bytes
+    request: DisclosureRequest
+    broker: str
+    record_id: str
+    fields: tuple[str, ...]
+    reviewers: tuple[ReviewedBy, ...]
+    order: SearchOrder | None = field(repr=False)
+    facts: str | None = field(repr=False)
+    ask: tuple[str, ...]
+    switches: frozenset[str]
+    needed: int
+    received_at: datetime
+    decide_by: datetime
+    flagged: bool
+    reviews: tuple[Review, ...]
+    decision: Envelope | None
+    sealed: bytes = field(repr=False)
+    leaf_index: int | None
+
+    @property
+    def releases(self) -> int:
+        """How many people have released it."""
+        return sum(review.verdict is Verdict.RELEASED for review in self.reviews)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What was decided: one refusal refuses; a release takes as many as are needed."""
+        if any(review.verdict is Verdict.REFUSED for review in self.reviews):
+            return Verdict.REFUSED
+        return Verdict.RELEASED if self.releases >= self.needed else None
+
+    @property
+    def outcome(self) -> ReleaseDecision | None:
+        """What this agency said in the end."""
+        return None if self.decision is None else decode(ReleaseDecision, self.decision.payload)
+
+    def opens(self, now: datetime) -> bool:
+        """Whether there are details that can be opened."""
+        said = self.outcome
+        return said is not None and said.expires_at is not None and now < said.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """The requests for disclosure in the adapter's database."""
+
+    engine: Engine
+
+    def waiting(self) -> tuple[Release, ...]:
+        """Return every request that is not decided, the oldest first."""
+        return self._where(releases.c.leaf_index.is_(None))
+
+    def overdue(self, now: datetime) -> tuple[Release, ...]:
+        """Return those that nobody decided in time, and of which the log does not say so yet."""
+        late = releases.c.decide_by_us <= to_us(now)
+        return self._where(releases.c.leaf_index.is_(None) & late & ~releases.c.flagged)
+
+    def of(self, request_sha256: bytes) -> Release | None:
+        """Return the request with this digest, if there is one."""
+        found = self._where(releases.c.request_sha256 == request_sha256)
+        return found[0] if found else None
+
+    def by_id(self, force: str, request_id: str) -> Release | None:
+        """Return a force's request by its id, if there is one."""
+        mine = (releases.c.force == force) & (releases.c.request_id == request_id)
+        found = self._where(mine)
+        return found[0] if found else None
+
+    def named(self, name: str) -> tuple[Release, ...]:
+        """Return the requests of an id, or of a digest in hexadecimal."""
+        try:
+            digest = bytes.fromhex(name)
+        except ValueError:
+            digest = b""
+        named = (releases.c.request_id == name) | (releases.c.request_sha256 == digest)
+        return self._where(named)
+
+    def revoked(self, force: str, reviewer: str, finished_at: datetime) -> bool:
+        """Whether a review of a force's reviewer that ended then no longer counts."""
+        with reading(self.engine) as connection:
+            return is_revoked(connection, force, ReviewedBy(reviewer, finished_at))
+
+    def knows_revocation(self, digest: bytes) -> bool:
+        """Whether a revocation is kept already."""
+        query = select(revoked_reviewers.c.force).where(
+            revoked_reviewers.c.revocation_sha256 == digest
+        )
+        with reading(self.engine) as connection:
+            return connection.execute(query).first() is not None
+
+    def erase_expired(self, now: datetime, recalled: Callable[[str], bool]) -> None:
+        """Erase sealed details whose time has passed, or whose candidate was recalled (4).
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        gone = [
+            one.request_sha256
+            for one in self._where(releases.c.sealed.is_not(None))
+            if not one.opens(now) or recalled(one.request.reference)
+        ]
+        if gone:
+            _erase_sealed(self.engine, releases.c.request_sha256.in_(gone))
+
+    def _where(self, condition: Any) -> tuple[Release, ...]:
+        query = (
+            select(releases)
+            .where(condition)
+            .order_by(releases.c.received_us, releases.c.request_sha256)
+        )
+        reviewed = select(release_reviews).order_by(release_reviews.c.leaf_index)
+        with reading(self.engine) as connection:
+            return tuple(
+                _release(
+                    row,
+                    connection.execute(
+                        reviewed.where(release_reviews.c.request_sha256 == row.request_sha256)
+                    ).all(),
+                )
+                for row in connection.execute(query).all()
+            )
+
+
+def _release(row: Any, reviews: Any) -> Release:
+    request = envelope_from_bytes(row.request)
+    return Release(
+        request_sha256=row.request_sha256,
+        request=decode(DisclosureRequest, request.payload),
+        broker=row.broker,
+        record_id=row.record_id,
+        fields=tuple(json.loads(row.fields)),
+        reviewers=tuple(
+            ReviewedBy(one["reviewer"], from_us(one["finished_us"]))
+            for one in json.loads(row.reviewers or "[]")
+        ),
+        order=decode_order(row.order_payload) if row.order_payload else None,
+        facts=row.facts,
+        ask=tuple(json.loads(row.ask)),
+        switches=frozenset(json.loads(row.switches)),
+        needed=row.needed,
+        received_at=from_us(row.received_us),
+        decide_by=from_us(row.decide_by_us),
+        flagged=row.flagged,
+        reviews=tuple(Review(r.reviewer, Verdict(r.verdict), r.leaf_index) for r in reviews),
+        decision=envelope_from_bytes(row.decision) if row.decision else None,
+        sealed=row.sealed or b"",
+        leaf_index=row.leaf_index,
+    )
+
+
+def is_revoked(connection: Connection, force: str, review: ReviewedBy) -> bool:
+    """Whether a review of a force's reviewer no longer counts."""
+    query = select(revoked_reviewers.c.since_us).where(
+        revoked_reviewers.c.force == force,
+        revoked_reviewers.c.reviewer == review.reviewer,
+        revoked_reviewers.c.since_us <= to_us(review.finished_at),
+    )
+    return connection.execute(query).first() is not None
+
+
+def keep_asked(connection: Connection, asked: Asked) -> None:
+    """Write a request (1)."""
+    request = decode(DisclosureRequest, asked.request.payload)
+    row = {
+        "request_sha256": sha256(asked.request.payload).digest(),
+        "request": envelope_to_bytes(asked.request),
+        "force": request.force,
+        "request_id": request.request_id,
+        "broker": asked.broker,
+        "record_id": asked.record_id,
+        "fields": json.dumps(asked.fields),
+        "reviewers": json.dumps(
+            [
+                {"reviewer": one.reviewer, "finished_us": to_us(one.finished_at)}
+                for one in asked.reviewers
+            ]
+        ),
+        "order_payload": asked.order,
+        "facts": asked.facts,
+        "ask": json.dumps(asked.ask),
+        "switches": json.dumps(asked.switches),
+        "needed": asked.needed,
+        "received_us": to_us(asked.received_at),
+        "decide_by_us": to_us(asked.decide_by),
+        "flagged": False,
+    }
+    try:
+        connection.execute(insert(releases), row)
+    except IntegrityError as error:
+        # Another request with this id came in between; the lock is of the digest alone.
+        raise ProbegateError(Reason.DISCLOSURE_REPLAYED) from error
+
+
+_COLUMNS: Final = tuple(column.name for column in release_reviews.columns)
+
+
+def keep_review(connection: Connection, request_sha256: bytes, review: Review) -> None:
+    """Write a person's decision if it counts (2); one that does not leaves its entry alone."""
+    waits = select(releases.c.request_sha256).where(
+        releases.c.request_sha256 == request_sha256, releases.c.leaf_index.is_(None)
+    )
+    settled = select(release_reviews.c.reviewer).where(
+        release_reviews.c.request_sha256 == request_sha256,
+        (release_reviews.c.reviewer == review.reviewer)
+        | (release_reviews.c.verdict == Verdict.REFUSED.value),
+    )
+    row = select(
+        literal(request_sha256),
+        literal(review.reviewer),
+        literal(review.verdict.value),
+        literal(review.leaf_index),
+    ).where(and_(waits.exists(), not_(settled.exists())))
+    connection.execute(insert(release_reviews).from_select(_COLUMNS, row))
+
+
+def keep_decision(
+    connection: Connection,
+    request_sha256: bytes,
+    decision: Envelope,
+    sealed: bytes,
+    leaf_index: int,
+) -> None:
+    """Write what was decided, and erase what it was decided on (3)."""
+    changed = connection.execute(
+        update(releases)
+        .where(releases.c.request_sha256 == request_sha256, releases.c.leaf_index.is_(None))
+        .values(
+            decision=envelope_to_bytes(decision),
+            sealed=sealed or None,
+            leaf_index=leaf_index,
+            order_payload=None,
+            facts=None,
+            reviewers=None,
+        )
+    )
+    if changed.rowcount != 1:
+        raise ProbegateError(Reason.STATE_UNAVAILABLE, "a request was decided twice")
+
+
+def erase_details(engine: Engine, record_ids: Sequence[str]) -> None:
+    """Erase the sealed details of records that are themselves erased (4).
+
+    Raises:
+        ProbegateError: ``STATE_UNAVAILABLE``.
+    """
+    _erase_sealed(engine, releases.c.record_id.in_(record_ids))
+
+
+def _erase_sealed(engine: Engine, condition: Any) -> None:
+    try:
+        with engine.begin() as connection:
+            connection.execute(update(releases).where(condition).values(sealed=None))
+    except SQLAlchemyError as error:
+        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+
+
+def keep_flagged(connection: Connection, request_sha256: bytes) -> None:
+    """Write that it is on the log that nobody decided in time."""
+    mine = releases.c.request_sha256 == request_sha256
+    connection.execute(update(releases).where(mine).values(flagged=True))
+
+
+def keep_revocations(
+    connection: Connection, told: Sequence[tuple[bytes, ReviewerRevocation]]
+) -> None:
+    """Write which reviewers are revoked; what is kept already stays."""
+    for digest, said in told:
+        known = select(revoked_reviewers.c.force).where(
+            revoked_reviewers.c.revocation_sha256 == digest
+        )
+        if connection.execute(known).first() is None:
+            row = {
+                "revocation_sha256": digest,
+                "force": said.force,
+                "reviewer": plain_id(said.reviewer),
+                "since_us": to_us(said.since),
+            }
+            connection.execute(insert(revoked_reviewers), row)
