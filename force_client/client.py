@@ -13,6 +13,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
@@ -46,6 +47,9 @@ from force_client.orders import (
     prepare,
 )
 from force_client.probes import Probe, load_salt_key
+from force_client.second_step.calls_disclosing import DisclosingCalls
+from force_client.second_step.calls_recalls import RecallingCalls
+from force_client.second_step.calls_reviewing import ReviewingCalls
 from force_client.settings import ForceSettings
 from force_client.verify import Witness, verify_answer, verify_search
 from trust import dsse, telemetry
@@ -68,7 +72,7 @@ DEFAULT_WAIT_MARGIN_S: Final = 2.0
 _LEAST_TIMEOUT_S: Final = 0.001
 
 
-class AsyncForceClient:
+class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
     """A force's connection to its broker; use it as an async context manager.
 
     Args:
@@ -106,6 +110,7 @@ class AsyncForceClient:
         self._salt_key = load_salt_key(self.settings.salt_key)
         self._refresh()
         self.directory.member(self.force, Role.FORCE)
+        await self.forget_expired()
         return self
 
     async def __aexit__(
@@ -387,6 +392,7 @@ class AsyncForceClient:
 
     def _verified(self, received: ReceivedSearch, order: SignedOrder) -> SearchView:
         view = verify_search(received, self._witness(order))  # (3)
+        view = replace(view, stop_use=self._kept.marked(view.search_id))
         self._request_of[view.search_id] = view.request_id
         if view.state.ended:
             self._request_of.pop(view.search_id)

@@ -264,6 +264,8 @@ class SearchView:
     receipt: str
     receipt_leaf: bytes
     received: ReceivedSearch
+    stop_use: frozenset[tuple[str, str]] = frozenset()
+    """Agency and reference of what was recalled and must not be used (``ForceClient.recalls``)."""
 
     @property
     def revision(self) -> int:

@@ -23,6 +23,7 @@ from force_client.models import (
 from force_client.officers import Officers
 from force_client.orders import PreparedSearch
 from force_client.probes import Probe
+from force_client.second_step.sync import BlockingSecondStep
 from force_client.settings import ForceSettings
 from trust.clock import Clock, utc_now
 from trust.directory import Directory
@@ -32,7 +33,7 @@ from trust.tokens import Part
 _Made = TypeVar("_Made")
 
 
-class ForceClient:
+class ForceClient(BlockingSecondStep):
     """A force's connection to its broker; use it as a context manager.
 
     Every method does what the one of the same name does on ``AsyncForceClient``.

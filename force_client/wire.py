@@ -25,6 +25,7 @@ from force_client.models import (
     SearchSummary,
 )
 from force_client.orders import PreparedSearch
+from force_client.second_step.wire import SecondStepStubs
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
@@ -64,6 +65,7 @@ class BrokerStubs:
         self.preview: Any = search.PreviewSearch
         self.confirm: Any = search.ConfirmUrgent
         self.explain: Any = policy.Explain
+        self.second = SecondStepStubs(channel)
 
 
 # --- requests --------------------------------------------------------------------------------

@@ -296,10 +296,13 @@ class RunningPeer:
         await server.wait_closed()
         return port
 
+    def _add_services(self, server: Any) -> None:
+        search_service_pb2_grpc.add_SearchServiceServicer_to_server(self.peer, server)
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self.peer, server)
+
     async def _serve(self) -> None:
         self._server = grpc.aio.server()
-        search_service_pb2_grpc.add_SearchServiceServicer_to_server(self.peer, self._server)
-        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self.peer, self._server)
+        self._add_services(self._server)
         folder = self.scene.scheme.member_folder(BROKER)
         credentials = server_credentials(folder.tls_cert, folder.tls_key, self.scene.directory)
         self._server.add_secure_port(f"127.0.0.1:{self.port}", credentials)

@@ -1,0 +1,259 @@
+"""The client's methods for details: ask for them, follow the request, open, keep and export them.
+
+A request is signed once and on this force's disk before it is sent. Repeated under the same request
+id it is the very same bytes, so that a retry can never ask twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from force_client.second_step import exporting, wire
+from force_client.second_step.calls import Connected
+from force_client.second_step.disclosing import (
+    PreparedRequest,
+    Wanted,
+    counted_reviews,
+    make_request,
+    open_details,
+    require_same,
+    verify_disclosure,
+)
+from force_client.second_step.models import (
+    DisclosureSummary,
+    DisclosureView,
+    OpenedDisclosure,
+)
+from trust import files
+from trust.errors import ProbegateError, Reason
+from trust.messages import Offence, Person
+
+FIRST_POLL_S: Final = 1.0
+"""First pause between two looks at a request that waits, seconds; it doubles."""
+LONGEST_POLL_S: Final = 60.0
+"""Longest such pause, seconds."""
+MAX_PAGES: Final = 10_000
+"""Most pages of one list."""
+
+
+class DisclosingCalls(Connected):
+    """Details, once people have reviewed and the owner has let them go (promise 4)."""
+
+    async def request_disclosure(
+        self,
+        search_id: str,
+        agency: str,
+        reference: str,
+        *,
+        requester: Person,
+        requester_token: str,
+        facts: str,
+        fields: Sequence[str],
+        offence: Offence | None = None,
+        subject_category: str | None = None,
+        request_id: str | None = None,
+    ) -> DisclosureView:
+        """Ask the owner of a potential candidate for its details; safe to repeat.
+
+        Args:
+            search_id: the broker's id of the search.
+            agency: the owner.
+            reference: the candidate.
+            requester: who asks; none of the reviewers.
+            requester_token: for the part of an officer.
+            facts: what happened and why the details are needed; sealed to the owner.
+            fields: which details.
+            offence: the order's by default.
+            subject_category: the order's by default.
+            request_id: a UUID; a new one by default.
+
+        Raises:
+            ProbegateError: ``REVIEW_MISSING`` unless reviews found a potential candidate;
+                ``STOP_USE``; ``DISCLOSURE_INVALID``; ``DISCLOSURE_REPLAYED`` if the request id
+                was used for another request; ``RESULT_INVALID``; or the broker's reason.
+        """
+        matter = await self._matter(search_id, Reason.DISCLOSURE_INVALID)
+        why = matter.order.order.justification
+        wanted = Wanted(
+            agency=agency,
+            reference=reference,
+            requester=requester,
+            facts=facts,
+            fields=tuple(fields),
+            offence=why.offence if offence is None else offence,
+            subject_category=why.subject_category if subject_category is None else subject_category,
+        )
+        await asyncio.to_thread(self._kept.require_usable, search_id, agency, reference)
+        request_id = request_id or str(uuid.uuid4())
+        prepared = await asyncio.to_thread(self._kept.request, request_id)
+        if prepared is None:
+            status = await self.review_status(search_id)
+            prepared = make_request(
+                wanted,
+                request_id,
+                counted_reviews(status, agency, reference, matter),
+                matter,
+                salt_key=self._salt_key,
+                signer=self._own_signer,
+                directory=self.directory,
+                now=self._clock(),
+            )
+            await asyncio.to_thread(self._kept.keep_request, prepared)
+        else:
+            require_same(prepared, wanted, search_id, self._salt_key)
+        request = wire.disclosure_request(prepared.envelope, prepared.facts, requester_token)
+        response = await self._call(lambda stubs: stubs.second.request, request)
+        return self._viewed(response, prepared)
+
+    async def disclosure(self, request_id: str) -> DisclosureView:
+        """Return how a request stands, verified; nothing is opened.
+
+        Raises:
+            ProbegateError: ``FILE_MISSING`` if the request is not kept here, so that nothing about
+                it can be verified; ``RESULT_INVALID``; or the broker's reason.
+        """
+        return await self._stands(await self._own_request(request_id))
+
+    async def disclosures(
+        self, search_id: str = "", page_size: int = 0
+    ) -> AsyncIterator[DisclosureSummary]:
+        """Yield this force's requests as the broker lists them, the newest first.
+
+        Example::
+
+            >>> async for one in client.disclosures():
+            ...     print(one.agency, one.state)
+
+        Args:
+            search_id: of this search alone; empty for all.
+            page_size: requests in one call; 0 is the broker's default.
+        """
+        token = ""
+        for _ in range(MAX_PAGES):
+            request = wire.list_disclosures_request(search_id, page_size, token)
+            response = await self._call(lambda stubs: stubs.second.disclosures, request)
+            listed, following = wire.read_disclosures(response)
+            for one in listed:
+                yield DisclosureSummary(
+                    one.request_id,
+                    one.search_id,
+                    one.agency,
+                    one.reference,
+                    one.state,
+                    one.reason,
+                    one.created_at,
+                    one.decide_by,
+                )
+            if not following or following == token:
+                return
+            token = following
+
+    async def await_disclosure(
+        self,
+        request_id: str,
+        timeout: float,  # noqa: ASYNC109 - bounds a stream, not one call
+    ) -> AsyncIterator[DisclosureView]:
+        """Yield how a request stands, now and whenever that has changed, until it is decided.
+
+        Args:
+            request_id: the request.
+            timeout: longest wait, seconds; a person decides, so it may take days.
+
+        Raises:
+            ProbegateError: ``DEADLINE_PASSED``, or what ``disclosure`` raises.
+        """
+        kept = await self._own_request(request_id)
+        deadline, pause, told = monotonic() + timeout, FIRST_POLL_S, None
+        while True:
+            view = await self._stands(kept)
+            if (now := (view.state, view.decide_by)) != told:
+                told, pause = now, FIRST_POLL_S
+                yield view
+            if view.state.ended:
+                return
+            left = deadline - monotonic()
+            if left <= 0:
+                raise ProbegateError(Reason.DEADLINE_PASSED)
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_POLL_S)
+
+    async def open_disclosure(self, request_id: str) -> OpenedDisclosure:
+        """Open released details and keep them until they are to be deleted; or read the kept ones.
+
+        Raises:
+            ProbegateError: ``STOP_USE`` if the candidate was recalled; ``RELEASE_EXPIRED``;
+                ``NOT_FOUND`` if nothing was released; or what ``disclosure`` raises.
+        """
+        kept = await self._own_request(request_id)
+        request = kept.request
+        await asyncio.to_thread(
+            self._kept.require_usable, request.search_id, request.agency, request.reference
+        )
+        opened = await asyncio.to_thread(self._kept.details, request_id)
+        if opened is not None:
+            if self._clock() >= opened.details.delete_by:
+                await self.forget_expired()
+                raise ProbegateError(Reason.RELEASE_EXPIRED)
+            return opened
+        view = await self._stands(kept)
+        ground = self._ground(request.created_at)
+        opened = open_details(view, kept, self._folder.openers(), ground)
+        if ground.now >= opened.details.delete_by:
+            raise ProbegateError(Reason.RELEASE_EXPIRED)
+        await asyncio.to_thread(self._kept.keep_details, opened)
+        return opened
+
+    async def export(self, request_id: str, path: Path) -> None:
+        """Write details to a file that may leave the force: .json, .txt or .html, by its name.
+
+        Raises:
+            ProbegateError: ``CORROBORATION_MISSING`` until evidence that does not come from
+                comparing faces is recorded for this candidate; ``STOP_USE``; ``FILE_EXISTS``; or
+                what ``open_disclosure`` raises.
+        """
+        write = exporting.writer_for(path)
+        request = (await self._own_request(request_id)).request
+        about = (request.search_id, request.agency, request.reference)
+        marked = await asyncio.to_thread(self._kept.marked, request.search_id)
+        recalled = (request.agency, request.reference) in marked
+        evidence = await asyncio.to_thread(self._kept.corroborations, *about)
+        now = self._clock()
+        exporting.require_exportable(evidence, None, now, recalled=recalled)
+        opened = await self.open_disclosure(request_id)
+        exporting.require_exportable(evidence, opened.details.delete_by, now, recalled=recalled)
+        content = write(exporting.document(opened, evidence, now))
+        await asyncio.to_thread(files.write_private, path, content.encode())
+
+    async def forget_expired(self) -> int:
+        """Delete kept details whose time has come; opening the client does it too.
+
+        Example::
+
+            >>> await client.forget_expired()
+            0
+        """
+        return await asyncio.to_thread(self._kept.forget_expired, self._clock())
+
+    # --- inside -------------------------------------------------------------------------------
+
+    async def _own_request(self, request_id: str) -> PreparedRequest:
+        kept = await asyncio.to_thread(self._kept.request, request_id)
+        if kept is None:
+            raise ProbegateError(
+                Reason.FILE_MISSING, "the request is not kept, so nothing of it can be verified"
+            )
+        return kept
+
+    async def _stands(self, kept: PreparedRequest) -> DisclosureView:
+        request = wire.get_disclosure_request(kept.request.request_id)
+        response = await self._call(lambda stubs: stubs.second.disclosure, request)
+        return self._viewed(response, kept)
+
+    def _viewed(self, response: object, kept: PreparedRequest) -> DisclosureView:
+        ground = self._ground(kept.request.created_at)
+        return verify_disclosure(wire.read_disclosure(response), kept, ground)

@@ -1,0 +1,164 @@
+"""The client's methods for what went wrong: wrong matches, recalls, and acknowledging them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Final
+
+from force_client.second_step import wire
+from force_client.second_step.calls import Connected
+from force_client.second_step.checks import Ground, Matter, check_receipt
+from force_client.second_step.models import RecallView
+from force_client.second_step.recalls import (
+    ACKNOWLEDGED,
+    WRONG,
+    signed_notice,
+    stated,
+    verify_recall,
+)
+from force_client.second_step.reviews import digest_of
+from trust.errors import ProbegateError, Reason
+from trust.messages import Person
+from trust.second_step import RecallAcknowledgement, WrongMatch
+from trust.wire import checked
+
+MAX_RECALL_PAGES: Final = 10_000
+"""Most pages of recalls read at once."""
+
+
+class RecallingCalls(Connected):
+    """What is taken back, by either side."""
+
+    async def report_wrong_match(
+        self,
+        search_id: str,
+        agency: str,
+        reference: str,
+        *,
+        reporter: Person,
+        reporter_token: str,
+        reasons: str,
+    ) -> str:
+        """Report that a candidate is not the person sought; return the id of the report.
+
+        Args:
+            search_id: the broker's id of the search.
+            agency: whose candidate.
+            reference: the candidate.
+            reporter: who reports.
+            reporter_token: for the part of an officer.
+            reasons: how it came to light, naming nobody.
+
+        Raises:
+            ProbegateError: ``NOTICE_INVALID``, ``RESULT_INVALID`` or the broker's reason.
+        """
+        matter = await self._matter(search_id, Reason.NOTICE_INVALID)
+        matter.report_of(agency, reference, Reason.NOTICE_INVALID)
+        report = checked(
+            Reason.NOTICE_INVALID,
+            lambda: WrongMatch(
+                report_id=str(uuid.uuid4()),
+                search_id=search_id,
+                order_sha256=matter.order.sha256,
+                force=self.force,
+                agency=agency,
+                reference=reference,
+                reporter=reporter,
+                reasons=reasons,
+                reported_at=self._clock(),
+            ),
+        )
+        signed = signed_notice(report, self._own_signer)
+        response = await self._call(
+            lambda stubs: stubs.second.wrong_match,
+            wire.wrong_match_request(signed, reporter_token),
+        )
+        expected = {
+            "type": WRONG,
+            "search_id": search_id,
+            "agency": agency,
+            "reference": reference,
+            "wrong_match_sha256": digest_of(signed).hex(),
+        }
+        check_receipt(wire.read_receipt(response), self._about(matter), expected)
+        return report.report_id
+
+    async def recalls(self) -> AsyncIterator[RecallView]:
+        """Yield what agencies recalled of this force's searches, verified, the oldest first.
+
+        Each candidate is marked here before its recall is yielded: from then on its details are
+        neither read out nor exported, until somebody decides otherwise with the agency.
+
+        Example::
+
+            >>> async for one in client.recalls():
+            ...     print(one.recall.agency, one.recall.reference, one.recall.reason)
+
+        Raises:
+            ProbegateError: ``RESULT_INVALID`` for a recall that does not verify; or the broker's
+                reason.
+        """
+        after = 0
+        for _ in range(MAX_RECALL_PAGES):
+            request = wire.recalls_request(after)
+            response = await self._call(lambda stubs: stubs.second.recalls, request)
+            received = wire.read_recalls(response)
+            for one in received:
+                if one.number <= after:
+                    raise ProbegateError(Reason.RESULT_INVALID, "out of order", check="recall")
+                after = one.number
+                search_id = stated(one).search_id
+                matter = await self._matter(search_id, Reason.RESULT_INVALID)
+                view = verify_recall(one, matter, self._about(matter))
+                await asyncio.to_thread(self._kept.mark, one.number, one.recall)
+                yield view
+            if not received:
+                return
+
+    async def acknowledge_recall(
+        self, recall_id: str, *, person: Person, person_token: str, action: str
+    ) -> None:
+        """Say that a recalled candidate is no longer used; not before it is marked here.
+
+        Args:
+            recall_id: a recall that ``recalls`` has yielded.
+            person: who says so.
+            person_token: for the part of an officer.
+            action: what was done about whatever had been made of it.
+
+        Raises:
+            ProbegateError: ``NOTICE_INVALID`` if the recall is not marked here;
+                ``RESULT_INVALID``; or the broker's reason.
+        """
+        marks = await asyncio.to_thread(lambda: tuple(self._kept.marks()))
+        mark = next((one for one in marks if one.recall.recall_id == recall_id), None)
+        if mark is None:
+            raise ProbegateError(Reason.NOTICE_INVALID, "not marked here", field="recall_id")
+        said = checked(
+            Reason.NOTICE_INVALID,
+            lambda: RecallAcknowledgement(
+                recall_id=recall_id,
+                recall_sha256=mark.recall_sha256,
+                force=self.force,
+                person=person,
+                action=action,
+                acknowledged_at=self._clock(),
+            ),
+        )
+        signed = signed_notice(said, self._own_signer)
+        response = await self._call(
+            lambda stubs: stubs.second.acknowledge,
+            wire.acknowledge_request(signed, person_token),
+        )
+        expected = {
+            "type": ACKNOWLEDGED,
+            "recall_id": recall_id,
+            "acknowledgement_sha256": digest_of(signed).hex(),
+        }
+        ground = self._ground(said.acknowledged_at)
+        check_receipt(wire.read_receipt(response), ground, expected)
+
+    def _about(self, matter: Matter) -> Ground:
+        return self._ground(matter.order.order.created_at)

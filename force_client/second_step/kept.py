@@ -1,0 +1,286 @@
+"""What the second step keeps on this force's disk, each file its owner's alone (0600).
+
+::
+
+    disclosures/<request id>.request.json   a signed request with its sealed facts, until asked anew
+    disclosures/<request id>.json           details as the agency signed them, until delete_by
+    corroborations/<id>.json                recorded evidence with the broker's receipt
+    stop-use/<recall id>.json               a verified recall: its candidate is used no more
+    sittings/<review id>.json               who the letters of a sheet are, until it is submitted
+
+A request is on the disk before it is sent, so that no decision can come to one that is forgotten.
+A recall is on the disk before anybody is told of it, and stays there.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field, ValidationError
+
+from force_client.second_step.disclosing import PreparedRequest, reopen_request
+from force_client.second_step.models import (
+    OpenedDisclosure,
+    Receipt,
+    RecordedCorroboration,
+    SealedFacts,
+)
+from force_client.second_step.reviews import digest_of
+from trust import files
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.messages import MemberId, Reference, Uuid
+from trust.second_step import Corroboration, Disclosure, Recall
+from trust.wire import decode
+
+SITTING_KEPT: Final = timedelta(days=30)
+"""How long a sheet that was never submitted can still be."""
+_REQUEST_END: Final = ".request.json"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _KeptRequest(_File):
+    request: str
+    key_id: str
+    facts: Base64Bytes = Field(repr=False)
+
+
+class _KeptDetails(_File):
+    details: str = Field(repr=False)
+    delete_by: AwareDatetime
+    asked_for: str
+
+
+class _KeptEvidence(_File):
+    corroboration: str
+    proof: Base64Bytes
+    leaf: Base64Bytes
+
+
+class _KeptMark(_File):
+    number: int
+    recall: str
+
+
+class KeptSeat(_File):
+    """Who one letter of a sheet is."""
+
+    label: str
+    agency: MemberId
+    reference: Reference
+    has_image: bool
+
+
+class KeptSitting(_File):
+    """A sitting that is held on a sheet."""
+
+    review_id: Uuid
+    search_id: Uuid
+    reviewer: str
+    started_at: AwareDatetime
+    compares: bool
+    """Whether the probe's image is on the sheet."""
+    seats: tuple[KeptSeat, ...]
+
+
+_Kept = TypeVar("_Kept", bound=_File)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A recalled candidate."""
+
+    number: int
+    recall: Recall
+    recall_sha256: bytes
+
+
+class Kept:
+    """The second step's files in one force's state folder; every method waits for the disk.
+
+    Args:
+        folder: the state folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._details = folder / "disclosures"
+        self._evidence = folder / "corroborations"
+        self._marks = folder / "stop-use"
+        self._sittings = folder / "sittings"
+
+    # --- requests and details -----------------------------------------------------------------
+
+    def keep_request(self, prepared: PreparedRequest) -> None:
+        """Keep a request before it is sent; ``FILE_EXISTS`` if its id was used."""
+        kept = _KeptRequest(
+            request=_text(prepared.envelope),
+            key_id=prepared.facts.key_id,
+            facts=base64.b64encode(prepared.facts.ciphertext),
+        )
+        _write(self._request(prepared.request.request_id), kept)
+
+    def request(self, request_id: str) -> PreparedRequest | None:
+        """Return a request of this force, None if it is not kept here."""
+        path = self._request(request_id)
+        if not path.exists():
+            return None
+        kept = _read(path, _KeptRequest)
+        return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
+
+    def keep_details(self, opened: OpenedDisclosure) -> None:
+        """Keep opened details until they are to be deleted."""
+        kept = _KeptDetails(
+            details=_text(opened.signed),
+            delete_by=opened.details.delete_by,
+            asked_for=opened.asked_for,
+        )
+        _write(self._opened(opened.request_id), kept, replace=True)
+
+    def details(self, request_id: str) -> OpenedDisclosure | None:
+        """Return details that were opened here and not deleted since."""
+        path = self._opened(request_id)
+        if not path.exists():
+            return None
+        kept = _read(path, _KeptDetails)
+        signed = _envelope(kept.details)
+        return OpenedDisclosure(
+            request_id, decode(Disclosure, signed.payload), signed, kept.asked_for
+        )
+
+    def forget_expired(self, now: datetime) -> int:
+        """Delete details whose time has come, and sheets nobody submitted; return how many."""
+        forgotten = 0
+        for path in _listed(self._details):
+            if not path.name.endswith(_REQUEST_END):
+                forgotten += _forget(path, now >= _read(path, _KeptDetails).delete_by)
+        for path in _listed(self._sittings):
+            started = _read(path, KeptSitting).started_at
+            forgotten += _forget(path, now >= started + SITTING_KEPT)
+        return forgotten
+
+    # --- evidence -----------------------------------------------------------------------------
+
+    def keep_corroboration(self, signed: Envelope, receipt: Receipt) -> None:
+        """Keep evidence that the broker has recorded."""
+        kept = _KeptEvidence(
+            corroboration=_text(signed),
+            proof=base64.b64encode(receipt.proof),
+            leaf=base64.b64encode(receipt.leaf),
+        )
+        said = decode(Corroboration, signed.payload)
+        _write(self._evidence / _name(said.corroboration_id), kept, replace=True)
+
+    def corroborations(
+        self, search_id: str, agency: str, reference: str
+    ) -> tuple[RecordedCorroboration, ...]:
+        """Return the evidence recorded for one candidate."""
+        found = []
+        for path in _listed(self._evidence):
+            kept = _read(path, _KeptEvidence)
+            said = decode(Corroboration, _envelope(kept.corroboration).payload)
+            if (said.search_id, said.agency, said.reference) == (search_id, agency, reference):
+                found.append(RecordedCorroboration(said, Receipt(kept.proof, kept.leaf)))
+        return tuple(sorted(found, key=lambda one: one.corroboration.recorded_at))
+
+    # --- recalls ------------------------------------------------------------------------------
+
+    def mark(self, number: int, recall: Envelope) -> None:
+        """Mark a recalled candidate; the mark stays."""
+        said = decode(Recall, recall.payload)
+        kept = _KeptMark(number=number, recall=_text(recall))
+        _write(self._marks / _name(said.recall_id), kept, replace=True)
+
+    def marks(self) -> Iterator[Mark]:
+        """Yield every mark."""
+        for path in _listed(self._marks):
+            kept = _read(path, _KeptMark)
+            signed = _envelope(kept.recall)
+            yield Mark(kept.number, decode(Recall, signed.payload), digest_of(signed))
+
+    def marked(self, search_id: str) -> frozenset[tuple[str, str]]:
+        """Return agency and reference of a search's recalled candidates."""
+        return frozenset(
+            (one.recall.agency, one.recall.reference)
+            for one in self.marks()
+            if one.recall.search_id == search_id
+        )
+
+    def require_usable(self, search_id: str, agency: str, reference: str) -> None:
+        """Refuse a candidate that was recalled.
+
+        Raises:
+            ProbegateError: ``STOP_USE``.
+        """
+        if (agency, reference) in self.marked(search_id):
+            raise ProbegateError(Reason.STOP_USE, agency=agency, reference=reference)
+
+    # --- sheets -------------------------------------------------------------------------------
+
+    def keep_sitting(self, sitting: KeptSitting) -> None:
+        """Keep who the letters of a sheet are."""
+        _write(self._sittings / _name(sitting.review_id), sitting)
+
+    def sitting(self, review_id: str) -> KeptSitting:
+        """Return a kept sitting.
+
+        Raises:
+            ProbegateError: ``FILE_MISSING`` if there is none.
+        """
+        return _read(self._sittings / _name(review_id), KeptSitting)
+
+    def end_sitting(self, review_id: str) -> None:
+        """Forget a sitting whose findings are recorded."""
+        (self._sittings / _name(review_id)).unlink(missing_ok=True)
+
+    def _request(self, request_id: str) -> Path:
+        return self._details / _name(request_id, _REQUEST_END)
+
+    def _opened(self, request_id: str) -> Path:
+        return self._details / _name(request_id)
+
+
+def _name(given: str, end: str = ".json") -> str:
+    try:
+        return f"{UUID(given)}{end}"  # text from afar never becomes a path
+    except ValueError:
+        raise ProbegateError(Reason.FILE_MISSING, "not a UUID", field="id") from None
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json")) if folder.is_dir() else []
+
+
+def _write(path: Path, kept: _File, *, replace: bool = False) -> None:
+    files.write_private(path, kept.model_dump_json().encode(), replace=replace)
+
+
+def _read(path: Path, kind: type[_Kept]) -> _Kept:
+    try:
+        return kind.model_validate_json(files.read(path))
+    except ValidationError:
+        raise ProbegateError(
+            Reason.STATE_UNAVAILABLE, f"{path} is damaged", file=path.name
+        ) from None
+
+
+def _forget(path: Path, due: bool) -> int:  # noqa: FBT001 - reads as a sentence where it is called
+    if due:
+        path.unlink(missing_ok=True)
+    return int(due)
+
+
+def _text(envelope: Envelope) -> str:
+    return envelope.to_json().decode()
+
+
+def _envelope(text: str) -> Envelope:
+    return Envelope.from_json(text.encode())

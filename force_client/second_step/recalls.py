@@ -1,0 +1,92 @@
+"""Recalls of what was given out, and the notices that a force signs about candidates and people.
+
+1. A recall is believed of its agency alone: signed under its key in the directory, of a search that
+   this force ordered and a candidate that the agency's own report lists, and on the broker's log.
+2. What is believed is marked on the disk before anybody is told of it: from then on its details are
+   neither read out nor exported here.
+3. Nothing is acknowledged before that mark is there: an acknowledgement says that it is used no
+   more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from force_client.second_step.checks import Ground, Matter, check_receipt, same, signed_by_agency
+from force_client.second_step.models import RecallView, ReceivedRecall
+from force_client.second_step.reviews import digest_of
+from trust import dsse
+from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
+from trust.keys import Signer
+from trust.messages import Model
+from trust.payload_types import PayloadType
+from trust.second_step import (
+    Corroboration,
+    Recall,
+    RecallAcknowledgement,
+    ReviewerRevocation,
+    WrongMatch,
+)
+from trust.wire import decode, encode
+
+RECEIVED: Final = "recall.received"
+ACKNOWLEDGED: Final = "recall.acknowledged"
+WRONG: Final = "match.wrong"
+CORROBORATED: Final = "corroboration.recorded"
+
+_TYPES: Final = {
+    Corroboration: PayloadType.CORROBORATION,
+    RecallAcknowledgement: PayloadType.RECALL_ACKNOWLEDGEMENT,
+    ReviewerRevocation: PayloadType.REVIEWER_REVOCATION,
+    WrongMatch: PayloadType.WRONG_MATCH,
+}
+
+
+def signed_notice(notice: Model, signer: Signer) -> Envelope:
+    """Sign one of the force's notices."""
+    return dsse.sign(_TYPES[type(notice)], encode(notice), signer)
+
+
+def stated(received: ReceivedRecall) -> Recall:
+    """Return what a recall says of itself, to find the search; nothing is verified.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with ``check`` ``recall``.
+    """
+    try:
+        return decode(Recall, received.recall.payload)
+    except ProbegateError as error:
+        raise ProbegateError(Reason.RESULT_INVALID, error.detail, check="recall") from None
+
+
+def verify_recall(received: ReceivedRecall, matter: Matter, ground: Ground) -> RecallView:
+    """Return a recall that may be relied on (1).
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID``.
+    """
+    agency = stated(received).agency
+    recall = signed_by_agency(received.recall, Recall, agency, ground, "recall")
+    same(recall.search_id, matter.search_id, "search", "recall")
+    same(recall.order_sha256, matter.order.sha256, "order", "recall")
+    if (agency, recall.reference) not in matter.candidates or not ground.in_time(
+        recall.recalled_at
+    ):
+        raise ProbegateError(
+            Reason.RESULT_INVALID, "not of a candidate of this search", check="recall"
+        )
+    check_receipt(
+        received.receipt,
+        ground,
+        {
+            "type": RECEIVED,
+            "search_id": recall.search_id,
+            "agency": agency,
+            "reference": recall.reference,
+            "recall_id": recall.recall_id,
+            "recall_sha256": digest_of(received.recall).hex(),
+            "reason": recall.reason.value,
+        },
+    )
+    return RecallView(received.number, recall, received.acknowledged_at)
