@@ -62,6 +62,10 @@ class Place:
         """An agency's gallery."""
         return self.root / "galleries" / agency
 
+    def images(self, agency: str) -> Path:
+        """Where an agency's own store of images is."""
+        return self.sources / agency / "images"
+
     def calibration(self, agency: str) -> Path:
         """An agency's signed calibration, if it has one."""
         return self.root / "calibrations" / f"{agency}.json"

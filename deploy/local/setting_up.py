@@ -178,6 +178,8 @@ def write_adapter_settings(
 ) -> None:
     """Write one adapter's settings file."""
     own = {"kind": kind, "gallery": str(gallery.resolve())}
+    if place.images(agency).exists():
+        own["images_dir"] = str(place.images(agency).resolve())
     calibration = place.calibration(agency)
     if calibration.exists():
         own["calibration"] = str(calibration.resolve())
