@@ -17,10 +17,11 @@ from sqlalchemy import Connection, delete, select, update
 from audit.kinds import ERASED
 from audit.organisation import SEARCH
 from broker.models import SearchState
+from broker.second_step import erasing as second_step
 from broker.tables import confirmations, searches
 from trust.errors import ProbegateError, Reason
 
-TABLES: Final = (searches.name, confirmations.name)
+TABLES: Final = (searches.name, confirmations.name, *second_step.TABLES)
 """Where more than values is erased."""
 
 

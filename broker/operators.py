@@ -9,6 +9,7 @@ from audit.erasing import ValuesClerk
 from audit.leaves import JsonValue
 from audit.organisation import admin_leaf
 from broker.erasing import OrderClerk
+from broker.second_step.erasing import SecondStepClerk
 from broker.settings import BrokerSettings
 from broker.tables import open_engine
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
@@ -66,4 +67,4 @@ class Operator:
 
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the broker's own people put on the admin log."""
-    return Clerks((SwitchClerk(ledger), ValuesClerk(), OrderClerk()))
+    return Clerks((SwitchClerk(ledger), ValuesClerk(), OrderClerk(), SecondStepClerk()))

@@ -26,12 +26,8 @@ from probegate.broker.v1 import (
 from agency_adapters.serve import Adapter
 from agency_adapters.servicer import MatchServicer, ReleaseServicer
 from audit.servicer import AuditServicer
-from broker.servicer import (
-    DisclosureServicer,
-    PolicyServicer,
-    ReviewServicer,
-    SearchServicer,
-)
+from broker.second_step.servicer import DisclosureServicer, ReviewServicer
+from broker.servicer import PolicyServicer, SearchServicer
 from tests.brokers import channel_to, rigged
 from tests.scale import scaled
 from tests.unit.adapters_kit import adapter_settings, make_world
@@ -51,10 +47,17 @@ ROLES: Mapping[str, set[Role]] = {
     "probegate.broker.v1.SearchService/PreviewSearch": FORCE,
     "probegate.broker.v1.SearchService/ConfirmUrgent": FORCE,
     "probegate.broker.v1.PolicyService/Explain": FORCE,
+    "probegate.broker.v1.ReviewService/GetImages": FORCE,
     "probegate.broker.v1.ReviewService/SubmitReview": FORCE,
     "probegate.broker.v1.ReviewService/GetReviewStatus": FORCE,
+    "probegate.broker.v1.ReviewService/RevokeReviewer": FORCE,
+    "probegate.broker.v1.ReviewService/RecordCorroboration": FORCE,
     "probegate.broker.v1.DisclosureService/RequestDisclosure": FORCE,
     "probegate.broker.v1.DisclosureService/GetDisclosure": FORCE,
+    "probegate.broker.v1.DisclosureService/ListDisclosures": FORCE,
+    "probegate.broker.v1.DisclosureService/ReportWrongMatch": FORCE,
+    "probegate.broker.v1.DisclosureService/ListRecalls": FORCE,
+    "probegate.broker.v1.DisclosureService/AcknowledgeRecall": FORCE,
     "probegate.agency.v1.MatchService/Describe": BROKER,
     "probegate.agency.v1.MatchService/Match": BROKER,
     "probegate.agency.v1.MatchService/Collect": BROKER,
