@@ -1,9 +1,9 @@
-"""``probegate adapter recall`` and ``recalls``: candidates that must be used no more.
+r"""``probegate adapter recall`` and ``recalls``: candidates that must be used no more.
 
 ::
 
     probegate adapter recall --record R-1042 --reason erased --notice "…" --person ID
-    probegate adapter recall --reference abcdefghijklmnopqrst --reason wrong_match --notice "…" \\
+    probegate adapter recall --reference abcdefghijklmnopqrst --reason wrong_match --notice "…" \
         --person ID
     probegate adapter recalls --config adapter.toml
 """

@@ -11,11 +11,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,10 @@ GALLERY_BAND: Final = Band.GOOD
 """Galleries hold good captures: people sat for them."""
 CAPTURE_NOISE: Final = MappingProxyType({Band.GOOD: 0.12, Band.FAIR: 0.5, Band.POOR: 0.9})
 """How bad the image of a capture of each band looks, for ``faces.face_png``."""
+
+LOOKS_LIKE: Final = 0.42
+"""From this similarity to a probe on a record's image is drawn: a search may list it. It is the
+lowest threshold of the example agreements. (Drawing everybody would take hours.)"""
 
 _SHARE_SEEN_AGAIN: Final = 1 / 20
 
@@ -110,7 +116,8 @@ class GallerySource:
     """A gallery's source as written.
 
     Attributes:
-        folder: holds ``templates.npy``, ``records.csv`` and ``images/`` (planted people only).
+        folder: holds ``templates.npy``, ``records.csv`` and ``images/``: those of the planted
+            people, and of whoever looks like somebody who is looked for.
         people: whose face each row is, shape (n,); the truth, which no file in the folder holds.
         record_ids: each row's record id.
         planted: the planted people's records.
@@ -148,6 +155,8 @@ class DemoFacts:
 def write_demo(plan: DemoPlan, folder: Path) -> DemoFacts:
     """Write a source for each gallery in ``folder/<name>`` and the probes in ``folder/probes``."""
     population = Population(plan.seed)
+    probes = [probe_template(population, plan.probes, index) for index in range(len(plan.probes))]
+    looked_for = np.stack(probes)
     fixed = {plant.person for gallery in plan.galleries for plant in gallery.planted}
     fixed |= {probe.person for probe in plan.probes}
     galleries = {}
@@ -164,6 +173,7 @@ def write_demo(plan: DemoPlan, folder: Path) -> DemoFacts:
             rows=plan.rows,
             planted=gallery.planted,
             series=series,
+            looked_for=looked_for,
         )
     write_probes(folder / "probes", population, plan.probes)
     return DemoFacts(population, galleries, {probe.name: probe for probe in plan.probes})
@@ -177,6 +187,7 @@ def write_gallery_source(
     rows: int = DEFAULT_ROWS,
     planted: Sequence[Plant] = (),
     series: int = 0,
+    looked_for: Templates | None = None,
 ) -> GallerySource:
     """Write one gallery's source.
 
@@ -189,6 +200,7 @@ def write_gallery_source(
         rows: how many records it holds.
         planted: people whose records no rule bars, put at scattered rows.
         series: a number of its own for each gallery, so that no two hold the same capture.
+        looked_for: templates of probes, shape (k, 512); who looks like one gets an image too.
 
     Raises:
         ValueError: an unknown kind or column, too few members, or a planted person who is a minor.
@@ -216,12 +228,29 @@ def write_gallery_source(
     images = folder / "images"
     images.mkdir(exist_ok=True)
     found = tuple(
-        PlantedRecord(plant.person, record_ids[row], row, images / f"{record_ids[row]}.png")
+        PlantedRecord(plant.person, record_ids[row], row, _image(images, record_ids[row]))
         for row, plant in plants.items()
     )
-    for record in found:
-        record.image.write_bytes(face_png(templates[record.row], CAPTURE_NOISE[GALLERY_BAND]))
+    alike = set() if looked_for is None else _rows_like(templates, looked_for)
+
+    def draw(row: int) -> None:
+        face = face_png(templates[row], CAPTURE_NOISE[GALLERY_BAND])
+        _image(images, record_ids[row]).write_bytes(face)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, sorted(alike | plants.keys())))
     return GallerySource(kind, folder, people, record_ids, found)
+
+
+def _image(folder: Path, record_id: str) -> Path:
+    """Return where a record's image goes, named as an adapter looks for it."""
+    return folder / f"{quote(record_id, safe='')}.png"
+
+
+def _rows_like(templates: Templates, looked_for: Templates) -> set[int]:
+    """Return the rows that look like any of some probes."""
+    alike = (templates @ looked_for.T >= LOOKS_LIKE).any(axis=1)
+    return set(np.flatnonzero(alike).tolist())
 
 
 def demo_plan(seed: int = 1, rows: int = DEFAULT_ROWS) -> DemoPlan:

@@ -63,8 +63,8 @@ class Place:
         return self.root / "galleries" / agency
 
     def images(self, agency: str) -> Path:
-        """Where an agency's own store of images is."""
-        return self.sources / agency / "images"
+        """An agency's own store of images."""
+        return self.root / "images" / agency
 
     def calibration(self, agency: str) -> Path:
         """An agency's signed calibration, if it has one."""

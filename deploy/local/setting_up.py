@@ -92,6 +92,7 @@ def set_up(place: Place, *, rows: int = DEFAULT_ROWS, seed: int = 1, say: Progre
         )
         (source / "import.json").write_text(report.model_dump_json(indent=2) + "\n")
         (source / "templates.npy").unlink()  # the gallery has its own
+        shutil.copytree(source / "images", place.images(agency))
     say(f"calibrations for {len(CALIBRATED)} of them, on comparisons with their own galleries")
     write_calibrations(place, scheme, facts)
     write_probes(place, facts)
@@ -178,11 +179,11 @@ def write_adapter_settings(
 ) -> None:
     """Write one adapter's settings file."""
     own = {"kind": kind, "gallery": str(gallery.resolve())}
-    if place.images(agency).exists():
-        own["images_dir"] = str(place.images(agency).resolve())
     calibration = place.calibration(agency)
     if calibration.exists():
         own["calibration"] = str(calibration.resolve())
+    if place.images(agency).exists():
+        own["images_dir"] = str(place.images(agency).resolve())
     _write_toml(place.config(agency), _server_settings(place, scheme, agency) | own)
 
 

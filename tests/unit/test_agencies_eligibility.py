@@ -548,7 +548,7 @@ def test_no_other_kind_asks_anybody() -> None:
 
 def test_what_is_hidden_is_hidden_by_default() -> None:
     assert {name for name, kind in ALL.items() if kind.defaults.hit_no_hit} == {"nhs"}
-    assert ALL["nhs"].disclosure_fields == ()
+    assert ALL["nhs"].details == ()
 
 
 # --- what holds for every kind -----------------------------------------------------------------
@@ -564,7 +564,9 @@ def test_every_rule_is_named_for_its_kind_and_cites_what_it_stands_on(name: str)
         assert rule.name.startswith(f"{name}.")
         assert rule.citation
     assert len({rule.name for rule in rules}) == len(rules)
-    assert set(kind.disclosure_fields) <= set(kind.record.model_fields)
+    codes = [one.code for one in kind.details]
+    assert len(set(codes)) == len(codes)
+    assert set(codes) <= set(REGISTRY["disclosure_field"].codes) - {"image"}
 
 
 def test_no_two_kinds_hold_the_same() -> None:

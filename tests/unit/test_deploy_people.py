@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agency_adapters.images import ImageStore
 from agency_adapters.registry import KINDS as AGENCY_KINDS
 from deploy.local import generate
-from deploy.local.generate import DemoFacts, adults, demo_plan, write_demo
+from deploy.local.generate import LOOKS_LIKE, DemoFacts, adults, demo_plan, write_demo
 from deploy.local.people import AS_OF, DIMS, MAX_PEOPLE, Band, Population, latent
 from deploy.local.records import KINDS, Plant
 from tests.scale import scaled
@@ -167,6 +168,22 @@ def test_a_probe_scores_highest_on_its_own_person_wherever_they_are_planted(
         for gallery, records in facts.mated(name).items():
             scores = np.load(folder / gallery / "templates.npy") @ probes[name]
             assert (facts.galleries[gallery].record_ids[int(scores.argmax())],) == records
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whoever_a_probe_may_list_has_an_image_that_an_adapter_finds(
+    demo: tuple[Path, DemoFacts], kind: str
+) -> None:
+    folder, facts = demo
+    store = ImageStore(folder / kind / "images")
+    templates = np.load(folder / kind / "templates.npy")
+    with np.load(folder / "probes" / "probes.npz") as probes:
+        looked_for = np.stack([probes[name] for name in facts.probes])
+    alike = (templates @ looked_for.T >= LOOKS_LIKE).any(axis=1)
+    ids = facts.galleries[kind].record_ids
+    wanted = {ids[row] for row in np.flatnonzero(alike)}
+    wanted |= {one.record_id for one in facts.galleries[kind].planted}
+    assert {one for one in ids if store.find(one) is not None} == wanted
 
 
 def test_people_overlap_between_galleries_with_the_same_facts(

@@ -23,8 +23,9 @@ from probegate.broker.v1 import (
     search_service_pb2,
 )
 
+from agency_adapters.second_step.servicer import ReleaseServicer
 from agency_adapters.serve import Adapter
-from agency_adapters.servicer import MatchServicer, ReleaseServicer
+from agency_adapters.servicer import MatchServicer
 from audit.servicer import AuditServicer
 from broker.second_step.servicer import DisclosureServicer, ReviewServicer
 from broker.servicer import PolicyServicer, SearchServicer
@@ -61,8 +62,8 @@ ROLES: Mapping[str, set[Role]] = {
     "probegate.agency.v1.MatchService/Describe": BROKER,
     "probegate.agency.v1.MatchService/Match": BROKER,
     "probegate.agency.v1.MatchService/Collect": BROKER,
-    "probegate.agency.v1.ReleaseService/RequestRelease": BROKER | FORCE,
-    "probegate.agency.v1.ReleaseService/GetRelease": BROKER | FORCE,
+    "probegate.agency.v1.ReleaseService/RequestRelease": BROKER,
+    "probegate.agency.v1.ReleaseService/GetRelease": BROKER,
     "probegate.audit.v1.AuditService/GetCheckpoint": EVERYBODY,
     "probegate.audit.v1.AuditService/GetInclusionProof": EVERYBODY,
     "probegate.audit.v1.AuditService/GetConsistencyProof": EVERYBODY,
