@@ -14,6 +14,7 @@ from audit.notes import split_note
 from audit.proofs import parse_proof
 from cli.output import plain, text
 from force_client import (
+    LEAD_ONLY,
     SCALE_NOTE,
     AgencyOutcome,
     Lane,
@@ -23,7 +24,7 @@ from force_client import (
 )
 from trust.messages import HIT_ONLY, ExpectedFalse, OutcomeState
 
-BANNER: Final = "Investigative lead only - not identification"
+BANNER: Final = LEAD_ONLY
 WARNINGS: Final = {
     "necessity.short": "the necessity says very little",
     "proportionality.short": "the proportionality says very little",
@@ -95,6 +96,10 @@ def document(view: SearchView) -> dict[str, Any]:
         ],
         "candidates": [_candidate(one) for one in view.candidates],
         "notice": BANNER,
+        "stop_use": [
+            {"agency": agency, "reference": reference}
+            for agency, reference in sorted(view.stop_use)
+        ],
         "receipt": view.receipt,
         "verified": view.verified,
     }
@@ -158,7 +163,11 @@ def show(view: SearchView, screen: Console) -> None:
 
 def notices(view: SearchView) -> list[str]:
     """Return what people must be told of a search besides what it found."""
-    lines = [f"Warning: {WARNINGS.get(one, one)}." for one in view.warnings]
+    lines = [
+        f"STOP USE: {agency} {reference} was recalled (`probegate recall list`)."
+        for agency, reference in sorted(view.stop_use)
+    ]
+    lines += [f"Warning: {WARNINGS.get(one, one)}." for one in view.warnings]
     if view.confirm_by is not None:
         ranks = sorted({one.confirmer_rank for one in view.decisions if one.confirm_by})
         lines.append(

@@ -60,6 +60,20 @@ class DisclosingCalls(Connected):
     ) -> DisclosureView:
         """Ask the owner of a potential candidate for its details; safe to repeat.
 
+        Example::
+
+            >>> view = await client.request_disclosure(
+            ...     search_id,
+            ...     agency,
+            ...     reference,
+            ...     requester=client.officers.person(OFFICER, option="requester"),
+            ...     requester_token=client.issue_token(OFFICER, Part.OFFICER),
+            ...     facts="A robbery; the face is that of whoever held the weapon.",
+            ...     fields=("name", "date_of_birth"),
+            ... )
+            >>> view.state.ended  # people of the owner decide
+            False
+
         Args:
             search_id: the broker's id of the search.
             agency: the owner.
@@ -113,6 +127,12 @@ class DisclosingCalls(Connected):
     async def disclosure(self, request_id: str) -> DisclosureView:
         """Return how a request stands, verified; nothing is opened.
 
+        Example::
+
+            >>> view = await client.disclosure(request_id)
+            >>> view.state.value
+            'released'
+
         Raises:
             ProbegateError: ``FILE_MISSING`` if the request is not kept here, so that nothing about
                 it can be verified; ``RESULT_INVALID``; or the broker's reason.
@@ -126,8 +146,9 @@ class DisclosingCalls(Connected):
 
         Example::
 
-            >>> async for one in client.disclosures():
+            >>> async for one in client.disclosures(search_id):
             ...     print(one.agency, one.state)
+            custody released
 
         Args:
             search_id: of this search alone; empty for all.
@@ -160,6 +181,12 @@ class DisclosingCalls(Connected):
     ) -> AsyncIterator[DisclosureView]:
         """Yield how a request stands, now and whenever that has changed, until it is decided.
 
+        Example::
+
+            >>> async for view in client.await_disclosure(request_id, timeout=3600):
+            ...     print(view.state)
+            released
+
         Args:
             request_id: the request.
             timeout: longest wait, seconds; a person decides, so it may take days.
@@ -184,6 +211,15 @@ class DisclosingCalls(Connected):
 
     async def open_disclosure(self, request_id: str) -> OpenedDisclosure:
         """Open released details and keep them until they are to be deleted; or read the kept ones.
+
+        Example::
+
+            >>> opened = await client.open_disclosure(request_id)
+            >>> for one in opened.details.fields:  # what it prints is for no log
+            ...     print(one.name, one.nature)
+            name fact
+            date_of_birth fact
+            warning assessment
 
         Raises:
             ProbegateError: ``STOP_USE`` if the candidate was recalled; ``RELEASE_EXPIRED``;
@@ -210,6 +246,10 @@ class DisclosingCalls(Connected):
 
     async def export(self, request_id: str, path: Path) -> None:
         """Write details to a file that may leave the force: .json, .txt or .html, by its name.
+
+        Example::
+
+            >>> await client.export(request_id, folder / "lead.html")
 
         Raises:
             ProbegateError: ``CORROBORATION_MISSING`` until evidence that does not come from

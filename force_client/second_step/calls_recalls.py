@@ -43,6 +43,17 @@ class RecallingCalls(Connected):
     ) -> str:
         """Report that a candidate is not the person sought; return the id of the report.
 
+        Example::
+
+            >>> report_id = await client.report_wrong_match(
+            ...     search_id,
+            ...     agency,
+            ...     reference,
+            ...     reporter=client.officers.person(OFFICER, option="reporter"),
+            ...     reporter_token=client.issue_token(OFFICER, Part.OFFICER),
+            ...     reasons="He was in prison on the day.",
+            ... )
+
         Args:
             search_id: the broker's id of the search.
             agency: whose candidate.
@@ -94,7 +105,8 @@ class RecallingCalls(Connected):
         Example::
 
             >>> async for one in client.recalls():
-            ...     print(one.recall.agency, one.recall.reference, one.recall.reason)
+            ...     print(one.recall.agency, one.recall.reason)
+            custody wrong_record
 
         Raises:
             ProbegateError: ``RESULT_INVALID`` for a recall that does not verify; or the broker's
@@ -121,6 +133,15 @@ class RecallingCalls(Connected):
         self, recall_id: str, *, person: Person, person_token: str, action: str
     ) -> None:
         """Say that a recalled candidate is no longer used; not before it is marked here.
+
+        Example::
+
+            >>> await client.acknowledge_recall(
+            ...     recall_id,
+            ...     person=client.officers.person(OFFICER, option="person"),
+            ...     person_token=client.issue_token(OFFICER, Part.OFFICER),
+            ...     action="The officer in the case was told, and the copy destroyed.",
+            ... )
 
         Args:
             recall_id: a recall that ``recalls`` has yielded.

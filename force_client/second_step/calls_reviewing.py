@@ -88,7 +88,7 @@ class Sitting(SittingNotes):
             search_id=self.search_id,
             reviewer=self.reviewer.id,
             started_at=self.started_at,
-            compares=self.probe is not None,
+            compares=self.probe is not None,  # so keep it before it is put away
             seats=tuple(
                 KeptSeat(
                     label=one.candidate.label,
@@ -171,12 +171,25 @@ class ReviewingCalls(Connected):
             matter, reviewer, seated(matter, pictures), probe, clock=self._clock, ticks=ticks
         )
         sitting._client, sitting._token = self, reviewer_token  # noqa: SLF001 - made here alone
-        yield sitting
+        try:
+            yield sitting
+        finally:
+            sitting.put_away()
 
     async def submit_findings(
         self, findings: Findings, *, reviewer: Person, reviewer_token: str
     ) -> ReviewStatus:
         """Submit what a reviewer wrote on a sheet that ``Sitting.keep`` went with.
+
+        Example::
+
+            >>> status = await client.submit_findings(
+            ...     read_findings(findings_file),
+            ...     reviewer=client.officers.person(REVIEWER, option="reviewer"),
+            ...     reviewer_token=client.issue_token(REVIEWER, Part.REVIEWER),
+            ... )
+            >>> status.open
+            True
 
         Args:
             findings: as the sheet saved them.
@@ -237,6 +250,17 @@ class ReviewingCalls(Connected):
     ) -> int:
         """Withdraw a reviewer's reviews from an instant on; return how many count no more.
 
+        Example::
+
+            >>> await client.revoke_reviewer(
+            ...     "ns-9000",
+            ...     since=yesterday,
+            ...     reasons="The accreditation was withdrawn.",
+            ...     person=client.officers.person(AUTHORISER, option="person"),
+            ...     person_token=client.issue_token(AUTHORISER, Part.AUTHORISER),
+            ... )
+            0
+
         Args:
             reviewer_id: the reviewer.
             since: reviews that ended then or later do not count.
@@ -283,6 +307,20 @@ class ReviewingCalls(Connected):
         person_token: str,
     ) -> RecordedCorroboration:
         """Record evidence that does not come from comparing faces; without any nothing is exported.
+
+        Example::
+
+            >>> recorded = await client.corroborate(
+            ...     search_id,
+            ...     agency,
+            ...     reference,
+            ...     kind=CorroborationKind.WITNESS,
+            ...     case_material="NS/2026/004411, statement 12",
+            ...     person=client.officers.person(OFFICER, option="person"),
+            ...     person_token=client.issue_token(OFFICER, Part.OFFICER),
+            ... )
+            >>> recorded.corroboration.kind.value
+            'witness'
 
         Args:
             search_id: the broker's id of the search.

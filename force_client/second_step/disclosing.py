@@ -256,8 +256,8 @@ def _decision(
     if received.decision is None:
         if state is DisclosureState.RELEASED or received.decision_receipt is not None:
             raise invalid(f"{state.value} without the owner's decision", "decision")
-        if (state is DisclosureState.REFUSED) != bool(received.reason):
-            raise invalid(f"{state.value}, and a reason that does not fit", "state")
+        if state is DisclosureState.REFUSED and not received.reason:
+            raise invalid("refused by nobody and for no reason", "state")
         return None
     request = kept.request
     decision = signed_by_agency(
@@ -269,7 +269,7 @@ def _decision(
     same(about, asked, "request", "decision")
     if _DECIDED[decision.state] is not state:
         raise invalid(f"told as {state.value}", "state")
-    ends_first = decision.expires_at is not None and decision.expires_at <= decision.decided_at
+    ends_first = decision.expires_at is not None and decision.expires_at < decision.decided_at
     if not ground.in_time(decision.decided_at) or ends_first:
         raise invalid("not of this request's time", "decision")
     check_receipt(
@@ -323,7 +323,7 @@ def open_details(
     names = [one.name for one in details.fields]
     if len(set(names)) != len(names) or not set(names) <= set(request.fields):
         raise invalid("a field that was not asked for, or twice", "details")
-    if not ground.in_time(details.released_at) or details.delete_by <= details.released_at:
+    if not ground.in_time(details.released_at) or details.delete_by < details.released_at:
         raise invalid("not of this request's time", "details")
     return OpenedDisclosure(request.request_id, details, signed, request.offence.code)
 

@@ -64,6 +64,9 @@
         button.removeAttribute("aria-current");
       }
     }
+    frames().forEach((one) => one.scrollTo(
+      (one.scrollWidth - one.clientWidth) / 2, (one.scrollHeight - one.clientHeight) / 2,
+    ));
     if (focus) sections[current].querySelector("h2").focus({ preventScroll: true });
     window.scrollTo(0, 0);
     start();
@@ -99,23 +102,33 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     saved = true;
-    by("state").textContent = `Saved ${link.download}: submit it with "probegate review submit".`;
+    by("state").textContent = "Saved. Submit the file with “probegate review submit”.";
     start();
   };
 
+  // What is in the middle of a frame stays there.
+  const frames = () => [...sections[current].querySelectorAll(".frame")];
   const zoom = (value) => {
     const slider = by("zoom");
+    const middles = frames().map((one) => [
+      (one.scrollLeft + one.clientWidth / 2) / one.scrollWidth,
+      (one.scrollTop + one.clientHeight / 2) / one.scrollHeight,
+    ]);
     slider.value = value;
     document.body.style.setProperty("--zoom", slider.value / 100);
     by("zoomed").textContent = `${slider.value}%`;
+    frames().forEach((one, index) => one.scrollTo(
+      middles[index][0] * one.scrollWidth - one.clientWidth / 2,
+      middles[index][1] * one.scrollHeight - one.clientHeight / 2,
+    ));
   };
 
   // Both images of a pair move together.
   for (const pair of document.querySelectorAll(".pair")) {
-    const frames = [...pair.querySelectorAll(".frame")];
+    const pairs = [...pair.querySelectorAll(".frame")];
     let leader = null;
-    for (const frame of frames) {
-      const other = frames.find((one) => one !== frame);
+    for (const frame of pairs) {
+      const other = pairs.find((one) => one !== frame);
       frame.addEventListener("scroll", () => {
         if (leader === other) { leader = null; return; }
         leader = frame;

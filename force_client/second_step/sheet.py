@@ -114,7 +114,8 @@ def render_sheet(sitting: SittingNotes, banner: str) -> str:
         probe=probe,
         letters="\n".join(_letter(one) for one in sitting.seats),
         candidates="\n".join(
-            _candidate(one, len(sitting.candidates), has_probe=bool(probe)) for one in sitting.seats
+            _candidate(one, len(sitting.candidates), banner, has_probe=bool(probe))
+            for one in sitting.seats
         ),
     )
 
@@ -127,7 +128,7 @@ def _letter(seat: Seat) -> str:
     )
 
 
-def _candidate(seat: Seat, count: int, *, has_probe: bool) -> str:
+def _candidate(seat: Seat, count: int, banner: str, *, has_probe: bool) -> str:
     label, shown = seat.candidate.label, seat.candidate.shown
     comparable = has_probe and seat.picture is not None
     probe = (
@@ -146,6 +147,7 @@ def _candidate(seat: Seat, count: int, *, has_probe: bool) -> str:
         else '<p class="note">Without both images only "Inconclusive" can be recorded.</p>'
     )
     return f"""<section id="c-{label}" data-label="{label}" aria-labelledby="h-{label}">
+<p class="printed">{escape(banner)}</p>
 <h2 id="h-{label}" tabindex="-1">Candidate {label} <small>{shown} of {count}</small></h2>
 <div class="work">
 <div class="pair">

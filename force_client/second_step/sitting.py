@@ -178,6 +178,12 @@ class SittingNotes:
             self._note(seat.candidate.label, looked=True)
         return seat.picture
 
+    def put_away(self) -> None:
+        """Let go of every image; findings stay."""
+        self._leave()
+        self.probe = None
+        self._seats = {label: replace(one, picture=None) for label, one in self._seats.items()}
+
     def seconds_at(self, candidate: BlindCandidate) -> int:
         """Return the time at a candidate so far, whole seconds."""
         label = self._seat(candidate).candidate.label

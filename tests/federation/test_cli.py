@@ -20,7 +20,7 @@ from deploy.local.processes import Processes
 from tests.forces import ROOT, Ended, facts_options, probegate
 
 COLUMNS = 80
-BANNER = "Investigative lead only"
+BANNER = "INVESTIGATIVE LEAD ONLY"
 FACTS = """\
 force: northshire
 purpose: crime_investigation

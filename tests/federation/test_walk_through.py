@@ -86,7 +86,7 @@ class Notebook:
         assert self._process.stdout is not None
         self._process.stdin.write(f"exec({code!r}, globals())\nprint({MARK!r})\n")
         self._process.stdin.flush()
-        said = []
+        said: list[str] = []
         for line in self._process.stdout:
             if line.strip() == MARK:
                 return "".join(said)

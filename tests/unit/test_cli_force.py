@@ -206,7 +206,7 @@ def test_a_search_reads_well(running: RunningPeer, capsys: pytest.CaptureFixture
         "no candidate",
         "timed out",
         "DEADLINE_PASSED",
-        "Investigative lead only - not identification",
+        "INVESTIGATIVE LEAD ONLY: not identification, not evidence",
         "custody-a",
         "0.8100",
         "raw scores of exact 1.0",
@@ -242,7 +242,7 @@ def test_a_ranking_reads_well(running: RunningPeer, capsys: pytest.CaptureFixtur
         assert words in ranked, words
     assert ranked.index("6.50") < ranked.index("4.21") < ranked.index("-0.40")
     assert ranked.count("#1") == 2
-    for words in ("general knowledge", "Investigative lead only"):
+    for words in ("general knowledge", "INVESTIGATIVE LEAD ONLY"):
         assert words in ranked
     assert "passport-a" in apart
     assert "passport-a" not in ranked

@@ -6,6 +6,7 @@ import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from typing import Final, Literal
 
 import pytest
 from hypothesis import given
@@ -33,11 +34,12 @@ from trust.second_step import (
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ID = "4fa3c1de-0000-4000-8000-000000000001"
+NO_SURROGATES: Final[tuple[Literal["Cs"]]] = ("Cs",)
 VALUES = st.text(
-    st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=("Cs",)),
+    st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=NO_SURROGATES),
     max_size=80,
 )
-DETAILS = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
+DETAILS = st.text(st.characters(exclude_categories=NO_SURROGATES), max_size=80)
 """What an agency may write: control characters too."""
 
 

@@ -59,6 +59,8 @@ async def test_a_sitting_from_images_to_the_record(
             assert picture.content == png(shade=sum(seat.reference.encode()) % 200)
             sitting.record(one, Opinion.NO_CANDIDATE, reasons="The ears differ.")
         status = await sitting.submit()
+    assert sitting.probe is None  # put away, with every image
+    assert [one.picture for one in sitting.seats] == [None] * 4
     assert (status.reviews, status.needed, status.open) == (1, 2, True)
     assert status.candidates == ()
     assert [one.agency for one in second.image_requests] == ["custody", "pnd"]

@@ -1,0 +1,97 @@
+"""A sitting in the terminal. It talks on standard error, so that standard output can be JSON."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from cli.output import console
+from cli.second_step import OPINIONS, head
+from force_client import BlindCandidate, Opinion, ProbegateError, Reason, Sitting
+from trust import files
+from trust.files import PRIVATE_FOLDER_MODE
+
+_ENDS: Final = {"image/jpeg": ".jpg", "image/png": ".png"}
+_KEYS: Final = {
+    "1": Opinion.POTENTIAL_CANDIDATE,
+    "2": Opinion.NO_CANDIDATE,
+    "3": Opinion.INCONCLUSIVE,
+}
+
+
+def converse(sitting: Sitting, probe_image: Path, folder: Path) -> None:
+    """Ask a reviewer about every candidate.
+
+    The images are files in a folder that is its owner's alone, and is gone at the end.
+
+    Args:
+        sitting: the sitting.
+        probe_image: the probe's image file.
+        folder: where the folder of images is made.
+
+    Raises:
+        ProbegateError: what cannot be written.
+    """
+    screen = console(stderr=True)
+    head(screen)
+    screen.print(f"{len(sitting.candidates)} candidates in a random sequence. Work alone.")
+    files.make_folder(folder, mode=PRIVATE_FOLDER_MODE)
+    with tempfile.TemporaryDirectory(prefix="viewing-", dir=folder) as viewing:  # made 0700
+        for one in sitting.candidates:
+            _ask(sitting, one, probe_image, Path(viewing), screen)
+
+
+def _ask(
+    sitting: Sitting, one: BlindCandidate, probe_image: Path, viewing: Path, screen: Console
+) -> None:
+    screen.print()
+    screen.print(f"Candidate {one.label} ({one.shown} of {len(sitting.candidates)})", style="bold")
+    _show_image(sitting, one, probe_image, viewing, screen)
+    while True:
+        opinion = _opinion(screen)
+        reasons = typer.prompt("Reasons (name nobody)", err=True).strip()
+        against = typer.prompt("What speaks against it", default="", show_default=False, err=True)
+        try:
+            sitting.record(one, opinion, reasons=reasons, disconfirming=against.strip())
+        except ProbegateError as error:
+            if error.reason is not Reason.REVIEW_INVALID:
+                raise
+            field = error.metadata.get("field", "")
+            screen.print(_WHY.get(field, f"Not taken: {field}."), style="yellow")
+        else:
+            return
+
+
+_WHY: Final = {
+    "side_by_side": "Without both images on view only 3, inconclusive, can be recorded.",
+    "reasons": "Give reasons, in at most 2000 characters.",
+}
+
+
+def _show_image(
+    sitting: Sitting, one: BlindCandidate, probe_image: Path, viewing: Path, screen: Console
+) -> None:
+    """Write the image for a viewer; time begins once the reviewer says that both are on view."""
+    seat = next(seat for seat in sitting.seats if seat.candidate == one)
+    if seat.picture is None:
+        screen.print("There is no image of this candidate.", style="yellow")
+        return
+    path = viewing / f"{one.label}{_ENDS[seat.picture.media_type]}"
+    files.write_private(path, seat.picture.content)
+    screen.print(f"Probe:     {probe_image}", soft_wrap=True)
+    screen.print(f"Candidate: {path}", soft_wrap=True)
+    if typer.confirm("Open both side by side. Are both on view?", default=False, err=True):
+        sitting.look(one)
+
+
+def _opinion(screen: Console) -> Opinion:
+    offered = ", ".join(f"{key} {OPINIONS[one][0]}" for key, one in _KEYS.items())
+    while True:
+        answer = typer.prompt(f"Opinion ({offered})", err=True).strip()
+        if answer in _KEYS:
+            return _KEYS[answer]
+        screen.print("Answer 1, 2 or 3.", style="yellow")
