@@ -227,7 +227,7 @@ def _second_step(here: Place, processes: Processes) -> dict[str, Any]:
 
 def _show_step(step: Step) -> None:
     screen = console()
-    screen.print(text(f"{step.title}: ").append(step.came, "bold"))
+    screen.print(Text(f"{step.title}: ").append(step.came, "bold"))
     if not step.as_it_should_be:
         screen.print(text(f"NOT as it should be: {step.expected}", "bold red"))
 
