@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Final, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from force_client.second_step.exporting import (
@@ -84,6 +84,7 @@ def disclosures(draw: st.DrawFn) -> OpenedDisclosure:
     return OpenedDisclosure(ID, details, signed, draw(VALUES))
 
 
+@settings(deadline=None)
 @given(
     st.booleans(),
     st.integers(0, 3),
@@ -144,6 +145,7 @@ PAGE_TAGS = {"html", "head", "meta", "title", "style", "body", "main", "p", "str
 PAGE_TAGS |= {"h1", "h2", "table", "tr", "th", "td"}
 
 
+@settings(deadline=None)
 @given(disclosures(), VALUES.filter(bool))
 def test_a_page_shows_every_value_as_text(opened: OpenedDisclosure, material: str) -> None:
     page = as_html(document(opened, [evidence(material)], NOW))
@@ -155,6 +157,7 @@ def test_a_page_shows_every_value_as_text(opened: OpenedDisclosure, material: st
     assert page.count(BANNER) == 2
 
 
+@settings(deadline=None)
 @given(disclosures(), VALUES.filter(bool))
 def test_no_value_can_pass_for_a_line_of_the_text(opened: OpenedDisclosure, material: str) -> None:
     text = as_text(document(opened, [evidence(material)], NOW))
@@ -170,6 +173,7 @@ def test_no_value_can_pass_for_a_line_of_the_text(opened: OpenedDisclosure, mate
         assert "Facts" not in lines
 
 
+@settings(deadline=None)
 @given(disclosures())
 def test_a_document_marks_facts_and_assessments(opened: OpenedDisclosure) -> None:
     said = json.loads(as_json(document(opened, [evidence()], NOW)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from force_client.second_step.exporting import BANNER
@@ -176,6 +176,7 @@ def test_findings_that_are_none_are_refused(tmp_path: Path, content: bytes, fiel
     assert refused.value.metadata == {"field": field}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_are_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("findings") / "findings.json"

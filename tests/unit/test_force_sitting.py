@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from force_client.second_step.checks import Matter
@@ -92,6 +92,7 @@ def reviews_of(sitting: SittingNotes, scene: Scene) -> dict[str, Review]:
 # --- the sequence ------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(("custody", "pnd", "passport")),
@@ -126,6 +127,7 @@ def test_two_sittings_do_not_share_a_sequence(matter: Matter) -> None:
     assert len(seen) > 20
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20_000))
 def test_labels_read_like_columns(place: int) -> None:
     label = label_of(place)
@@ -179,6 +181,7 @@ def test_whoever_looks_again_adds_to_the_time(matter: Matter) -> None:
 Step = tuple[str, int, float]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
