@@ -6,7 +6,8 @@ Both sides write an entry of each step; the digest of what was signed joins them
    are recorded there.
 2. What the broker says an agency decided or recalled is an entry of the agency's own, the same.
 3. What an agency decided or recalled reaches the broker, unless it is younger than ``patience``
-   before the newest entry of the broker's log, or the broker's request had lapsed.
+   before the newest entry of the broker's log, or the broker had ended the request by itself: it
+   lapsed, or a reviewer was revoked.
 
 Memory follows the number of these steps, which is small beside that of searches.
 """
@@ -69,13 +70,15 @@ class _Said:
     at: datetime
 
 
+_ENDED: Final = "ended"
 _KEYS: Final = {
     kinds.IMAGES_REQUESTED: ("images", "request_sha256"),
     kinds.IMAGES_SENT: ("images", "request_sha256"),
     kinds.DISCLOSURE_REQUESTED: ("request", "request_sha256"),
     kinds.RELEASE_REQUESTED: ("request", "request_sha256"),
     kinds.DISCLOSURE_DECIDED: ("decision", "request_sha256"),
-    kinds.DISCLOSURE_LAPSED: ("lapsed", "request_sha256"),
+    kinds.DISCLOSURE_LAPSED: (_ENDED, "request_sha256"),
+    kinds.DISCLOSURE_REFUSED: (_ENDED, "request_sha256"),
     kinds.RELEASE_DECIDED: ("decision", "request_sha256"),
     kinds.RECALL_RECEIVED: ("recall", "recall_id"),
     kinds.RECALL_ISSUED: ("recall", "recall_id"),
@@ -162,7 +165,7 @@ def _compared(
     ):
         for key, other in theirs.of(step):
             young = ours.newest is None or other.at > ours.newest - patience
-            if key not in ours.said and not young and ("lapsed", key[1]) not in ours.said:
+            if key not in ours.said and not young and (_ENDED, key[1]) not in ours.said:
                 yield _finding(fault, agency, None, other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich import box
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from deploy.local.comparing import Compared
     from deploy.local.demo import DemoResult, LogCheck
     from deploy.local.place import Place
+    from deploy.local.processes import Processes
+    from deploy.local.second_step import Step
 
 DEFAULT_PLACE: Final = Path(".probegate/demo")
 DEFAULT_ROWS: Final = 20_000
@@ -41,6 +43,13 @@ def demo(
     fresh: Annotated[  # noqa: FBT002 - a command-line flag
         bool, typer.Option("--fresh", help="Make the federation anew.")
     ] = False,
+    second_step: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--second-step",
+            help="Instead of four searches one, and what follows: review, release, recall.",
+        ),
+    ] = False,
 ) -> None:
     """Make a federation if there is none, search it four times, verify everything.
 
@@ -59,15 +68,16 @@ def demo(
     try:
         _say("starting the broker and the adapters")
         processes.start()
-        results = script.Demo(here, processes).run(_show)
+        run = _second_step(here, processes) if second_step else _four_searches(here, processes)
     finally:
         processes.stop(reversed(mine))
     logs = script.verify_logs(here)
     _show_logs(logs)
-    good = script.passed(results, logs)
+    document = run | script.logs_json(logs)
+    good = bool(run["as_it_should_be"]) and all(check.ok for check in logs)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        document = script.as_json(results, logs)
+        document["as_it_should_be"] = good
         json_file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     if not good:
         screen.print(text("Something is not as it should be: see above.", "bold red"))
@@ -192,6 +202,34 @@ def _existing(place: Path) -> Place:
 
 def _say(what: str) -> None:
     console(stderr=True).print(what, style="dim")
+
+
+def _four_searches(here: Place, processes: Processes) -> dict[str, Any]:
+    from deploy.local import demo as script
+
+    results = script.Demo(here, processes).run(_show)
+    return script.as_json(results) | {"as_it_should_be": script.passed(results)}
+
+
+def _second_step(here: Place, processes: Processes) -> dict[str, Any]:
+    from deploy.local import second_step as script
+    from force_client.second_step.exporting import BANNER
+
+    screen = console()
+    screen.rule(text("After a search: review, release, recall", "bold"), align="left")
+    steps = script.SecondStep(here, processes, _show_step).run()
+    screen.print(text(BANNER, "bold"))
+    return {
+        "steps": [step.document() for step in steps],
+        "as_it_should_be": script.passed(steps),
+    }
+
+
+def _show_step(step: Step) -> None:
+    screen = console()
+    screen.print(Text(f"{step.title}: ").append(step.came, "bold"))
+    if not step.as_it_should_be:
+        screen.print(text(f"NOT as it should be: {step.expected}", "bold red"))
 
 
 def _show(result: DemoResult) -> None:

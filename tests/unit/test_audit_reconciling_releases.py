@@ -37,6 +37,8 @@ def broker_entries() -> Entries:
         ),
         entry("disclosure.requested", 10, **at, request_sha256="q2"),
         entry("disclosure.lapsed", 11, **at, request_sha256="q2"),
+        entry("disclosure.requested", 12, **at, request_sha256="q3"),
+        entry("disclosure.refused", 13, **at, request_sha256="q3"),
         entry("recall.received", 20, **at, recall_id="r1", recall_sha256="c1"),
         entry("disclosure.requested", 21, agency="pnd", request_sha256="p1"),
         entry("search.order", 300),
@@ -50,6 +52,8 @@ def agency_entries() -> Entries:
         entry("release.decided", 9, request_sha256="q1", decision_sha256="d1", state="released"),
         entry("release.requested", 10, request_sha256="q2"),
         entry("release.decided", 12, request_sha256="q2", decision_sha256="d2", state="refused"),
+        entry("release.requested", 12, request_sha256="q3"),
+        entry("release.decided", 14, request_sha256="q3", decision_sha256="d3", state="refused"),
         entry("recall.issued", 19, recall_id="r1", recall_sha256="c1"),
         entry("recall.issued", 299, recall_id="r2", recall_sha256="c2"),  # still on its way
     ]
@@ -98,8 +102,8 @@ def also_recalled(entries: Entries) -> Entries:
         (unchanged, without("release.decided", "q1"), "decision_unknown_to_agency", (2, None)),
         (without("disclosure.decided"), unchanged, "decision_unknown_to_broker", (None, 2)),
         (unchanged, another, "decision_differs", (2, 2)),
-        (unchanged, without("recall.issued", "r1"), "recall_unknown_to_agency", (5, None)),
-        (unchanged, also_recalled, "recall_unknown_to_broker", (None, 7)),
+        (unchanged, without("recall.issued", "r1"), "recall_unknown_to_agency", (7, None)),
+        (unchanged, also_recalled, "recall_unknown_to_broker", (None, 9)),
     ],
 )
 def test_each_disagreement_is_found_where_it_is(
