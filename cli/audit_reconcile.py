@@ -13,8 +13,9 @@ from rich.table import Table
 
 from audit.reconciliation import Reconciliation
 from audit.reconciling import reconcile
+from audit.reconciling_releases import StepFinding, reconcile_releases
 from cli.audit_progress import progress
-from cli.output import EXIT_REFUSED, console, text
+from cli.output import EXIT_REFUSED, console, print_json, text
 from trust.errors import ProbegateError, Reason
 
 
@@ -32,14 +33,23 @@ def reconcile_command(
     Copy the agencies' folders after the broker's, and verify each of them as well. Exit status 1 if
     anything disagrees.
     """
-    folders = given_folders(agency)
+    folders, within = given_folders(agency), timedelta(minutes=patience)
     with progress() as told:
-        found = reconcile(broker, folders, patience=timedelta(minutes=patience), told=told)
+        found = reconcile(broker, folders, patience=within, told=told)
+        followed = reconcile_releases(broker, folders, within)
+    agreed = found.ok and not followed
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        document = found.model_dump(mode="json") | {
+            "ok": agreed,
+            "followed": [one.model_dump(mode="json") for one in followed],
+        }
+        print_json(document)
     else:
         _show(found)
-    if not found.ok:
+        _show_followed(followed)
+        if agreed:
+            console().print(text("The logs agree.", "green"))
+    if not agreed:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -76,7 +86,6 @@ def _show(found: Reconciliation) -> None:
     if found.not_compared:
         screen.print(text(f"Asked, but no log was given: {', '.join(found.not_compared)}"))
     if found.ok:
-        screen.print(text("The logs agree.", "green"))
         return
     faults = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     faults.add_column("Agency", no_wrap=True, max_width=16)
@@ -93,3 +102,18 @@ def _show(found: Reconciliation) -> None:
     screen.print(faults)
     total = sum(found.counts.values())
     screen.print(text(f"{total:,} disagreements.", "bold red"))
+
+
+def _show_followed(followed: Sequence[StepFinding]) -> None:
+    """Show what disagrees of images, requests for details, decisions and recalls."""
+    for one in followed[:50]:
+        where = [
+            f"{log} entry {entry}"
+            for log, entry in (("broker", one.broker_entry), (one.agency, one.agency_entry))
+            if entry is not None
+        ]
+        what = one.fault.value.replace("_", " ")
+        console().print(text(f"{one.agency}, search {one.search_id[:8]}: {what}", "bold red"))
+        console().print(text(f"  {', '.join(where)}"))
+    if followed:
+        console().print(text(f"{len(followed):,} disagreements after searches.", "bold red"))

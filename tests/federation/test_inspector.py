@@ -18,6 +18,7 @@ from audit.verify import verify_folder
 from deploy.local.demo import FORCE, OFFICER
 from deploy.local.place import BROKER, Place
 from deploy.local.processes import Processes
+from deploy.local.second_step import EXAMINERS, SecondStep, Step
 from deploy.local.setting_up import set_up
 from tests.forces import facts_options, probegate
 
@@ -208,3 +209,50 @@ def test_who_read_the_log_and_what_for(here: Place) -> None:
     assert {one["entry"]["purpose"] for one in read} == {"lawfulness"}
     assert {one["entry"]["reader"] for one in read} == {BROKER}
     assert "purpose: lawfulness" in said(*words)
+
+
+@pytest.fixture(scope="module")
+def followed(here: Place) -> str:
+    """The id of a search that was reviewed, disclosed by one owner, refused by another, recalled."""
+    steps: list[Step] = []
+    SecondStep(here, Processes(here), steps.append).run()
+    assert all(step.as_it_should_be for step in steps)
+    time.sleep(PUBLISHED_S)
+    found = [one for _, one in LogReader(here.logs(BROKER) / "search").facts()]
+    return str(next(one["search_id"] for one in found if one["type"] == "review.settled"))
+
+
+def test_did_two_people_review_before_details_were_asked_for_and_did_the_owner_decide(
+    here: Place, followed: str
+) -> None:
+    words = ("audit", "trace", followed, "--broker", here.logs(BROKER) / "search")
+    traced = document(*words, *both_sides(here))
+    asked = {one["agency"]: one for one in traced["requests"] if one["entry"] is not None}
+    assert {agency: one["state"] for agency, one in asked.items()} == {
+        "custody": "released",
+        "pnd": "refused",
+    }
+    for one in asked.values():
+        first, second = one["reviews"]
+        assert first < second < one["entry"] < one["decided"]
+        assert one["agency_entry"] is not None
+        assert one["faults"] == []
+    shown = said(*words, *both_sides(here))
+    assert "released" in shown
+    assert "NOT IN ORDER" not in shown
+    reviewed = lines(
+        "audit", "search", *own(here), "--search", followed, "--type", "review.recorded"
+    )
+    people = {one["values"]["reviewer"]["id"] for one in reviewed}
+    assert people == set(EXAMINERS)
+
+
+def test_the_logs_agree_on_what_followed_and_the_statistics_count_it(
+    here: Place, followed: str
+) -> None:
+    assert followed
+    words = ("audit", "reconcile", here.logs(BROKER) / "search", *both_sides(here))
+    found = document(*words)
+    assert (found["ok"], found["followed"]) == (True, [])
+    counted = document("audit", "stats", here.logs(BROKER) / "search", "--suppress-below", "0")
+    assert {"reviews", "disclosures", "wrong"} <= {table["name"] for table in counted["tables"]}
