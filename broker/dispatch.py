@@ -43,6 +43,8 @@ _LONGEST_WAIT_S: Final = 1.0
 _SHORTEST_CALL_S: Final = 0.001
 DESCRIBE_EVERY: Final = timedelta(minutes=5)
 """How often an agency is asked what it states of itself."""
+MISSING_AGAIN: Final = timedelta(seconds=5)
+"""How often one that did not answer is asked again: so it is noticed to be back."""
 DESCRIBE_TIMEOUT_S: Final = 5.0
 """How long that may take, seconds."""
 _OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
@@ -94,7 +96,7 @@ class AgencyClient:
         self.memory = LogMemory()
         self.heard: Heard | None = None
         """What the agency last stated of itself, verified; how old it is, it says itself."""
-        self._next_description = datetime.min.replace(tzinfo=UTC)
+        self._next_description = self._next_trial = datetime.min.replace(tzinfo=UTC)
         self.backoff = AgencyBackoff(
             agency,
             tolerated=settings.backoff_after_failures,
@@ -174,15 +176,24 @@ class AgencyClient:
     async def refresh_description(self) -> None:
         """Ask what the agency states of itself, if it is time to; what fails is tried next time.
 
-        What it acknowledges of our log is left alone: a search under way knows better.
+        An agency that could not be reached is asked too, whatever pause searches keep (1): one that
+        answers is there again, and the next search asks it. One that was reached and did not answer
+        a search in time is left alone. What it acknowledges of our log is not learnt: a search
+        under way knows better.
         """
         now = self._clock()
-        if now < self._next_description or not self.backoff.may_call(now):
+        gone = self.backoff.last_reason is Reason.SERVICE_UNREACHABLE
+        if not gone and (now < self._next_description or not self.backoff.may_call(now)):
             return
-        self._next_description = now + DESCRIBE_EVERY
+        if now < self._next_trial:
+            return
+        self._next_trial = now + MISSING_AGAIN
         try:
             async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
                 data = await self.link.describe(DESCRIBE_TIMEOUT_S)
+            self._next_description = now + DESCRIBE_EVERY
+            if gone:
+                self.backoff.answered()
             stated = wire.decode_description(data).capabilities
             if stated is not None:
                 directory, at = self._directory(), self._clock()

@@ -36,8 +36,8 @@ MAX_IMAGE_REPLY_BYTES: Final = 544 * 1024
 """Largest sealed image with what it comes in, bytes."""
 RECONNECT_FIRST_MS: Final = 200
 """First pause before a lost connection is made again, milliseconds."""
-RECONNECT_LONGEST_MS: Final = 5_000
-"""Longest such pause, milliseconds."""
+RECONNECT_LONGEST_MS: Final = 1_000
+"""Longest such pause, milliseconds: calls fail at once within it, whoever is there again."""
 
 
 class AgencyLink(Protocol):

@@ -15,7 +15,7 @@ from broker.searches import CANCELLED
 from tests.brokers import PERMITTED, Rig, TurnedClock, outcomes, rigged
 from tests.peers import Behaviour, SimulatedAgency, search_log_signer
 from tests.world import Request, World
-from trust.errors import Reason
+from trust.errors import ProbegateError, Reason
 from trust.messages import Outcome, OutcomeState, SearchLimits
 
 SHORT = SearchLimits(timeout_ms=150)
@@ -371,6 +371,51 @@ async def test_a_dead_agency_is_left_alone_for_a_while_and_says_so(world: World)
         assert await _outcome(rig) == (OutcomeState.CANDIDATES, "")
         assert memory.outages == 0
         assert memory.may_call(clock())
+
+
+async def test_an_agency_that_is_back_is_noticed_by_asking_and_not_by_searches(
+    world: World,
+) -> None:
+    clock = TurnedClock()
+    async with rigged(
+        world,
+        serving=("pnd",),
+        clock=clock,
+        call_attempts=1,
+        backoff_after_failures=1,
+        backoff_first_s=300.0,
+    ) as rig:
+        pnd = rig.peers["pnd"]
+        pnd.knobs.behaviour = Behaviour.RESETS
+        assert (await _outcome(rig))[0] is OutcomeState.UNAVAILABLE
+        await rig.broker.refresh_descriptions()  # it answers this, so it is there
+        pnd.knobs.behaviour = Behaviour.CANDIDATES
+        assert await _outcome(rig) == (OutcomeState.CANDIDATES, "")
+        assert pnd.calls == 2
+
+
+async def test_a_dead_agency_is_asked_now_and_then_whether_it_is_back(world: World) -> None:
+    clock = TurnedClock()
+    async with rigged(world, clock=clock, call_attempts=1, backoff_after_failures=1) as rig:
+        pnd = rig.broker.agencies["pnd"]
+        asked = 0
+
+        async def nobody(_timeout_s: float) -> bytes:
+            nonlocal asked
+            asked += 1
+            raise ProbegateError(Reason.SERVICE_UNREACHABLE)
+
+        answers, pnd.link.describe = pnd.link.describe, nobody  # type: ignore[method-assign]
+        pnd.backoff.failed(Reason.SERVICE_UNREACHABLE, clock())
+        for seconds in (0, 1, 1, 1, 3, 1, 6):
+            clock.ahead += timedelta(seconds=seconds)
+            await rig.broker.refresh_descriptions()
+        assert asked == 3  # at once, after five seconds, and after five more
+        pnd.link.describe = answers  # type: ignore[method-assign]
+        clock.ahead += timedelta(seconds=6)
+        await rig.broker.refresh_descriptions()
+        assert pnd.backoff.may_call(clock())
+        assert pnd.backoff.outages == 0
 
 
 @pytest.mark.parametrize(
