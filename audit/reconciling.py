@@ -208,20 +208,23 @@ def _read_agency(
     beyond_size = 0
     for index, said in reader.facts():
         told(agency, index + 1, reader.size)
-        if said.get("type") not in {REPORT, REFUSED}:
-            continue
+        matched = said.get("type") in {REPORT, REFUSED}
+        if not matched and not said.get("broker_checkpoint"):
+            continue  # what followed a search was shown a checkpoint too
         try:
             seen: Any = said["broker_checkpoint"]
             verdict = None if seen is None else broker.judge(seen)
-            database.execute(
-                "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(agency, index, said["type"], said["order_sha256"], said["search_id"]),
-                    *(said.get("state", ""), said.get("report_sha256", "")),
-                    verdict is Verdict.BEYOND,
-                ),
-            )
-            where = {"search_id": said["search_id"], "order_sha256": said["order_sha256"]}
+            order, search = said.get("order_sha256", ""), said["search_id"]
+            if matched:
+                database.execute(
+                    "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(agency, index, said["type"], order, search),
+                        *(said.get("state", ""), said.get("report_sha256", "")),
+                        verdict is Verdict.BEYOND,
+                    ),
+                )
+            where: dict[str, Any] = {"search_id": search, "order_sha256": order}
             match verdict:  # (5)
                 case Verdict.BEYOND:
                     beyond_size = max(beyond_size, int(seen["size"]))

@@ -208,7 +208,7 @@ class AskingCommand:
         proved = self.papers.proved(
             params.recorded, peer, checks.entry_of(request, digest, REQUEST_ENTRY)
         )
-        certain.admission = proved.admission
+        certain.seen = proved.seen
         known = self.releases.by_id(shown.force, request.request_id)  # (19)
         if known is not None:
             if known.request_sha256 != digest:

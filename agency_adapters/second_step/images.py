@@ -144,7 +144,7 @@ class ImagesCommand:
                 "references": list(request.references),
             },
         )
-        certain.admission = proved.admission
+        certain.seen = proved.seen
         now = self.clock()
         if not now - MAX_REQUEST_LIFETIME <= request.created_at <= now + self.skew:  # (8)
             raise ProbegateError(Reason.REVIEW_INVALID, "not made now", field="created_at")

@@ -115,7 +115,7 @@ class NoticesCommand:
             proved = self.papers.proved(  # (3)
                 params.recorded, peer, {"type": notice.entry, **notice.says}
             )
-            certain.admission = proved.admission
+            certain.seen = proved.seen
             if notice.dated > self.clock() + self.skew:  # (5)
                 raise ProbegateError(Reason.NOTICE_INVALID, "of the future", field="at")
             if not notice.known:  # (6)

@@ -21,14 +21,15 @@ from typing import Any, Final
 
 from agency_adapters import checks
 from agency_adapters.command import Witnesses
+from agency_adapters.recording import Seen
 from agency_adapters.second_step.answered import Answered, HandedOut
 from agency_adapters.second_step.models import Recorded
 from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.embedded import embed
 from audit.evidence import LoggedEntry
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey
-from audit.witness import Admission
 from trust import dsse
 from trust.clock import Clock
 from trust.directory import Directory, KeyUse, Member, Role
@@ -68,13 +69,13 @@ class Proved:
     """An entry of the broker's log that is proved.
 
     Attributes:
-        admission: the checkpoint as the witness admitted it.
+        seen: the checkpoint as the witness admitted it, and as an entry embeds it.
         said: what the entry says.
         index: where it is.
         at: when the broker says that it was made.
     """
 
-    admission: Admission
+    seen: Seen
     said: Mapping[str, Any]
     index: int
     at: datetime
@@ -82,7 +83,7 @@ class Proved:
     @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint that the proof leads to."""
-        return self.admission.checkpoint
+        return self.seen.admission.checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Papers:
         admission = self.witnesses.of(log_key).admit(  # (5)
             recorded.checkpoint, recorded.consistency, self.clock()
         )
-        return Proved(admission, said, recorded.entry.index, at)
+        return Proved(Seen(admission, embed(recorded.checkpoint)), said, recorded.entry.index, at)
 
     def origin_of(self, peer: Member) -> str:
         """Return the name of a broker's search log.

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from agency_adapters.command import CANNOT_RECORD
-from agency_adapters.recording import to_its_end
-from audit.checkpoints import Checkpoint
+from agency_adapters.recording import Seen, to_its_end
 from audit.leaves import JsonValue, stamp
-from audit.witness import Admission
 from audit.writer import Appended, LogWriter, NewEntry
 from trust import telemetry
 from trust.clock import Clock
@@ -37,7 +35,7 @@ class Certain:
     """What is certain of a request so far; what of it fails is recorded with it (3)."""
 
     facts: dict[str, JsonValue] = field(default_factory=dict)
-    admission: Admission | None = None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +71,16 @@ class Book:
     async def _record(
         self, kind: str, certain: Certain, also: Also | None, facts: dict[str, JsonValue]
     ) -> Appended:
-        admission = certain.admission
+        seen = certain.seen
         leaf: dict[str, JsonValue] = {"v": 1, "type": kind, "at": stamp(self.clock())}
         leaf |= {"search_id": "", **certain.facts, **facts}
-        if admission is not None:
-            leaf["broker_checkpoint"] = _said_of(admission.checkpoint)
+        if seen is not None:
+            leaf["broker_checkpoint"] = dict(seen.checkpoint)
 
         def write(connection: Connection, index: int) -> None:
-            if admission is not None:
-                admission.persist(connection)
+            if seen is not None:
+                seen.admission.persist(connection)
             if also is not None:
                 also(connection, index)
 
         return await self.log.append(NewEntry(leaf=leaf, also=write))
-
-
-def _said_of(checkpoint: Checkpoint) -> dict[str, JsonValue]:
-    return {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}

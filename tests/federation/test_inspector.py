@@ -213,7 +213,7 @@ def test_who_read_the_log_and_what_for(here: Place) -> None:
 
 @pytest.fixture(scope="module")
 def followed(here: Place) -> str:
-    """The id of a search that was reviewed, disclosed by one owner, refused by another, recalled."""
+    """A search that was reviewed, disclosed by one owner, refused by another, and recalled."""
     steps: list[Step] = []
     SecondStep(here, Processes(here), steps.append).run()
     assert all(step.as_it_should_be for step in steps)

@@ -400,7 +400,7 @@ async def test_a_dead_agency_is_asked_now_and_then_whether_it_is_back(world: Wor
         pnd = rig.broker.agencies["pnd"]
         asked = 0
 
-        async def nobody(_timeout_s: float) -> bytes:
+        async def nobody(timeout_s: float) -> bytes:
             nonlocal asked
             asked += 1
             raise ProbegateError(Reason.SERVICE_UNREACHABLE)

@@ -23,6 +23,7 @@ from agency_adapters.operators import Operator
 from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import DATABASE_FILE
+from audit.embedded import note_of
 from audit.writer import NewEntry
 from tests.adapters import Scene, entries, make_world, scene
 from tests.unit.adapters_kit import MATE, make_gallery
@@ -96,7 +97,9 @@ async def test_two_reviews_a_request_and_a_release_disclose_what_is_agreed(step:
     assert timedelta(hours=47) < decide_by - step.now <= timedelta(hours=48)
     (entry,) = [e for e in entries(step.here.adapter) if e["type"] == "release.requested"]
     assert entry["request_sha256"] == asking.digest.hex()
-    assert entry["broker_checkpoint"]["size"] == step.side.logs.search.checkpoint.checkpoint.size
+    shown = entry["broker_checkpoint"]
+    assert shown["size"] == step.side.logs.search.checkpoint.checkpoint.size
+    assert note_of(shown).splitlines()[0] == shown["origin"].encode()  # signed, so it binds
     waiting = await step.became(asking)
     assert not waiting.HasField("decision")
     assert waiting.decide_by == reply.decide_by

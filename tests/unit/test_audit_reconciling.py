@@ -214,6 +214,13 @@ def another_history_unsigned(sides: Sides) -> None:
     sides.agency["passport"][2]["broker_checkpoint"] = lambda _: root
 
 
+def another_history_after_the_search(sides: Sides) -> None:
+    """What followed a search was shown a checkpoint too."""
+    later = report(2, "passport", 5, type="release.requested")
+    later["broker_checkpoint"] = lambda log: log.embedded(5, b"\xab" * 32)
+    sides.agency["passport"].append(later)
+
+
 def another_key(log: MadeLog, size: int) -> dict[str, Any]:
     """A checkpoint in a log's name by a key that is not the log's."""
     return MadeLog(log.folder, log.origin).embedded(size, bytes(32))
@@ -263,6 +270,7 @@ PLANTED: list[tuple[Callable[[Sides], None], Fault, int | None, int | None]] = [
     (unknown_refusal, Fault.ENTRY_UNKNOWN_TO_BROKER, None, 5),
     (another_history, Fault.ANOTHER_HISTORY, None, 2),
     (another_history_unsigned, Fault.ANOTHER_HISTORY, None, 2),
+    (another_history_after_the_search, Fault.ANOTHER_HISTORY, None, 5),
     (made_up, Fault.CHECKPOINT_FORGED, None, 2),
     (cut, Fault.BROKER_LOG_SHORTER, None, None),
     (agency_history, Fault.AGENCY_HISTORY, 5, None),
