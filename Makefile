@@ -20,8 +20,11 @@ $(READY): requirements/dev.txt pyproject.toml hatch_build.py agency_adapters/gal
 demo: $(READY) ## Run a whole federation on this machine: make it, search it, verify it
 	$(BIN)/probegate demo
 
+# Processes that share the tests; each has a federation of its own.
+WORKERS ?= 2
+
 test: $(READY) ## Run every test, the real multi-process federation included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 soak: $(READY) ## Run the fault and property tests with large counts (an hour or more)
 	PROBEGATE_SOAK=1 $(BIN)/python -m pytest --timeout 7200

@@ -54,7 +54,8 @@ def demo(
     """Make a federation if there is none, search it four times, verify everything.
 
     Two invented forces, six invented agencies, a broker: eight organisations with keys of their
-    own, seven processes on loopback. What was up before stays up.
+    own, seven processes on loopback. What was up before stays up. PROBEGATE_DEMO_PORT names another
+    first port than 47600.
     """
     if context.invoked_subcommand is not None:
         return

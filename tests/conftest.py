@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from deploy.local.demo import OWN_GALLERIES
 from deploy.local.place import Place
 from deploy.local.processes import Processes
-from deploy.local.setting_up import set_up
+from deploy.local.setting_up import PORT_VARIABLE, PREFERRED_PORT, set_up
 from force_client import ForceClient
 from tests.forces import search, settings_of
 from tests.world import World, copied_examples
 
 FEDERATION_ROWS = 1500
 """Invented records in each gallery of the tests' federation."""
+
+
+# Processes that share the tests each have ports of their own, so that none takes another's.
+_PROCESS: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ[PORT_VARIABLE] = str(PREFERRED_PORT + 500 * _PROCESS)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Mapping
@@ -25,11 +26,14 @@ from trust import files
 from trust.ceremony import Scheme
 from trust.clock import utc_now
 from trust.directory import KeyUse, Role
+from trust.errors import ProbegateError, Reason
 
 TRUST_DOMAIN: Final = "probegate.example"
 BUNDLE_LIFETIME: Final = timedelta(days=365)
 PREFERRED_PORT: Final = 47_600
 """First of the ports a federation asks for; others are taken where these are in use."""
+PORT_VARIABLE: Final = "PROBEGATE_DEMO_PORT"
+"""The variable of the environment that names another first port."""
 TITLES: Final = {
     "northshire": "Northshire Police (invented)",
     "southmere": "Southmere Constabulary (invented)",
@@ -58,6 +62,10 @@ OFFICERS: Final = """\
 {force}-5103: {{role: facial_examiner, rank: constable, unit: imaging,
   accreditation: facial-examination-2026, accreditation_expires: 2031-03-31}}
 """
+
+LEAST_PORT: Final = 1024
+MOST_PORT: Final = 65_000
+"""The lowest and the highest port that may be asked for first."""
 
 Progress = Callable[[str], None]
 
@@ -205,8 +213,13 @@ def _member_settings(place: Place, scheme: Scheme, member: str) -> dict[str, str
     }
 
 
-def free_ports(count: int, preferred: int = PREFERRED_PORT) -> list[int]:
-    """Return loopback ports that are free now, the preferred ones first."""
+def free_ports(count: int, preferred: int = 0) -> list[int]:
+    """Return loopback ports that are free now, the preferred ones first.
+
+    Raises:
+        ProbegateError: ``CONFIG_INVALID`` for a variable that names no port.
+    """
+    preferred = preferred or _first_port()
     found: list[int] = []
     held: list[socket.socket] = []
     for wanted in (*range(preferred, preferred + count), *([0] * count)):
@@ -222,6 +235,13 @@ def free_ports(count: int, preferred: int = PREFERRED_PORT) -> list[int]:
     for one in held:
         one.close()
     return found
+
+
+def _first_port() -> int:
+    said = os.environ.get(PORT_VARIABLE, str(PREFERRED_PORT))
+    if not said.isdecimal() or not LEAST_PORT <= int(said) <= MOST_PORT:
+        raise ProbegateError(Reason.CONFIG_INVALID, "not a port", field=PORT_VARIABLE)
+    return int(said)
 
 
 def _write_toml(path: Path, values: Mapping[str, str]) -> None:
