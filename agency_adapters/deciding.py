@@ -1,6 +1,6 @@
 """From what the agency's people decided about a held answer to the report that follows it.
 
-1. A review counts once its entry is on the admin log (``ReviewClerk``), whoever asks for it.
+1. A review counts once its entry is on the admin log (``verdicts``), whoever asks for it.
 2. The report that follows names the HELD report it follows by digest. It is on the search log, and
    kept, in one transaction, before anybody can collect it; it is made once. A crash between a
    review and the report leaves a decision that the next turn, or the next start, carries out.
@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -23,23 +23,18 @@ from sqlalchemy import Connection
 
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.holding import (
+    HELD_VERDICTS,
     HeldAnswer,
     HeldAnswers,
-    Review,
-    Verdict,
-    forget_reviewers,
     keep_decided,
     keep_flagged,
-    keep_review,
-    same_person,
 )
 from agency_adapters.linking import Linker
 from agency_adapters.recording import REPORT_ENTRY, Recorder
 from agency_adapters.registry import kind_named
 from agency_adapters.state import AdapterState, keep_links
-from audit.kinds import ERASED, EVERY_FIELD
+from agency_adapters.verdicts import Verdict, VerdictClerk
 from audit.leaves import JsonValue, stamp
-from audit.organisation import ADMIN
 from audit.writer import NewEntry
 from policy.ledger import Ledger
 from trust import dsse, telemetry
@@ -52,33 +47,10 @@ from trust.wire import encode_report
 RELEASED_ENTRY: Final = "held.released"
 REFUSED_ENTRY: Final = "held.refused"
 OVERDUE_ENTRY: Final = "held.overdue"
-_VERDICTS: Final = {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
-
-
-class ReviewClerk:
-    """Keeps what an entry says of a held answer (1), until who said it is erased."""
-
-    def before(self, said: Mapping[str, Any]) -> None:
-        """Nothing decides early."""
-
-    def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
-        """Keep the review with its entry, or erase its reviewer with the entry's value.
-
-        Raises:
-            ProbegateError: ``SEARCH_RUNNING`` while the answer waits: who has decided already is
-                what keeps one person from deciding twice.
-        """
-        if said["type"] == ERASED and said["log"] == ADMIN:
-            if not {EVERY_FIELD, "reviewer"}.isdisjoint(said["fields"]):
-                forget_reviewers(connection, said["entries"])
-            return
-        verdict = _VERDICTS.get(said["type"])
-        if verdict is not None:
-            review = Review(same_person(said["reviewer"]), verdict, index)
-            keep_review(connection, bytes.fromhex(said["order_sha256"]), review)
-
-    def after(self, said: Mapping[str, Any]) -> None:
-        """The report follows by itself (``Deciding.settle``)."""
+REVIEW_CLERK: Final = VerdictClerk(
+    HELD_VERDICTS, {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
+)
+"""Keeps reviews of held answers (1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Answers that wait for the agency's own people, as they are kept.
 
 1. What is withheld is kept in the transaction of the HELD answer's log entry.
-2. A review is kept in the transaction of its own entry, and only if it counts: while the answer
-   waits, once for each reviewer, and not after a refusal.
+2. A review is kept in the transaction of its own entry, and only if it counts (``verdicts``).
 3. The report that follows a decision is kept in the transaction of its entry, once; what was
    withheld, and the order it was withheld from, are erased by the same write.
 
@@ -12,28 +11,16 @@ Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``Ne
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    String,
-    and_,
-    cast,
-    insert,
-    literal,
-    not_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from agency_adapters.models import Hold
 from agency_adapters.state import reading
 from agency_adapters.tables import held, held_reviews, matches
+from agency_adapters.verdicts import Review, Verdict, Verdicts
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -46,21 +33,8 @@ from trust.wire import (
     envelope_to_bytes,
 )
 
-
-class Verdict(StrEnum):
-    """What one of the agency's people decided."""
-
-    RELEASED = "released"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """One decision of one person; ``reviewer`` is as ``same_person`` makes it."""
-
-    reviewer: str
-    verdict: Verdict
-    leaf_index: int
+HELD_VERDICTS: Final = Verdicts(held, held_reviews, "order_sha256")
+"""What was decided about held answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +88,6 @@ class HeldAnswer:
         if any(review.verdict is Verdict.REFUSED for review in self.reviews):
             return Verdict.REFUSED
         return Verdict.RELEASED if self.releases >= self.needed else None
-
-
-def same_person(reviewer: str) -> str:
-    """Return a reviewer's id in the one form in which two spellings of it are one person."""
-    return " ".join(reviewer.split()).casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,45 +184,6 @@ def keep_held(connection: Connection, report: MatchReport, hold: Hold) -> None:
         "flagged": False,
     }
     connection.execute(insert(held), row)
-
-
-_COLUMNS: Final = tuple(column.name for column in held_reviews.columns)
-
-
-def keep_review(connection: Connection, order_sha256: bytes, review: Review) -> None:
-    """Write a review if it counts (2); one that does not leaves its entry of the log alone."""
-    waits = select(held.c.order_sha256).where(
-        held.c.order_sha256 == order_sha256, held.c.leaf_index.is_(None)
-    )
-    settled = select(held_reviews.c.reviewer).where(
-        held_reviews.c.order_sha256 == order_sha256,
-        (held_reviews.c.reviewer == review.reviewer)
-        | (held_reviews.c.verdict == Verdict.REFUSED.value),
-    )
-    row = select(
-        literal(order_sha256),
-        literal(review.reviewer),
-        literal(review.verdict.value),
-        literal(review.leaf_index),
-    ).where(and_(waits.exists(), not_(settled.exists())))
-    connection.execute(insert(held_reviews).from_select(_COLUMNS, row))
-
-
-def forget_reviewers(connection: Connection, entries: Sequence[int]) -> None:
-    """Erase who made the reviews of some entries of the admin log.
-
-    Raises:
-        ProbegateError: ``SEARCH_RUNNING`` if one of the answers is not decided yet.
-    """
-    mine = held_reviews.c.leaf_index.in_(list(entries))
-    waits = select(held.c.order_sha256).where(
-        held.c.leaf_index.is_(None),
-        held.c.order_sha256.in_(select(held_reviews.c.order_sha256).where(mine)),
-    )
-    if connection.execute(waits.limit(1)).first() is not None:
-        raise ProbegateError(Reason.SEARCH_RUNNING, "an answer is still to be decided")
-    erased = literal("erased ") + cast(held_reviews.c.leaf_index, String)
-    connection.execute(update(held_reviews).where(mine).values(reviewer=erased))
 
 
 def keep_decided(

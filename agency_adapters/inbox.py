@@ -21,14 +21,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from agency_adapters.agency import Text
 from agency_adapters.deciding import REFUSED_ENTRY, RELEASED_ENTRY
-from agency_adapters.holding import HeldAnswer, HeldAnswers, Verdict, same_person
+from agency_adapters.holding import HeldAnswer, HeldAnswers
 from agency_adapters.operators import Operator
+from agency_adapters.verdicts import Verdict
 from audit.desk import POLL_S, SERVER_PATIENCE_S
 from audit.leaves import JsonValue
 from audit.organisation import SEARCH
 from audit.publisher import in_use
 from trust.errors import ProbegateError, Reason
 from trust.messages import FreeText, Identifier, Offence
+from trust.second_step import plain_id
 
 LISTED_ENTRY = "held.listed"
 _ID: TypeAdapter[str] = TypeAdapter(Identifier)
@@ -185,7 +187,7 @@ class Inbox:
         answer = found[0]
         if answer.leaf_index is not None or answer.verdict is Verdict.REFUSED:
             raise ProbegateError(Reason.RELEASE_INVALID, "decided already")
-        if any(review.reviewer == same_person(reviewer) for review in answer.reviews):
+        if any(review.reviewer == plain_id(reviewer) for review in answer.reviews):
             raise ProbegateError(Reason.RELEASE_INVALID, "this reviewer has decided already")
         return answer
 

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
-from agency_adapters.deciding import ReviewClerk
+from agency_adapters.deciding import REVIEW_CLERK
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
-from agency_adapters.second_step.deciding import ReleaseClerk
+from agency_adapters.second_step.deciding import RELEASE_CLERK
 from agency_adapters.second_step.recalling import RecallClerk
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
@@ -140,6 +140,4 @@ class Operator:
 
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the agency's own people put on the admin log."""
-    return Clerks(
-        (SwitchClerk(ledger), ReviewClerk(), ReleaseClerk(), RecallClerk(), ValuesClerk())
-    )
+    return Clerks((SwitchClerk(ledger), REVIEW_CLERK, RELEASE_CLERK, RecallClerk(), ValuesClerk()))

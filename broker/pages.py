@@ -16,7 +16,7 @@ _LAST_US: Final = 2**63 - 1
 """Latest instant a database can be asked for, microseconds since 1970."""
 
 
-def page_token(created_at: datetime, thing_id: str) -> str:
+def token_after(created_at: datetime, thing_id: str) -> str:
     """Return the token of a page that ends with something of this instant and UUID."""
     text = f"{to_us(created_at)}.{thing_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()

@@ -1,6 +1,6 @@
 """From what the agency's people decided about a request for disclosure to the signed decision.
 
-1. A person's decision counts once its entry is on the admin log (``ReleaseClerk``).
+1. A person's decision counts once its entry is on the admin log (``verdicts``).
 2. The decision that follows is on the search log, and kept, in one transaction, before anybody can
    ask for it; it is made once. A crash between the two leaves what people decided for the next
    turn, or the next start, to carry out.
@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -29,18 +29,18 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from agency_adapters.holding import Review, Verdict
 from agency_adapters.second_step.asking import Disclosable, Terms
 from agency_adapters.second_step.keeping import (
+    RELEASE_VERDICTS,
     Release,
     Releases,
     is_revoked,
     keep_decision,
     keep_flagged,
-    keep_review,
 )
 from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.tables import releases as releases_table
+from agency_adapters.verdicts import Verdict, VerdictClerk
 from audit.erasing import scrub
 from audit.leaves import JsonValue, stamp
 from trust import dsse, telemetry
@@ -51,7 +51,7 @@ from trust.keys import Signer
 from trust.messages import OWNER_REFUSED
 from trust.payload_types import PayloadType
 from trust.sealing import disclosure_info, seal
-from trust.second_step import Disclosure, ReleaseDecision, ReleaseState, plain_id
+from trust.second_step import Disclosure, ReleaseDecision, ReleaseState
 from trust.wire import encode, envelope_to_bytes
 
 RELEASED_ENTRY: Final = "release.released"
@@ -60,24 +60,10 @@ DECIDED_ENTRY: Final = "release.decided"
 OVERDUE_ENTRY: Final = "release.overdue"
 _NO_LONGER: Final = frozenset({Reason.DISCLOSURE_DENIED, Reason.STOP_USE})
 """Why what people released is refused all the same (5)."""
-_VERDICTS: Final = {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
-
-
-class ReleaseClerk:
-    """Keeps what an entry says of a request (1); other entries are none of its business."""
-
-    def before(self, said: Mapping[str, Any]) -> None:
-        """Nothing decides early."""
-
-    def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
-        """Keep the decision with its entry."""
-        verdict = _VERDICTS.get(said["type"])
-        if verdict is not None:
-            review = Review(plain_id(said["reviewer"]), verdict, index)
-            keep_review(connection, bytes.fromhex(said["request_sha256"]), review)
-
-    def after(self, said: Mapping[str, Any]) -> None:
-        """What follows is made by itself (``Deciding.settle``)."""
+RELEASE_CLERK: Final = VerdictClerk(
+    RELEASE_VERDICTS, {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
+)
+"""Keeps decisions about requests (1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from agency_adapters.holding import Verdict
 from agency_adapters.operators import Operator
 from agency_adapters.second_step.deciding import REFUSED_ENTRY, RELEASED_ENTRY
 from agency_adapters.second_step.keeping import Release, Releases
+from agency_adapters.verdicts import Verdict
 from audit.desk import POLL_S, SERVER_PATIENCE_S
 from audit.leaves import JsonValue
 from audit.organisation import SEARCH

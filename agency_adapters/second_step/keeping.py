@@ -1,8 +1,8 @@
 """Requests for disclosure as they are kept, and what the agency's people decided about them.
 
 1. A request is kept in the transaction of its own entry, once.
-2. A person's decision is kept in the transaction of its entry, and only if it counts: while the
-   request waits, once for each person, and not after a refusal.
+2. A person's decision is kept in the transaction of its entry, and only if it counts
+   (``verdicts``).
 3. What was decided is kept in the transaction of its entry, once. The facts, the order and who
    reviewed are erased by the same write.
 4. Sealed details that can be opened no more are erased; so are those of a candidate that was
@@ -20,12 +20,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, and_, insert, literal, not_, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from agency_adapters.holding import Review, Verdict
 from agency_adapters.state import reading
 from agency_adapters.tables import release_reviews, releases, revoked_reviewers
+from agency_adapters.verdicts import Review, Verdict, Verdicts
 from audit.tables import storage_failure
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -33,6 +33,9 @@ from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 from trust.second_step import DisclosureRequest, ReleaseDecision, ReviewerRevocation, plain_id
 from trust.wire import decode, decode_order, envelope_from_bytes, envelope_to_bytes
+
+RELEASE_VERDICTS: Final = Verdicts(releases, release_reviews, "request_sha256")
+"""What was decided about requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,28 +274,6 @@ def keep_asked(connection: Connection, asked: Asked) -> None:
     except IntegrityError as error:
         # Another request with this id came in between; the lock is of the digest alone.
         raise ProbegateError(Reason.DISCLOSURE_REPLAYED) from error
-
-
-_COLUMNS: Final = tuple(column.name for column in release_reviews.columns)
-
-
-def keep_review(connection: Connection, request_sha256: bytes, review: Review) -> None:
-    """Write a person's decision if it counts (2); one that does not leaves its entry alone."""
-    waits = select(releases.c.request_sha256).where(
-        releases.c.request_sha256 == request_sha256, releases.c.leaf_index.is_(None)
-    )
-    settled = select(release_reviews.c.reviewer).where(
-        release_reviews.c.request_sha256 == request_sha256,
-        (release_reviews.c.reviewer == review.reviewer)
-        | (release_reviews.c.verdict == Verdict.REFUSED.value),
-    )
-    row = select(
-        literal(request_sha256),
-        literal(review.reviewer),
-        literal(review.verdict.value),
-        literal(review.leaf_index),
-    ).where(and_(waits.exists(), not_(settled.exists())))
-    connection.execute(insert(release_reviews).from_select(_COLUMNS, row))
 
 
 def keep_decision(

@@ -7,24 +7,17 @@ whose time is over is listed, and its answer is RESULT_GONE (``broker.retention`
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Final
 
 from audit.proofs import format_proof
 from audit.writer import LogWriter
 from broker.models import AgencyAnswer, SearchRecord, SearchState, SearchView
+from broker.pages import position_of, token_after
 from broker.searches import Searches
 from broker.settings import BrokerSettings
-from broker.store import Position, SearchStore
-from trust.clock import to_us
+from broker.store import SearchStore
 from trust.errors import ProbegateError, Reason
-
-_LAST_US: Final = 2**63 - 1
-"""Latest instant a database can be asked for, microseconds since 1970."""
 
 
 class Reading:
@@ -57,10 +50,10 @@ class Reading:
         if page_size < 0:
             raise ProbegateError(Reason.PAGE_INVALID, field="page_size")
         size = min(page_size or self._settings.default_page_size, self._settings.max_page_size)
-        after = _position(page_token) if page_token else None
+        after = position_of(page_token) if page_token else None
         found = await self._store.page(force, size + 1, after)
         shown = found[:size]
-        token = _token(shown[-1]) if len(found) > size else ""
+        token = token_after(shown[-1].created_at, shown[-1].search_id) if len(found) > size else ""
         return shown, token
 
     async def watch(self, force: str, search_id: str) -> AsyncIterator[AgencyAnswer | SearchView]:
@@ -130,20 +123,3 @@ class Reading:
         if record is None:
             raise ProbegateError(Reason.NOT_FOUND)
         return record
-
-
-def _token(last: SearchRecord) -> str:
-    text = f"{to_us(last.created_at)}.{last.search_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _position(token: str) -> Position:
-    try:
-        text = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
-        created, _, search_id = text.partition(".")
-        after = Position(int(created), str(uuid.UUID(search_id)))
-    except (ValueError, binascii.Error) as error:
-        raise ProbegateError(Reason.PAGE_INVALID, field="page_token") from error
-    if not 0 <= after.created_us <= _LAST_US:
-        raise ProbegateError(Reason.PAGE_INVALID, field="page_token")
-    return after

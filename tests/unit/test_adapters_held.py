@@ -22,12 +22,12 @@ from agency_adapters import deciding
 from agency_adapters.agency import AgencyKind, Defaults, ReleaseRule
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.importing import import_gallery
-from agency_adapters.holding import Verdict
 from agency_adapters.inbox import Inbox
 from agency_adapters.operators import Operator
 from agency_adapters.registry import kind_named
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import DATABASE_FILE
+from agency_adapters.verdicts import Verdict
 from cli.adapter import app
 from tests.adapters import Scene, entries, make_world, scene
 from tests.unit.adapters_kit import MATE, Papers, adapter_settings

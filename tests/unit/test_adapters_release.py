@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, timedelta
@@ -18,12 +17,15 @@ from agency_adapters import registry
 from agency_adapters.agency import EVERY_DAY, Defaults, ReleaseRule
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.editing import editing
-from agency_adapters.holding import Verdict
 from agency_adapters.operators import Operator
+from agency_adapters.second_step.deciding import RELEASE_CLERK
 from agency_adapters.second_step.inbox import ReleaseInbox
+from agency_adapters.second_step.keeping import Releases
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import DATABASE_FILE
+from agency_adapters.verdicts import Verdict
 from audit.embedded import note_of
+from audit.kinds import ERASED
 from audit.writer import NewEntry
 from tests.adapters import Scene, entries, make_world, scene
 from tests.unit.adapters_kit import MATE, make_gallery
@@ -53,6 +55,7 @@ from trust.tokens import Part
 from trust.wire import encode
 
 LONG_AGO = timedelta(minutes=20)
+OTHER_ID = "4fa3c1de-0000-4000-8000-000000000001"
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +186,7 @@ async def test_a_request_that_was_changed_after_it_was_signed(step: Step) -> Non
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("search_id", str(uuid.uuid4())),
+        ("search_id", OTHER_ID),
         ("order_sha256", bytes(32)),
         ("force", "southmere"),
         ("agency", "pnd"),
@@ -337,8 +340,8 @@ async def test_a_review_that_is_not_on_the_log(step: Step) -> None:
         {"reviews": {"custody": "00" * 32}},
         {"reviews": {}},
         {"reviews": []},
-        {"review_id": str(uuid.uuid4())},
-        {"search_id": str(uuid.uuid4())},
+        {"review_id": OTHER_ID},
+        {"search_id": OTHER_ID},
         {"type": "search.order"},
     ],
 )
@@ -780,3 +783,18 @@ async def reopened(here: Scene) -> None:
 
 def _database(root: Path) -> list[bytes]:
     return [path.read_bytes() for path in (root / "state").glob(f"{DATABASE_FILE}*")]
+
+
+async def test_who_released_is_erased_with_the_value_of_the_entry(step: Step) -> None:
+    asking = await step.asking()
+    await step.ask(asking)
+    engine = step.here.adapter.state.engine
+    async with inbox(step.here) as people:
+        done = await people.release(asking.said.request_id, reviewer="R-1", reasons="It fits.")
+    said = {"type": ERASED, "log": "admin", "entries": [done.index], "fields": ["reviewer"]}
+    with engine.begin() as connection:
+        RELEASE_CLERK.also(connection, 0, said)
+    release = Releases(engine).of(asking.digest)
+    assert release is not None
+    assert [one.reviewer for one in release.reviews] == [f"erased {done.index}"]
+    assert release.verdict is Verdict.RELEASED

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from agency_adapters.agency import Defaults
-from agency_adapters.deciding import ReviewClerk
+from agency_adapters.deciding import REVIEW_CLERK
 from agency_adapters.holding import HeldAnswers
 from audit import kinds
 from audit.erasing import chosen
@@ -114,7 +114,7 @@ async def test_who_decided_stays_until_all_have_decided(
             here.adapter.state.engine.connect() as connection,
             pytest.raises(ProbegateError) as refused,
         ):
-            ReviewClerk().also(connection, 0, said)
+            REVIEW_CLERK.also(connection, 0, said)
         assert refused.value.reason is Reason.SEARCH_RUNNING
         await people.release(search, reviewer="R-2", reference="b")
         await waits.report()

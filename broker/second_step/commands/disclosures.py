@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audit.writer import LogWriter, NewEntry
-from broker.pages import page_token, position_of
+from broker.pages import position_of, token_after
 from broker.second_step import leaves
 from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Disclosure, DisclosureState, DisclosureView
@@ -59,7 +59,7 @@ class ReadDisclosures:
         found = await self.disclosures.page(force, search_id, size + 1, after)
         shown = found[:size]
         last = shown[-1] if len(found) > size else None
-        following = page_token(last.created_at, last.request_id) if last else ""
+        following = token_after(last.created_at, last.request_id) if last else ""
         return tuple(map(DisclosureView, shown)), following
 
     async def view(self, record: Disclosure) -> DisclosureView:

@@ -1,0 +1,126 @@
+"""What the agency's own people decided, each once, until who they were is erased.
+
+1. A decision is kept in the transaction of its entry of the admin log, and only if it counts: while
+   the matter waits, once for each person however their id is spelt, and not after a refusal.
+2. Who decided is erased with the value of that entry; not while the matter waits, for who has
+   decided already is what keeps one person from deciding twice.
+
+A matter waits as long as its row has no place in the search log (``leaf_index``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, String, Table, and_, cast, insert, literal, not_, select, update
+
+from audit.kinds import ERASED, EVERY_FIELD
+from audit.organisation import ADMIN
+from trust.errors import ProbegateError, Reason
+from trust.second_step import plain_id
+
+_REVIEWER = "reviewer"
+"""The field of an entry that says who decided."""
+
+
+class Verdict(StrEnum):
+    """What one of the agency's people decided."""
+
+    RELEASED = "released"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One decision of one person; ``reviewer`` is as ``plain_id`` makes it."""
+
+    reviewer: str
+    verdict: Verdict
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Where decisions about one kind of matter are kept.
+
+    Attributes:
+        matters: the matters; one row each.
+        given: the decisions; one row for each person and matter.
+        key: the column of both, and the field of an entry, that has a matter's digest.
+    """
+
+    matters: Table
+    given: Table
+    key: str
+
+    def keep(self, connection: Connection, digest: bytes, review: Review) -> None:
+        """Write a decision if it counts (1); one that does not leaves its entry alone."""
+        matter, mine = self.matters.c[self.key], self.given.c[self.key]
+        waits = select(matter).where(matter == digest, self.matters.c.leaf_index.is_(None))
+        settled = select(self.given.c.reviewer).where(
+            mine == digest,
+            (self.given.c.reviewer == review.reviewer)
+            | (self.given.c.verdict == Verdict.REFUSED.value),
+        )
+        row = select(
+            literal(digest),
+            literal(review.reviewer),
+            literal(review.verdict.value),
+            literal(review.leaf_index),
+        ).where(and_(waits.exists(), not_(settled.exists())))
+        columns = [self.key, "reviewer", "verdict", "leaf_index"]
+        connection.execute(insert(self.given).from_select(columns, row))
+
+    def forget(self, connection: Connection, entries: Sequence[int]) -> None:
+        """Erase who made the decisions of some entries of the admin log (2).
+
+        Raises:
+            ProbegateError: ``SEARCH_RUNNING`` if one of the matters still waits.
+        """
+        mine = self.given.c.leaf_index.in_(list(entries))
+        matter = self.matters.c[self.key]
+        waits = select(matter).where(
+            self.matters.c.leaf_index.is_(None),
+            matter.in_(select(self.given.c[self.key]).where(mine)),
+        )
+        if connection.execute(waits.limit(1)).first() is not None:
+            raise ProbegateError(Reason.SEARCH_RUNNING, "it is still to be decided")
+        erased = literal("erased ") + cast(self.given.c.leaf_index, String)
+        connection.execute(update(self.given).where(mine).values(reviewer=erased))
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictClerk:
+    """Keeps what entries of the admin log say of one kind of matter.
+
+    Attributes:
+        verdicts: where.
+        entries: the types of entry that decide, and what they say.
+    """
+
+    verdicts: Verdicts
+    entries: Mapping[str, Verdict]
+
+    def before(self, said: Mapping[str, Any]) -> None:
+        """Nothing decides early."""
+
+    def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
+        """Keep a decision with its entry (1), or erase who made it with the entry's value (2).
+
+        Raises:
+            ProbegateError: ``SEARCH_RUNNING``.
+        """
+        if said["type"] == ERASED and said["log"] == ADMIN:
+            if not {EVERY_FIELD, _REVIEWER}.isdisjoint(said["fields"]):
+                self.verdicts.forget(connection, said["entries"])
+            return
+        verdict = self.entries.get(said["type"])
+        if verdict is not None:
+            review = Review(plain_id(said[_REVIEWER]), verdict, index)
+            self.verdicts.keep(connection, bytes.fromhex(said[self.verdicts.key]), review)
+
+    def after(self, said: Mapping[str, Any]) -> None:
+        """What follows a decision is made by itself, by whatever settles such matters."""
