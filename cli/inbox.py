@@ -10,14 +10,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from cli.output import console, print_json, text
+from cli.waiting import show_block
 
 if TYPE_CHECKING:
     from agency_adapters.inbox import Inbox, Reviewed, Waiting
@@ -111,37 +110,16 @@ def _document(one: Waiting) -> dict[str, Any]:
 
 
 def _show(one: Waiting) -> None:
-    """Print one answer as a block, which fits any width."""
-    screen = console()
-    screen.print(text(one.search_id, "bold"))
-    rows: Sequence[tuple[str, str]] = (
+    rows = (
         ("force", f"{one.force}, case {one.case_reference}"),
         ("purpose", one.purpose),
         ("offence", f"{one.offence.code or '-'} ({one.offence.seriousness or '-'})"),
         ("necessity", one.necessity or "-"),
         ("candidates", str(one.candidates)),
         ("since", f"{one.held_at:%Y-%m-%d %H:%M} UTC"),
-        ("released by", f"{one.released_by} of {one.needed}"),
-        ("ask", ", ".join(one.ask)),
     )
-    for label, value in rows:
-        if value:
-            screen.print(_row(label, value))
-    due = f"{one.decide_by:%Y-%m-%d %H:%M} UTC"
-    if one.overdue:
-        screen.print(text(f"OVERDUE: to be decided by {due}; it stays held", "bold red"))
-    else:
-        screen.print(_row("decide by", due))
-    if one.switched_off:
-        names = ", ".join(one.switched_off)
-        screen.print(text(f"switched off: {names}; it cannot be released now", "bold red"))
-    if one.decided:
-        screen.print(text(f"{one.decided.value}; the report is still to be made", "yellow"))
-    screen.print()
-
-
-def _row(label: str, value: str) -> Text:
-    return Text(f"{label + ':':<13}") + text(value)
+    decided = f"{one.decided.value}; the report is still to be made" if one.decided else ""
+    show_block(one.search_id, rows, one, overdue="; it stays held", decided=decided)
 
 
 def _say(done: Reviewed, *, as_json: bool) -> None:

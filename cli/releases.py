@@ -11,14 +11,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from cli.output import OneLineErrors, console, print_json, text
+from cli.waiting import row, show_block
 
 if TYPE_CHECKING:
     from agency_adapters.second_step.inbox import Done, ReleaseInbox, Wanted
@@ -77,7 +76,7 @@ def show(
         return
     _show(one)
     screen = console()
-    screen.print(_row("record", one.record_id))
+    screen.print(row("record", one.record_id))
     screen.print(text("facts", "bold"))
     screen.print(text(one.facts))
 
@@ -144,10 +143,7 @@ def _document(one: Wanted) -> dict[str, Any]:
 
 
 def _show(one: Wanted) -> None:
-    """Print one request as a block, which fits any width."""
-    screen = console()
-    screen.print(text(one.request_id, "bold"))
-    rows: Sequence[tuple[str, str]] = (
+    rows = (
         ("candidate", one.reference),
         ("force", f"{one.force}, case {one.case_reference}"),
         ("requester", one.requester),
@@ -157,27 +153,9 @@ def _show(one: Wanted) -> None:
         ("details", ", ".join(one.fields)),
         ("reviews", str(one.reviews)),
         ("since", f"{one.received_at:%Y-%m-%d %H:%M} UTC"),
-        ("released by", f"{one.released_by} of {one.needed}"),
-        ("ask", ", ".join(one.ask)),
     )
-    for label, value in rows:
-        if value:
-            screen.print(_row(label, value))
-    due = f"{one.decide_by:%Y-%m-%d %H:%M} UTC"
-    if one.overdue:
-        screen.print(text(f"OVERDUE: to be decided by {due}", "bold red"))
-    else:
-        screen.print(_row("decide by", due))
-    if one.switched_off:
-        names = ", ".join(one.switched_off)
-        screen.print(text(f"switched off: {names}; it cannot be released now", "bold red"))
-    if one.decided:
-        screen.print(text(f"{one.decided.value}; the decision is still to be signed", "yellow"))
-    screen.print()
-
-
-def _row(label: str, value: str) -> Text:
-    return Text(f"{label + ':':<13}") + text(value)
+    decided = f"{one.decided.value}; the decision is still to be signed" if one.decided else ""
+    show_block(one.request_id, rows, one, decided=decided)
 
 
 def _say(done: Done, *, as_json: bool) -> None:
