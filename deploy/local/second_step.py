@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -26,6 +26,8 @@ from agency_adapters.operators import Operator
 from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.recall_desk import RecallDesk
 from agency_adapters.settings import AdapterSettings
+from audit.notes import VerifierKey
+from audit.proofs import verify_receipt
 from audit.reconciling_releases import reconcile_releases
 from audit.tracing import trace
 from deploy.local.demo import AUTHORISER, FIRST, FORCE, OFFICER, Demo, DemoResult
@@ -163,7 +165,22 @@ class SecondStep:
             delete_by=opened.details.delete_by.isoformat(),
             onward_transfer=opened.details.onward_transfer,
         )
+        self._proved((refused, released), client)
         return released
+
+    def _proved(self, asked: Sequence[DisclosureView], client: ForceClient) -> None:
+        """Verify what proves each request and decision, with the log's public key alone."""
+        keys = [VerifierKey.parse(self._place.vkey(BROKER, "search").read_text().strip())]
+        proofs = []
+        for one in asked:
+            received = client.disclosure(one.request_id).received
+            for receipt in (received.receipt, received.decision_receipt):
+                if receipt is not None:
+                    verify_receipt(receipt.proof.decode(), keys, receipt.leaf)
+                    proofs.append(receipt.proof.decode())
+        self._done(
+            "Requests and decisions are proved offline", "4", str(len(proofs)), receipts=proofs
+        )
 
     def _exported(self, client: ForceClient, released: DisclosureView) -> None:
         """Export what was released, first without and then with other evidence (4)."""
