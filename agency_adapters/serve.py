@@ -367,6 +367,7 @@ class Adapter:
         """Let the logs flush, then close the database and the gallery."""
         await self.logs.close()
         self.ledger.close()
+        self.state.close()
         self.state.engine.dispose()
         await self.shelf.gallery.close()
 

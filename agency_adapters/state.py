@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,17 +38,45 @@ def reading(engine: Engine) -> Iterator[Connection]:
         raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
 
 
-@dataclass(frozen=True, slots=True)
+_ANSWERED: Final = "SELECT * FROM matches WHERE order_sha256 = ?"
+_OWNER_DECISION: Final = "SELECT * FROM owner_decisions WHERE request_id = ?"
+
+
+@dataclass(slots=True)
 class AdapterState:
-    """The adapter's tables in one database."""
+    """The adapter's tables in one database; used from one thread.
+
+    What every request reads is read through a connection that is kept, with text that the driver
+    has prepared: building a statement and fetching a connection cost more than running it.
+    """
 
     engine: Engine
+    _reader: Connection | None = field(default=None, init=False, repr=False)
+
+    def close(self) -> None:
+        """Let go of the connection that is kept; a later read takes another."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _first(self, text: str, *about: object) -> Any:
+        """Return the first row of a statement that every request makes.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        try:
+            if self._reader is None:
+                held = self.engine.connect()
+                self._reader = held.execution_options(isolation_level="AUTOCOMMIT")
+            return self._reader.exec_driver_sql(text, about).first()
+        except SQLAlchemyError as error:
+            self.close()
+            raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
 
     def answered(self, order_sha256: bytes) -> StoredMatch | None:
         """Return the answer given to an order, if one was."""
-        query = select(matches).where(matches.c.order_sha256 == order_sha256)
-        with reading(self.engine) as connection:
-            row = connection.execute(query).first()
+        row = self._first(_ANSWERED, order_sha256)
         if row is None:
             return None
         report = envelope_from_bytes(row.report)
@@ -70,9 +99,7 @@ class AdapterState:
 
     def owner_decision(self, request_id: str) -> OwnerDecision | None:
         """Return the owner's decision on a request, if one is recorded."""
-        query = select(owner_decisions).where(owner_decisions.c.request_id == request_id)
-        with reading(self.engine) as connection:
-            row = connection.execute(query).first()
+        row = self._first(_OWNER_DECISION, request_id)
         return None if row is None else OwnerDecision(row.authority, row.reference)
 
     def resolve(

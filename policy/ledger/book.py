@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -68,7 +68,7 @@ class Ledger:
     _key: SubjectKey
     _switches: frozenset[str]
     _said: Statements
-    _tallies: Tallies = field(default_factory=Tallies)
+    _tallies: Tallies
     _reader: Connection | None = None
 
     @classmethod
@@ -87,7 +87,8 @@ class Ledger:
                 off = frozenset(connection.scalars(select(switches.c.name)))
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
-        return cls(engine, urgent, SubjectKey(key), off, Statements.of(engine))
+        said = Statements.of(engine)
+        return cls(engine, urgent, SubjectKey(key), off, said, Tallies(said))
 
     def close(self) -> None:
         """Let go of the database; a later read opens it again."""

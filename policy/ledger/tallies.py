@@ -16,17 +16,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
+from policy.ledger.statements import Statements
 from policy.ledger.subjects import Subjects
-from policy.ledger.tables import uses
 from policy.ledger.times import window_of
 from policy.settings import limits
 from policy.standing import Per, Window, counter
-
-_COLUMNS: Final = {Per.FORCE: uses.c.force, Per.OFFICER: uses.c.officer, Per.CASE: uses.c.case_key}
 
 
 @dataclass(slots=True)
@@ -78,8 +76,13 @@ ReadAll = Callable[[Callable[[Connection], Readings]], Awaitable[Readings]]
 
 @dataclass(slots=True)
 class Tallies:
-    """Every counter in memory, least recently used first."""
+    """Every counter in memory, least recently used first.
 
+    Args:
+        said: how counters are read.
+    """
+
+    said: Statements
     _held: OrderedDict[_Place, _Tally] = field(default_factory=OrderedDict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -89,7 +92,7 @@ class Tallies:
         if any(place not in self._held for place in places.values()):
             async with self._reading:
                 missing = [place for place in places.values() if place not in self._held]
-                found = await read(lambda c: {place: _count(c, place) for place in missing})
+                found = await read(lambda c: {place: self._count(c, place) for place in missing})
                 for place, by_agency in found.items():
                     self._held[place] = _Tally(by_agency)
                 self._trim(keep=set(places.values()))
@@ -104,6 +107,14 @@ class Tallies:
         idle = (p for p, tally in self._held.items() if not tally.reserved and p not in keep)  # (3)
         for place in [place for place, _ in zip(idle, range(excess), strict=False)]:
             del self._held[place]
+
+    def _count(self, connection: Connection, place: _Place) -> Counter[str]:
+        about = (place.subject, place.start_us, place.end_us)
+        tally: Counter[str] = Counter()
+        for agencies, times in connection.exec_driver_sql(self.said.count_uses[place.per], about):
+            for agency in filter(None, agencies.split(",")):
+                tally[agency] += times
+        return tally
 
     def reserve(self, subjects: Subjects, agencies: Iterable[str], at: datetime) -> Reservation:
         """Count a permitted search, right after the decision on ``ready``'s counters (2)."""
@@ -130,20 +141,3 @@ def _windows(year: int, month: int, day: int) -> tuple[tuple[str, Per, int, int]
     return tuple(
         (counter(per, window), per, *window_of(window, at)) for per in Per for window in Window
     )
-
-
-def _count(connection: Connection, place: _Place) -> Counter[str]:
-    query = (
-        select(uses.c.agencies, func.count().label("times"))
-        .where(
-            _COLUMNS[place.per] == place.subject,
-            uses.c.at_us >= place.start_us,
-            uses.c.at_us < place.end_us,
-        )
-        .group_by(uses.c.agencies)
-    )
-    tally: Counter[str] = Counter()
-    for row in connection.execute(query):
-        for agency in filter(None, row.agencies.split(",")):
-            tally[agency] += row.times
-    return tally
