@@ -102,6 +102,7 @@ def test_a_search_gives_one_verified_document(searched: dict[str, Any]) -> None:
         "groups",
         "candidates",
         "notice",
+        "stop_use",
         "receipt",
         "verified",
     }

@@ -397,7 +397,7 @@ def lax(text: str) -> str:
 
 def strict(name: str, value: object) -> Edit:
     def edit(text: str) -> str:
-        silent = duty("fields", [])(text) if name == "hit_no_hit" else text
+        silent = duty("images", "never")(duty("fields", [])(text)) if name == "hit_no_hit" else text
         return duty(name, value)(lax(silent))
 
     return edit

@@ -25,7 +25,7 @@ from force_client.models import AgencyOutcome, ReceivedSearch, SearchState, Sear
 from force_client.orders import SignedOrder
 from force_client.verify import Witness, verify_answer, verify_search
 from tests.brokers import Rig, TurnedClock, channel_to, rigged
-from tests.peers import Behaviour, SimulatedAgency
+from tests.peers import Behaviour, SimulatedAgency, search_log_signer
 from tests.unit.test_broker_held import ahead
 from tests.world import Request, World, custody_agreements
 from trust.messages import Completeness, OutcomeState, SearchLimits
@@ -105,7 +105,8 @@ class Gated(SimulatedAgency):
 
 def peer(agency: str, world: World) -> Gated:
     """Return one of the agencies; its other key is that of another agency."""
-    made = Gated(agency, world.folder(agency).signer(), world.folder("broker").signer())
+    folder, other = world.folder(agency), world.folder("broker").signer()
+    made = Gated(agency, folder.signer(), other, log=search_log_signer(folder))
     made.knobs.behaviour = part_of(agency).behaviour
     if agency in named("calibrated"):
         made.knobs.strengths = (3.0, 1.0)

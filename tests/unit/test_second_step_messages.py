@@ -19,7 +19,11 @@ DIGESTS = st.binary(min_size=32, max_size=32)
 MEMBERS = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
 CODES = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)
 REFERENCES = st.from_regex(r"[a-z2-7]{20}", fullmatch=True)
-WORDS = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f"), min_size=1, max_size=60)
+WORDS = st.text(
+    st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f"),
+    min_size=1,
+    max_size=60,
+)
 TIMES = st.datetimes(
     datetime(2026, 1, 1),  # noqa: DTZ001 - what hypothesis wants
     datetime(2030, 1, 1),  # noqa: DTZ001
