@@ -337,8 +337,9 @@ class LogWriter:
         session.commit()
         for index, one in enumerate(batch, first):
             self._recent[index] = one.leaf
-            self._committed_bytes += len(one.leaf)
         self._checkpoint = signed
+        # After the checkpoint: whoever reads the bytes first never counts too many as published.
+        self._committed_bytes += sum(len(one.leaf) for one in batch)
         if not self._wake.is_set():
             self._wake.set()
         proofs = self._tree.inclusions(first, size, edge)
@@ -436,6 +437,7 @@ class LogWriter:
             self._publish()
 
     def _publish(self) -> None:
+        committed = self._committed_bytes  # before the checkpoint: at most what it covers
         target, published = self._checkpoint, self._published
         size = target.checkpoint.size
         try:
@@ -447,7 +449,7 @@ class LogWriter:
                 self._wake.set()  # try again after the interval
             return
         self._backlog = None
-        self._published = size
+        self._published, self._published_bytes = size, committed
         before, now = (one - one % TILE_WIDTH for one in (published, size))
         for index in range(before, now):
             self._recent.pop(index, None)

@@ -212,6 +212,46 @@ async def test_state_and_entry_commit_together_or_not_at_all(
     await again.close()
 
 
+async def test_what_is_in_the_files_counts_no_more_towards_what_they_lack(
+    opened: Open, tmp_path: Path
+) -> None:
+    """A log takes entries for ever, however many bytes of them there have been."""
+    limits = LogSettings(publish_interval_s=0.01, unpublished_max_bytes=2**20)
+    log = opened(settings=limits)
+    large = "x" * 60_000
+    for n in range(60):  # three times as much as may be missing from the files
+        await log.append(NewEntry({"n": n, "words": large}))
+        while LogReader(tmp_path / "log").size <= n:  # noqa: ASYNC110 - files tell nobody
+            await asyncio.sleep(0.002)
+    assert log.checkpoint.checkpoint.size == 60
+    await log.close()
+
+
+async def test_a_log_whose_files_cannot_be_written_stops_at_its_limit_of_bytes(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    limits = LogSettings(publish_interval_s=0.01, unpublished_max_bytes=2**20)
+    log = opened(settings=limits)
+    with monkeypatch.context() as patch:
+        patch.setattr("audit.writer.publish", full)
+        for n in range(60):
+            try:
+                await log.append(NewEntry({"n": n, "words": "x" * 60_000}))
+            except ProbegateError as error:
+                refused = error
+                break
+        assert refused.reason in {Reason.LOG_UNAVAILABLE, Reason.DISK_FULL}
+        assert 17 <= log.checkpoint.checkpoint.size <= 19
+    size = log.checkpoint.checkpoint.size
+    while LogReader(tmp_path / "log").size < size:  # noqa: ASYNC110 - it is tried again
+        await asyncio.sleep(0.01)
+    await log.append(NewEntry({"n": -1}))  # there is room again, and it goes on
+    await log.close()
+
+
 async def test_one_sequencer_at_a_time(opened: Open, tmp_path: Path) -> None:
     writer = opened()
     with pytest.raises(ProbegateError) as refused:
