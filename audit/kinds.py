@@ -1,4 +1,4 @@
-"""Types of entries that the audit package itself writes or looks for (docs/log-entries.md)."""
+"""Types of entries that more than one package writes or looks for (docs/log-entries.md)."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ from agency_adapters.second_step.keeping import (
 from agency_adapters.second_step.models import ReleaseParams, ReleaseStanding
 from agency_adapters.second_step.papers import REQUEST_ENTRY, Papers
 from agency_adapters.second_step.recording import Book, Certain
+from audit import kinds
 from audit.leaves import stamp
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
@@ -63,8 +64,8 @@ from trust.sealing import facts_info
 from trust.second_step import DisclosedField, DisclosureFacts, DisclosureRequest
 from trust.wire import decode
 
-REQUESTED_ENTRY: Final = "release.requested"
-REJECTED_ENTRY: Final = "release.rejected"
+REQUESTED_ENTRY: Final = kinds.RELEASE_REQUESTED
+REJECTED_ENTRY: Final = kinds.RELEASE_REJECTED
 
 
 @dataclass(frozen=True, slots=True)

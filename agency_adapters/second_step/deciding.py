@@ -41,6 +41,7 @@ from agency_adapters.second_step.keeping import (
 from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.tables import releases as releases_table
 from agency_adapters.verdicts import Verdict, VerdictClerk
+from audit import kinds
 from audit.erasing import scrub
 from audit.leaves import JsonValue, stamp
 from trust import dsse, telemetry
@@ -56,7 +57,7 @@ from trust.wire import encode, envelope_to_bytes
 
 RELEASED_ENTRY: Final = "release.released"
 REFUSED_ENTRY: Final = "release.refused"
-DECIDED_ENTRY: Final = "release.decided"
+DECIDED_ENTRY: Final = kinds.RELEASE_DECIDED
 OVERDUE_ENTRY: Final = "release.overdue"
 _NO_LONGER: Final = frozenset({Reason.DISCLOSURE_DENIED, Reason.STOP_USE})
 """Why what people released is refused all the same (5)."""

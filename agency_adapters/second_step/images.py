@@ -32,6 +32,7 @@ from agency_adapters.second_step.agreed import agreed, require_switched_on
 from agency_adapters.second_step.models import ImagesParams, SentImage
 from agency_adapters.second_step.papers import IMAGES_ENTRY, Papers, Shown
 from agency_adapters.second_step.recording import Book, Certain
+from audit import kinds
 from policy.agreements import NO_IMAGES
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
@@ -45,7 +46,7 @@ from trust.sealing import image_info, seal
 from trust.second_step import MAX_REQUEST_LIFETIME, CandidateImage, ImageRequest
 from trust.wire import decode, encode, envelope_to_bytes
 
-SENT_ENTRY: Final = "images.sent"
+SENT_ENTRY: Final = kinds.IMAGES_SENT
 REFUSED_ENTRY: Final = "images.refused"
 WITH_THE_ANSWER: Final = "with"
 

@@ -24,6 +24,7 @@ from agency_adapters.command import Witnesses
 from agency_adapters.recording import Seen
 from agency_adapters.second_step.answered import Answered, HandedOut
 from agency_adapters.second_step.models import Recorded
+from audit import kinds
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.embedded import embed
 from audit.evidence import LoggedEntry
@@ -38,12 +39,12 @@ from trust.messages import SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import decode_order
 
-IMAGES_ENTRY: Final = "images.requested"
-REVIEW_ENTRY: Final = "review.recorded"
-REQUEST_ENTRY: Final = "disclosure.requested"
-WRONG_MATCH_ENTRY: Final = "match.wrong"
-ACKNOWLEDGED_ENTRY: Final = "recall.acknowledged"
-REVOKED_ENTRY: Final = "reviewer.revoked"
+IMAGES_ENTRY: Final = kinds.IMAGES_REQUESTED
+REVIEW_ENTRY: Final = kinds.REVIEWED
+REQUEST_ENTRY: Final = kinds.DISCLOSURE_REQUESTED
+WRONG_MATCH_ENTRY: Final = kinds.WRONG_MATCH
+ACKNOWLEDGED_ENTRY: Final = kinds.RECALL_ACKNOWLEDGED
+REVOKED_ENTRY: Final = kinds.REVOKED
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from agency_adapters.second_step.models import NumberedRecall
 from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.state import reading
 from agency_adapters.tables import recall_acknowledgements, recalls, wrong_matches
+from audit import kinds
 from trust import dsse, telemetry
 from trust.clock import Clock, from_us, to_us
 from trust.dsse import Envelope
@@ -33,7 +34,7 @@ from trust.second_step import Recall, RecallAcknowledgement, RecallReason, Wrong
 from trust.wire import encode, envelope_from_bytes, envelope_to_bytes
 
 ORDERED_ENTRY: Final = "recall.ordered"
-ISSUED_ENTRY: Final = "recall.issued"
+ISSUED_ENTRY: Final = kinds.RECALL_ISSUED
 MAX_LISTED: Final = 100
 """Most recalls that a broker is told of at once."""
 

@@ -29,6 +29,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+from audit import kinds
 from force_client.second_step.checks import (
     Ground,
     Matter,
@@ -65,8 +66,8 @@ from trust.second_step import (
 )
 from trust.wire import checked, decode, encode, envelope_from_bytes
 
-REQUESTED: Final = "disclosure.requested"
-DECIDED: Final = "disclosure.decided"
+REQUESTED: Final = kinds.DISCLOSURE_REQUESTED
+DECIDED: Final = kinds.DISCLOSURE_DECIDED
 REQUEST_LIFETIME: Final = timedelta(minutes=5)
 """How long a request may be used after it is made."""
 _SALT_DOMAIN: Final = b"probegate/facts-salt/v1\0"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from audit import kinds
 from force_client.second_step.checks import Ground, Matter, check_receipt, same, signed_by_agency
 from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.reviews import digest_of
@@ -30,10 +31,10 @@ from trust.second_step import (
 )
 from trust.wire import decode, encode
 
-RECEIVED: Final = "recall.received"
-ACKNOWLEDGED: Final = "recall.acknowledged"
-WRONG: Final = "match.wrong"
-CORROBORATED: Final = "corroboration.recorded"
+RECEIVED: Final = kinds.RECALL_RECEIVED
+ACKNOWLEDGED: Final = kinds.RECALL_ACKNOWLEDGED
+WRONG: Final = kinds.WRONG_MATCH
+CORROBORATED: Final = kinds.CORROBORATED
 
 _TYPES: Final = {
     Corroboration: PayloadType.CORROBORATION,

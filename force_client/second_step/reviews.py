@@ -19,6 +19,7 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any, Final
 
+from audit import kinds
 from audit.leaves import parse_leaf
 from force_client.second_step.checks import Ground, Matter, check_receipt, invalid, same
 from force_client.second_step.models import CandidateStanding, Receipt, ReviewStatus
@@ -27,9 +28,9 @@ from trust.messages import SHA256_BYTES
 from trust.second_step import Opinion, Review
 from trust.wire import decode
 
-RECORDED: Final = "review.recorded"
-SETTLED: Final = "review.settled"
-REVOKED: Final = "reviewer.revoked"
+RECORDED: Final = kinds.REVIEWED
+SETTLED: Final = kinds.SETTLED
+REVOKED: Final = kinds.REVOKED
 FEWEST_REVIEWERS: Final = 2
 
 
