@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from agency_adapters.models import Hold
 from agency_adapters.state import reading
 from agency_adapters.tables import held, held_reviews, matches
-from agency_adapters.verdicts import Review, Verdict, Verdicts
+from agency_adapters.verdicts import Review, Verdict, Verdicts, releases_of, verdict_of
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -80,14 +80,12 @@ class HeldAnswer:
     @property
     def releases(self) -> int:
         """How many people have released it."""
-        return sum(review.verdict is Verdict.RELEASED for review in self.reviews)
+        return releases_of(self.reviews)
 
     @property
     def verdict(self) -> Verdict | None:
         """What was decided: one refusal refuses; a release takes as many as are needed."""
-        if any(review.verdict is Verdict.REFUSED for review in self.reviews):
-            return Verdict.REFUSED
-        return Verdict.RELEASED if self.releases >= self.needed else None
+        return verdict_of(self.reviews, self.needed)
 
 
 @dataclass(frozen=True, slots=True)

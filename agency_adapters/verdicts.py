@@ -42,6 +42,18 @@ class Review:
     leaf_index: int
 
 
+def releases_of(reviews: Sequence[Review]) -> int:
+    """Return how many people have released a matter."""
+    return sum(review.verdict is Verdict.RELEASED for review in reviews)
+
+
+def verdict_of(reviews: Sequence[Review], needed: int) -> Verdict | None:
+    """Return what was decided: one refusal refuses; a release takes as many as are needed."""
+    if any(review.verdict is Verdict.REFUSED for review in reviews):
+        return Verdict.REFUSED
+    return Verdict.RELEASED if releases_of(reviews) >= needed else None
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """Where decisions about one kind of matter are kept.

@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from agency_adapters.state import reading
 from agency_adapters.tables import release_reviews, releases, revoked_reviewers
-from agency_adapters.verdicts import Review, Verdict, Verdicts
+from agency_adapters.verdicts import Review, Verdict, Verdicts, releases_of, verdict_of
 from audit.tables import storage_failure
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -105,14 +105,12 @@ class Release:
     @property
     def releases(self) -> int:
         """How many people have released it."""
-        return sum(review.verdict is Verdict.RELEASED for review in self.reviews)
+        return releases_of(self.reviews)
 
     @property
     def verdict(self) -> Verdict | None:
         """What was decided: one refusal refuses; a release takes as many as are needed."""
-        if any(review.verdict is Verdict.REFUSED for review in self.reviews):
-            return Verdict.REFUSED
-        return Verdict.RELEASED if self.releases >= self.needed else None
+        return verdict_of(self.reviews, self.needed)
 
     @property
     def outcome(self) -> ReleaseDecision | None:
