@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 help: ## List what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(READY): requirements/dev.txt pyproject.toml hatch_build.py agency_adapters/galleries/native.c
+$(READY): requirements/dev.txt pyproject.toml hatch_build.py $(wildcard agency_adapters/galleries/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -13,9 +13,12 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE: Final = "agency_adapters/galleries/native.c"
+SOURCES: Final = ("agency_adapters/galleries/native_avx2.c", "agency_adapters/galleries/native_vnni.c")
 LIBRARY: Final = "agency_adapters/galleries/_native.so"
-FLAGS: Final = ("-O3", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-fPIC", "-shared")
+FLAGS: Final = (
+    *("-O3", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-fPIC", "-shared"),
+    *("-ffp-contract=off", "-fno-math-errno"),  # every product rounded by itself
+)
 
 
 class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -33,7 +36,8 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         out = Path(self.root) / LIBRARY
         made = out.with_suffix(".new")
-        command = [compiler, *FLAGS, "-o", str(made), str(Path(self.root) / SOURCE)]
+        command = [compiler, *FLAGS, "-o", str(made)]
+        command += [str(Path(self.root) / source) for source in SOURCES]
         if subprocess.run(command, check=False).returncode:  # noqa: S603 - the user's own compiler
             self.app.display_warning("the kernels did not compile: NumKong will be used")
             return

@@ -9,7 +9,8 @@
    ``bound_x + bound_q * (1 + bound_x)`` either way.
 3. The product of the codes is a whole number and is computed without error, so this bound, plus
    ``ROUNDING`` for the float64 arithmetic around it, is all that separates a scan of the codes from
-   the score. What it cannot exclude is scored in full precision.
+   the score. For ``<q, scale_x * code_x>``, with the probe itself, it is ``bound_x`` plus
+   ``ROUNDING``. What neither can exclude is scored in full precision.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
+
 from agency_adapters.agency import Record
 from agency_adapters.galleries.choosing import best_kernel
 from agency_adapters.galleries.editing import swept
@@ -127,15 +129,17 @@ class FileGallery:
             threads=self._limits.threads,
             rows=stored.rows,
         )
-        found = []
-        for answer in answers:
-            names = stored.rows.record_ids([one.row for one in answer])
-            # A record that was erased since has no id any more, and nothing is said of it.
-            scored = tuple(
-                Scored(name, one.score) for name, one in zip(names, answer, strict=True) if name
+        rows = [one.row for answer in answers for one in answer]
+        names = iter(stored.rows.record_ids(rows))
+        stored.rows.let_go(np.array(rows, dtype=np.intp))
+        # A record that was erased since has no id any more, and nothing is said of it.
+        return [
+            Found(
+                tuple(Scored(name, one.score) for one in answer if (name := next(names))),
+                eligible.count,
             )
-            found.append(Found(scored, eligible.count))
-        return found
+            for answer in answers
+        ]
 
     async def eligible(self, day: date, switches: frozenset[str]) -> Eligible:
         """Count who may be searched, and make the mask of that day ready."""

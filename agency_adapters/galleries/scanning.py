@@ -1,8 +1,10 @@
 """One pass over a gallery for many probes: every record that could be in an answer, and no guess.
 
 1. Rows that are not eligible are out before anything is ranked.
-2. The scan multiplies int8 codes, exactly. A row's score is within ``lower`` and ``upper``, which
-   follow from the product and from what encoding lost (``encoding``, rules 1 to 3).
+2. The scan multiplies int8 codes, exactly, and excludes rows by what encoding lost of them and of
+   the probe (``encoding``, rules 1 to 3). What it cannot exclude is multiplied again with the probe
+   itself: a row's score is within ``lower`` and ``upper``, which are as far from that product as
+   the row's own ``bound``.
 3. A probe's ``cut`` is its threshold, or the k-th best ``lower`` or score met so far if that is
    higher. A row whose ``upper`` is below the cut is in no answer: k others are better. Every other
    row is kept, those that tie with the k-th included.
@@ -10,7 +12,9 @@
    Threshold and cut then apply to the score.
 5. The answer is the best k of those, ties in the order of record ids. Within a segment that is the
    order of rows; between segments the ids are compared. So it is the full float64 comparison's.
-6. Threads share nothing but the probes and the list of blocks to do.
+6. Threads share the probes, the list of blocks to do and the cuts. A cut that one thread found holds
+   for all: the k that are better are in the gallery, whoever met them. Two that raise it at once may
+   leave the lower of two cuts, which spares less and loses nothing.
 """
 
 from __future__ import annotations
@@ -25,17 +29,19 @@ import numpy as np
 import numpy.typing as npt
 
 from agency_adapters.galleries.encoding import ROUNDING, EncodedProbes, encode_probes
-from agency_adapters.galleries.kernels import Kernel
+from agency_adapters.galleries.kernels import Hits, Kernel, Prepared
 from agency_adapters.galleries.segments import Rows, Segment
-from agency_adapters.galleries.tally import Ask, Match, Tally, best_of
+from agency_adapters.galleries.tally import Ask, Match, Tally, best_of, first_cuts
 
-BLOCK_PRODUCTS: Final = 1 << 17
-"""Products of one block, which stay in a core's cache: 0.5 MB."""
+AT_ONCE: Final = 1 << 17
+"""Products or hits that there is room for at once, of one thread, in a core's cache."""
 LARGEST_PRODUCT: Final = 2**31 - 1
 FIRST_BLOCK_ROWS: Final = 256
-"""Rows of the first block; each is twice the one before until they are full, so that a cut is found
-in few rows before many are compared with it."""
+"""Rows of the first block; each is twice the one before, so that a cut is found in few rows before
+many are compared with it."""
 MOST_DOUBLINGS: Final = 16
+SHARES: Final = 8
+"""No block is more than so manieth of a thread's part of the gallery, so that all end together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,10 @@ def scan(
     probes = np.stack([ask.probe for ask in asks])
     encoded = encode_probes(probes)
     try:
-        blocks = _Blocks(segments, max(1, BLOCK_PRODUCTS // len(asks)))
-        tallies = [Tally(probes, asks, rows) for _ in range(threads)]
+        most_rows = sum(segment.rows for segment in segments) // (threads * SHARES)
+        blocks = _Blocks(segments, max(FIRST_BLOCK_ROWS, most_rows))
+        cuts = first_cuts(asks)
+        tallies = [Tally(probes, asks, rows, kernel, cuts) for _ in range(threads)]
 
         def work(tally: Tally) -> None:
             _scan_blocks(blocks, eligible, encoded, kernel, tally)
@@ -91,7 +99,7 @@ class _Blocks:
     """Hands out the blocks of a pass to whichever thread is free (6)."""
 
     def __init__(self, segments: Sequence[Segment], most_rows: int) -> None:
-        self.most_rows = most_rows
+        self._most_rows = most_rows
         self._lock = threading.Lock()
         self._blocks = self._all(segments)
 
@@ -108,7 +116,7 @@ class _Blocks:
         for segment in segments:
             start = 0
             while start < segment.rows:
-                size = min(self.most_rows, FIRST_BLOCK_ROWS << min(made, MOST_DOUBLINGS))
+                size = min(self._most_rows, FIRST_BLOCK_ROWS << min(made, MOST_DOUBLINGS))
                 stop = min(start + size, segment.rows)
                 yield Block(segment, base, start, stop)
                 start, made = stop, made + 1
@@ -122,27 +130,54 @@ def _scan_blocks(
     kernel: Kernel,
     tally: Tally,
 ) -> None:
-    prepared = kernel.prepare(probes.codes, blocks.most_rows)
+    prepared = kernel.prepare(probes.codes, tally.probes, AT_ONCE)
     try:
         for block in blocks:
-            segment, rows = block.segment, slice(block.start, block.stop)
             allowed = eligible[block.base + block.start : block.base + block.stop]
             if not allowed.any():  # (1)
                 continue
-            lowest = _lowest_products(block, probes, tally.cuts)
-            longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
-            row, probe, product = prepared.hits(segment.codes[rows], lowest, longest)
-            if not len(row):
-                continue
-            if not allowed.all():
-                keep = allowed[row]  # (1)
-                row, probe, product = row[keep], probe[keep], product[keep]
-            lost = segment.bounds[rows][row].astype(np.float64)
-            middle = product * (segment.scale * probes.scales[probe])  # (2)
-            error = lost + probes.bounds[probe] * (1.0 + lost) + ROUNDING
-            tally.add(probe, block.base + block.start + row, middle - error, middle + error)
+            every = bool(allowed.all())
+            start = block.start
+            while start < block.stop:
+                hits = _hits(block, start, probes, prepared, tally.cuts)
+                _keep(block, start, hits, None if every else eligible, tally)
+                start += hits.rows
     finally:
         prepared.wipe()
+
+
+def _hits(
+    block: Block,
+    start: int,
+    probes: EncodedProbes,
+    prepared: Prepared,
+    cuts: npt.NDArray[np.float64],
+) -> Hits:
+    """Return what the codes cannot exclude among the first of the rows from ``start`` (3)."""
+    segment = block.segment
+    longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
+    lowest = _lowest_products(block, probes, cuts)
+    return prepared.hits(segment.codes[start : block.stop], lowest, longest)
+
+
+def _keep(
+    block: Block,
+    start: int,
+    hits: Hits,
+    eligible: npt.NDArray[np.bool_] | None,
+    tally: Tally,
+) -> None:
+    """Keep hits, of rows from ``start`` on, with what their scores are within (2)."""
+    row, probe, product = hits.row + start, hits.probe, hits.product
+    if not len(row):
+        return
+    if eligible is not None:
+        keep = eligible[block.base + row]  # (1)
+        row, probe, product = row[keep], probe[keep], product[keep]
+    segment = block.segment
+    middle = product * segment.scale
+    error = segment.bounds[row].astype(np.float64) + ROUNDING
+    tally.add(probe, block.base + row, middle - error, middle + error)
 
 
 def _lowest_products(

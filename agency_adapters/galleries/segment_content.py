@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ TEMPLATES: Final = "templates.f32"
 DAYS: Final = "days.i32"
 RECORDS: Final = "records.jsonl"
 OFFSETS: Final = "offsets.i64"
+_BEGINNING: Final = re.compile(r'\{"record_id":"([^"\\]*)"[,}]')
+"""How a record begins, unless its id needs escapes."""
 FILES: Final = (CODES, SCALE, BOUNDS, TEMPLATES, DAYS, RECORDS, OFFSETS)
 
 
@@ -125,7 +128,9 @@ def merged(contents: Sequence[SegmentContent]) -> SegmentContent:
 
 def record_id_of(fields: str | bytes) -> str:
     """Return the id in a record's JSON."""
-    record_id: str = json.loads(fields)["record_id"]
+    text = fields.decode("utf-8") if isinstance(fields, bytes) else fields
+    begun = _BEGINNING.match(text)  # a tenth of the time of reading all of it
+    record_id: str = begun[1] if begun else json.loads(text)["record_id"]
     return record_id
 
 

@@ -135,11 +135,14 @@ class Rows:
 
     Attributes:
         starts: the number of each segment's first row, and of the row after the last.
+        dims: the dimensions of a template; 0 in a gallery without segments.
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self._segments = segments
         self.starts = np.cumsum([0, *(segment.rows for segment in segments)])
+        self.dims = segments[0].templates.shape[1] if segments else 0
+        self._templates = np.array([one.templates.ctypes.data for one in segments], np.uintp)
 
     def segment_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Return which segment each row is in."""
@@ -147,24 +150,38 @@ class Rows:
 
     def templates(self, rows: npt.NDArray[np.intp]) -> Templates:
         """Return the templates of some rows, float32, shape ``(m, dims)``."""
-        found = np.empty((len(rows), self._segments[0].templates.shape[1]), dtype=np.float32)
+        found = np.empty((len(rows), self.dims), dtype=np.float32)
         within = self.segment_of(rows)
         for number in np.unique(within):
             here = within == number
-            segment = self._segments[number]
-            found[here] = segment.templates[rows[here] - self.starts[number]]
-            _advise(segment.templates, mmap.MADV_DONTNEED)
+            found[here] = self._segments[number].templates[rows[here] - self.starts[number]]
         return found
+
+    def addresses(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uintp]:
+        """Return where the templates of some rows are in memory.
+
+        Raises:
+            IndexError: if there is no such row.
+        """
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < int(self.starts[-1]):
+            raise IndexError("no such row")
+        within = self.segment_of(rows)
+        offsets = (rows - self.starts[within]).astype(np.uintp) * np.uintp(4 * self.dims)
+        addresses: npt.NDArray[np.uintp] = self._templates[within] + offsets
+        return addresses
+
+    def let_go(self, rows: npt.NDArray[np.intp]) -> None:
+        """Give back the memory of what some rows brought in (``Segment.let_go``)."""
+        for number in np.unique(self.segment_of(rows)):
+            self._segments[number].let_go()
 
     def record_ids(self, rows: Sequence[int]) -> list[str]:
         """Return the record ids of some rows; an empty text for one that was erased under us."""
-        places = self.segment_of(np.asarray(rows, dtype=np.intp))
-        found = [
-            self._segments[number].record_id(row - int(self.starts[number]))
-            for row, number in zip(rows, places, strict=True)
-        ]
-        for number in set(places.tolist()):
-            self._segments[number].let_go()
+        places = self.segment_of(np.asarray(rows, dtype=np.intp)).tolist()
+        found = [""] * len(rows)
+        # Segment by segment: letting go of one costs more than reading a record.
+        for number, at in sorted(zip(places, range(len(rows)), strict=True)):
+            found[at] = self._segments[number].record_id(rows[at] - int(self.starts[number]))
         return found
 
 

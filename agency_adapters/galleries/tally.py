@@ -9,17 +9,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agency_adapters.galleries.matching import paired_scores
+from agency_adapters.galleries.kernels import Kernel
 from agency_adapters.galleries.segments import Rows
-from agency_adapters.galleries.templates import Probe, wipe
+from agency_adapters.galleries.templates import Probe
 
 MAX_WAITING: Final = 1 << 18
 """Most rows kept unscored by one thread; a gallery of near-duplicates is scored as it is met."""
 BEYOND_ANY_SCORE: Final = 2.0
-FETCHED_AT_ONCE: Final = 512
-"""Rows whose templates are fetched at once: 1 MB at 512 dimensions."""
-SCORED_AT_ONCE: Final = 32
-"""Rows that are scored at once, few enough to stay in a core's cache: it is six times as fast."""
+SCORED_AT_ONCE: Final = 512
+"""Rows that one thread scores at once."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -53,18 +51,27 @@ class Tally:
     """Rows that could be in an answer.
 
     Attributes:
-        cuts: each probe's cut, float64, shape ``(p,)``; it only rises.
+        probes: the probes, float64, shape ``(p, dims)``.
+        cuts: each probe's cut, float64, shape ``(p,)``, shared by the threads of a pass.
         limits: the most rows of each probe's answer, shape ``(p,)``.
         waiting: probe, row, lower and upper of what is kept and not scored yet.
         scored: probe, row and score of what is kept and scored.
     """
 
-    def __init__(self, probes: Floats, asks: Sequence[Ask], gallery: Rows) -> None:
-        self._probes = probes
+    def __init__(
+        self,
+        probes: Floats,
+        asks: Sequence[Ask],
+        gallery: Rows,
+        kernel: Kernel,
+        cuts: Floats,
+    ) -> None:
+        self._kernel = kernel
+        self.probes = probes
         self._gallery = gallery
         self.limits = np.array([ask.limit for ask in asks])
         self._thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
-        self.cuts = self._thresholds.clip(-BEYOND_ANY_SCORE, BEYOND_ANY_SCORE)
+        self.cuts = cuts
         self.waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
         self._count = 0
         self._raise_at = int(self.limits.sum())
@@ -84,6 +91,7 @@ class Tally:
         self._count += int(near.sum())
         if self._count >= self._raise_at:
             self._raise_cuts()
+            self._score_likeliest()
             if self._count > MAX_WAITING:
                 self._score()
             # Not again before as many more have come: each raising looks at all that wait.
@@ -97,35 +105,40 @@ class Tally:
             map_: maps a function over chunks of rows, on several threads if they are free.
         """
         for other in others:
-            np.maximum(self.cuts, other.cuts, out=self.cuts)
             self.waiting += other.waiting
         pairs = zip(self.scored, *(other.scored for other in others), strict=True)
         probe, row, scores = (np.concatenate(parts) for parts in pairs)
         self.scored = probe, row, scores
         self._map = map_
         self._raise_cuts()
+        self._score_likeliest()
         self._score()
 
     def _raise_cuts(self) -> None:
-        """Raise each probe's cut and drop what is below (3).
-
-        The likeliest are scored at once (4): a score is a higher cut than a lower bound, and a
-        higher cut spares the scan more than they cost.
-        """
+        """Raise each probe's cut and drop what is below (3)."""
         if not self.waiting:
             return
         probe, row, lower, upper = self._taken()
         known = np.concatenate([probe, self.scored[0]])
         kth_best(known, np.concatenate([lower, self.scored[2]]), self.limits, self.cuts)
         near = upper >= self.cuts[probe]
-        probe, row, lower, upper = probe[near], row[near], lower[near], upper[near]
+        self._wait(probe[near], row[near], lower[near], upper[near])
+
+    def _score_likeliest(self) -> None:
+        """Score the likeliest (4): a score is a higher cut than a lower bound."""
+        if not self.waiting:
+            return
+        probe, row, lower, upper = self._taken()
         likely = np.full(len(self.cuts), -np.inf)
         kth_best(probe, upper, self.limits, likely)
         leads = upper >= likely[probe]
         self._take_scored(probe[leads], row[leads])
         near = ~leads & (upper >= self.cuts[probe])
-        self.waiting = [(probe[near], row[near], lower[near], upper[near])]
-        self._count = int(near.sum())
+        self._wait(probe[near], row[near], lower[near], upper[near])
+
+    def _wait(self, probe: Ints, row: Ints, lower: Floats, upper: Floats) -> None:
+        self.waiting = [(probe, row, lower, upper)]
+        self._count = len(probe)
 
     def _taken(self) -> tuple[Ints, Ints, Floats, Floats]:
         """Take all that waits."""
@@ -152,22 +165,11 @@ class Tally:
         probe, row = probe[in_place], row[in_place]
 
         def score(start: int) -> Floats:
-            mine, whose = (
-                row[start : start + FETCHED_AT_ONCE],
-                probe[start : start + FETCHED_AT_ONCE],
-            )
-            templates = self._gallery.templates(mine)
-            scores = np.empty(len(mine))
-            for first in range(0, len(mine), SCORED_AT_ONCE):
-                some = slice(first, first + SCORED_AT_ONCE)
-                copies = self._probes[whose[some]]
-                try:
-                    scores[some] = paired_scores(templates[some], copies)
-                finally:
-                    wipe(copies)
-            return scores
+            some = slice(start, start + SCORED_AT_ONCE)
+            return self._kernel.scores(self._gallery, row[some], self.probes, probe[some])
 
-        scores = np.concatenate(list(self._map(score, range(0, len(row), FETCHED_AT_ONCE))))
+        scores = np.concatenate(list(self._map(score, range(0, len(row), SCORED_AT_ONCE))))
+        self._gallery.let_go(row)
         reached = scores >= self._thresholds[probe]
         kept = tuple(
             np.concatenate(pair)
@@ -196,6 +198,12 @@ class Tally:
         run = np.repeat(starts, np.diff([*starts, len(order)]))
         keep = order[np.arange(len(order)) - run < self.limits[probe[order]]]
         return probe[keep], row[keep], scores[keep]
+
+
+def first_cuts(asks: Sequence[Ask]) -> Floats:
+    """Return the cuts that a pass begins with: each probe's threshold."""
+    thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
+    return thresholds.clip(-BEYOND_ANY_SCORE, BEYOND_ANY_SCORE)
 
 
 def kth_best(probe: Ints, values: Floats, limits: npt.NDArray[np.int_], cuts: Floats) -> None:

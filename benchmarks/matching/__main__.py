@@ -145,6 +145,9 @@ def _report(
                     str(count): {
                         "ms_a_probe": round(one.per_probe_ms(count), 2),
                         "best_ms_a_probe": round(1000 * min(one.seconds[count]) / count, 2),
+                        "ms_a_probe_after_idle": round(
+                            1000 * statistics.median(one.after_idle[count]) / count, 2
+                        ),
                         "ratio": round(one.per_probe_ms(count) / ours.per_probe_ms(count), 2),
                         "recall": one.recall[count],
                         "spread": round(

@@ -23,6 +23,10 @@ from benchmarks.matching.engines import CORES, ENGINES
 
 SETTLE_S = 0.5
 """Between two engines: threads of some libraries go on spinning after their work, seconds."""
+TURN_S = 1.0
+"""An engine's turn lasts as long after its first search, seconds; one search at least."""
+LONG_S = 5.0
+"""A search that takes longer is its engine's whole turn, seconds."""
 START_S = 3600
 """Longest time an engine may take to load the gallery, seconds."""
 
@@ -35,7 +39,8 @@ class Figures:
         engine: its name.
         load_s: how long it took to be ready, seconds.
         memory_kb: resident memory of its processes by records, kB, after it searched.
-        seconds: probes at once to the time of each round, seconds.
+        seconds: probes at once to the median time of each turn's searches, seconds.
+        after_idle: probes at once to the time of each turn's first search, seconds.
         recall: probes at once to the share of the true best that were returned.
     """
 
@@ -43,6 +48,7 @@ class Figures:
     load_s: float = 0.0
     memory_kb: float = 0.0
     seconds: dict[int, list[float]] = field(default_factory=dict)
+    after_idle: dict[int, list[float]] = field(default_factory=dict)
     recall: dict[int, float] = field(default_factory=dict)
 
     def per_probe_ms(self, at_once: int) -> float:
@@ -122,7 +128,7 @@ def compare(
         sought: the probes, float64, shape ``(most, dims)``.
         best: the true best rows of each, shape ``(most, limit)``.
         limit: how many records a probe asks for.
-        rounds: how often each engine searches.
+        rounds: how many turns each engine has.
         told: called with a word on what happens.
     """
     records = StoredGallery.open(gallery).manifest.count
@@ -136,12 +142,25 @@ def compare(
                 told(f"{count} at once, round {turn + 1} of {rounds}")
                 for one, child in zip(figures, children, strict=True):
                     time.sleep(SETTLE_S)
-                    seconds, rows = child.search(sought[:count], limit)
-                    one.seconds.setdefault(count, []).append(seconds)
+                    first, rows = child.search(sought[:count], limit)
+                    one.after_idle.setdefault(count, []).append(first)
                     one.recall[count] = recall(rows, best[:count])
+                    one.seconds.setdefault(count, []).append(
+                        _turn(child, sought[:count], limit, first)
+                    )
         for one, child in zip(figures, children, strict=True):
             one.memory_kb = child.memory() / 1000 / records
     return figures
+
+
+def _turn(child: Child, sought: npt.NDArray[np.float64], limit: int, first: float) -> float:
+    """Search for ``TURN_S`` and return the median time, seconds."""
+    if first > LONG_S:
+        return first
+    times: list[float] = []
+    while sum(times) < TURN_S:
+        times.append(child.search(sought, limit)[0])
+    return statistics.median(times)
 
 
 @contextmanager

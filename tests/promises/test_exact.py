@@ -46,9 +46,9 @@ Answer = list[tuple[str, float]]
 
 def kernels(dims: int) -> list[Kernel]:
     """All kernels that take templates of this length; ours are compiled wherever tests run."""
-    ours = native.load()
-    assert ours is not None, "no C compiler, or a processor without AVX2"
-    return [NumKongKernel(), NumpyKernel(), *([] if dims % native.STEP else [ours])]
+    ours = native.kernels()
+    assert ours, "no C compiler, or a processor without AVX2"
+    return [NumKongKernel(), NumpyKernel(), *([] if dims % native.STEP else ours)]
 
 
 def searched(
@@ -109,7 +109,7 @@ def test_the_answer_is_that_of_comparing_everything(
         ThreadPoolExecutor(threads) as workers,
     ):
         patch.setattr("agency_adapters.galleries.editing.SEGMENT_ROWS", sizes[0])
-        patch.setattr(scanning, "BLOCK_PRODUCTS", sizes[1] * len(probes))
+        patch.setattr(scanning, "AT_ONCE", sizes[1] * len(probes))
         patch.setattr(scanning, "FIRST_BLOCK_ROWS", sizes[2])
         patch.setattr(tally, "MAX_WAITING", waiting)
         out = Path(folder) / "gallery"

@@ -16,10 +16,12 @@ from agency_adapters.galleries.kernels import Kernel, NumKongKernel, NumpyKernel
 CODES = st.one_of(st.integers(-127, 127), st.sampled_from([-127, 127, 0, 1, -1]))
 
 
-def ours() -> native.NativeKernel:
-    kernel = native.load()
-    assert kernel is not None
-    return kernel
+OURS = native.kernels()
+"""Compiled wherever tests run; those that this processor runs."""
+
+
+def test_there_are_kernels_here() -> None:
+    assert native.AVX2 in {one.name for one in OURS}
 
 
 def codes(rows: st.SearchStrategy[int], dims: int) -> st.SearchStrategy[Codes]:
@@ -43,9 +45,9 @@ def blocks(draw: st.DrawFn) -> tuple[Codes, Codes, np.ndarray]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(case=blocks())
+@given(case=blocks(), at_once=st.sampled_from([1, 40, 1000, 1 << 17]))
 def test_the_hits_are_all_products_that_reach_the_cut(
-    case: tuple[Codes, Codes, np.ndarray],
+    case: tuple[Codes, Codes, np.ndarray], at_once: int
 ) -> None:
     block, probes, lowest = case
     products = block.astype(np.int64) @ probes.T.astype(np.int64)
@@ -53,38 +55,47 @@ def test_the_hits_are_all_products_that_reach_the_cut(
     expected = {
         (r, p, products[r, p]) for r, p in zip(*np.nonzero(products >= lowest), strict=True)
     }
-    kernels: list[Kernel] = [ours(), NumKongKernel(), NumpyKernel()]
+    kernels: list[Kernel] = [*OURS, NumKongKernel(), NumpyKernel()]
     for kernel in kernels:
-        prepared = kernel.prepare(probes.copy(), len(block))
-        found = prepared.hits(block, lowest, longest)
-        triples = list(zip(found.row, found.probe, found.product, strict=True))
+        prepared = kernel.prepare(probes.copy(), probes.astype(np.float64), at_once)
+        triples, start = [], 0
+        while start < len(block):
+            found = prepared.hits(block[start:], lowest, longest)
+            triples += zip(found.row + start, found.probe, found.product, strict=True)
+            assert found.rows >= 1
+            start += found.rows
+        assert start == len(block)
         assert len(triples) == len(expected), kernel.name
         assert set(triples) == expected, kernel.name
         prepared.wipe()
 
 
+@pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("probes", [1, 3, 4, 8, 9, 64])
-def test_the_largest_products_do_not_overflow(sign: int, probes: int) -> None:
+@pytest.mark.parametrize("probes", [1, 3, 4, 8, 9, 16, 17, 33, 64, 65])
+def test_the_largest_products_do_not_overflow(
+    kernel: native.NativeKernel, sign: int, probes: int
+) -> None:
     block = np.full((70, 4096), 127, np.int8)
     asked = np.full((probes, 4096), 127 * sign, np.int8)
     lowest = np.full(probes, -(2**31) + 1, np.int32)
-    found = ours().prepare(asked, 70).hits(block, lowest, 127 * 64.0)
+    found = kernel.prepare(asked, asked.astype(np.float64), 1 << 17).hits(block, lowest, 127 * 64.0)
     assert len(found.row) == 70 * probes
     assert set(found.product.tolist()) == {sign * 127 * 127 * 4096}
 
 
-def test_nothing_is_handed_to_the_compiled_code_unchecked() -> None:
+@pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
+def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeKernel) -> None:
     good = np.zeros((4, 64), np.int8)
     lowest = np.zeros(4, np.int32)
     for probes in (good[:1], good):
-        prepared = ours().prepare(probes, 4)
+        prepared = kernel.prepare(probes, probes.astype(np.float64), 4)
         few = lowest[: len(probes)]
         wrong: list[np.ndarray] = [
             np.zeros((4, 64), np.uint8),
             np.zeros((4, 56), np.int8),
             np.zeros((4, 128), np.int8)[:, ::2],
-            np.zeros((5, 64), np.int8),
+            np.zeros((0, 64), np.int8),
             np.zeros(64, np.int8),
         ]
         for block in wrong:
@@ -95,16 +106,22 @@ def test_nothing_is_handed_to_the_compiled_code_unchecked() -> None:
         with pytest.raises(TypeError):
             prepared.hits(good, np.zeros(5, np.int32), 1.0)
     with pytest.raises(TypeError):
-        ours().prepare(np.zeros((4, 60), np.int8), 4)
+        kernel.prepare(np.zeros((4, 60), np.int8), np.zeros((4, 60)), 4)
+    with pytest.raises(TypeError):
+        kernel.prepare(good, np.zeros((4, 64), np.float32), 4)
+    with pytest.raises(TypeError):
+        kernel.prepare(good, np.zeros((3, 64)), 4)
 
 
-def test_a_packed_copy_of_the_probes_is_wiped() -> None:
-    prepared = ours().prepare(np.full((9, 64), 5, np.int8), 4)
-    assert isinstance(prepared, native.Packed)
-    assert prepared._space.any()
+@pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
+def test_a_packed_copy_of_the_probes_is_wiped(kernel: native.NativeKernel) -> None:
+    prepared = kernel.prepare(np.full((9, 64), 5, np.int8), np.full((9, 64), 5.0), 4)
+    assert isinstance(prepared, native.Packed | native.Coarse)
+    space = prepared.packed.space
+    assert space.any()
     prepared.wipe()
-    assert not prepared._space.any()
+    assert not space.any()
 
 
 def test_a_length_that_ours_cannot_take_is_left_to_another() -> None:
-    assert best_kernel(60).name != "native"
+    assert best_kernel(60).name not in {native.AVX2, native.VNNI}

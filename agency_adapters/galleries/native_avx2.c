@@ -11,25 +11,20 @@
  *    term by Cauchy-Schwarz, so that u.c below `cuts[probe] + row_term(S)` excludes q.c at or above
  *    `lowest[probe]`. What is not excluded is multiplied again, exactly (1).
  * 3. u is at most 63, so two sums of vpmaddubsw fit int16 together: 4 * 63 * 127 = 32,004.
- * 4. Integer sums do not depend on their order: one row's product is the same everywhere.
+ * 4. A scan ends early, after whole rows, when `hits` could not hold what the next rows may add to
+ *    it; `done` says how many rows it covers.
+ * 5. Integer sums do not depend on their order: one row's product is the same everywhere.
  */
-#include <stddef.h>
-#include <stdint.h>
+#include <math.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
-/* Bytes of codes fetched ahead of what is multiplied. */
-enum { AHEAD = 8192 };
+#include "native.h"
 
 /* Rows that stay in the core's first cache, a multiple of HEIGHT; a tile of HEIGHT rows and two
  * groups of probes needs all sixteen registers. */
-enum { COARSE_BITS = 2, GROUP = 8, STEP = 8, HEIGHT = 3, ROWS_IN_CACHE = 63 };
+/* Terms that numpy sums with eight running sums; more are halved. */
+enum { PAIRWISE_BLOCK = 128 };
 
-typedef struct {
-    uint32_t row;
-    uint32_t probe;
-    int32_t product;
-} hit;
+enum { COARSE_BITS = 2, GROUP = 8, STEP = 8, HEIGHT = 3, ROWS_IN_CACHE = 63 };
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -37,7 +32,7 @@ typedef struct {
 #define AVX2 __attribute__((target("avx2")))
 #define INLINE static inline __attribute__((always_inline)) AVX2
 
-EXPORT int probegate_supported(void) { return __builtin_cpu_supports("avx2") ? 1 : 0; }
+EXPORT int probegate_avx2_supported(void) { return __builtin_cpu_supports("avx2") ? 1 : 0; }
 
 INLINE int32_t sum_of(__m256i eight)
 {
@@ -64,13 +59,13 @@ INLINE int32_t product(const int8_t *row, const int8_t *probe, size_t dims)
 }
 
 /* Few probes: each row is multiplied with every probe while it is in the core. */
-EXPORT AVX2 size_t probegate_scan_few(const int8_t *codes, size_t rows, size_t dims,
+EXPORT AVX2 size_t probegate_avx2_scan_few(const int8_t *codes, size_t rows, size_t dims,
                                       const int8_t *probes, size_t count, const int32_t *lowest,
-                                      hit *hits)
+                                      hit *hits, size_t most, size_t *done)
 {
-    size_t found = 0;
-    for (size_t row = 0; row < rows; row++, codes += dims) {
-        /* Memory is the limit; what hardware fetches ahead stops at every page. */
+    size_t found = 0, row = 0;
+    for (; row < rows && found + count <= most; row++, codes += dims) {
+        /* Memory is the limit. */
         for (size_t line = 0; line < dims; line += 64)
             __builtin_prefetch(codes + AHEAD + line);
         for (size_t probe = 0; probe < count; probe++) {
@@ -79,7 +74,83 @@ EXPORT AVX2 size_t probegate_scan_few(const int8_t *codes, size_t rows, size_t d
                 hits[found++] = (hit){(uint32_t)row, (uint32_t)probe, whole};
         }
     }
+    *done = row;
     return found;
+}
+
+/* The product of each hit's codes with the probe itself, in float64: `hits` are few. */
+EXPORT AVX2 void probegate_avx2_again(const int8_t *codes, size_t dims, const double *probes,
+                                      const hit *hits, size_t count, double *products)
+{
+    for (size_t n = 0; n < count; n++) {
+        const int8_t *row = codes + hits[n].row * dims;
+        const double *q = probes + hits[n].probe * dims;
+        __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+        for (size_t at = 0; at < dims; at += STEP) {
+            __m128i eight = _mm_loadl_epi64((const __m128i *)(row + at));
+            __m256d c = _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(eight));
+            __m256d d = _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(_mm_srli_si128(eight, 4)));
+            low = _mm256_add_pd(low, _mm256_mul_pd(c, _mm256_loadu_pd(q + at)));
+            high = _mm256_add_pd(high, _mm256_mul_pd(d, _mm256_loadu_pd(q + at + 4)));
+        }
+        double four[4];
+        _mm256_storeu_pd(four, _mm256_add_pd(low, high));
+        products[n] = (four[0] + four[1]) + (four[2] + four[3]);
+    }
+}
+
+/* numpy's pairwise sum of eight products at a time, each rounded by itself (no fused addition), so
+ * that a score is the same to the last bit (`matching.py`). `low` and `high` are dimensions 0 to 3
+ * and 4 to 7 of each eight. */
+typedef struct {
+    double score, square;
+} pair;
+
+INLINE double in_order(__m256d low, __m256d high)
+{
+    double r[8];
+    _mm256_storeu_pd(r, low);
+    _mm256_storeu_pd(r + 4, high);
+    return ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+}
+
+INLINE pair block_sums(const float *x, const double *q, size_t dims)
+{
+    __m256d low = _mm256_cvtps_pd(_mm_loadu_ps(x)), high = _mm256_cvtps_pd(_mm_loadu_ps(x + 4));
+    __m256d score_low = _mm256_mul_pd(low, _mm256_loadu_pd(q));
+    __m256d score_high = _mm256_mul_pd(high, _mm256_loadu_pd(q + 4));
+    __m256d square_low = _mm256_mul_pd(low, low), square_high = _mm256_mul_pd(high, high);
+    for (size_t at = 8; at < dims; at += 8) {
+        low = _mm256_cvtps_pd(_mm_loadu_ps(x + at));
+        high = _mm256_cvtps_pd(_mm_loadu_ps(x + at + 4));
+        score_low = _mm256_add_pd(score_low, _mm256_mul_pd(low, _mm256_loadu_pd(q + at)));
+        score_high = _mm256_add_pd(score_high, _mm256_mul_pd(high, _mm256_loadu_pd(q + at + 4)));
+        square_low = _mm256_add_pd(square_low, _mm256_mul_pd(low, low));
+        square_high = _mm256_add_pd(square_high, _mm256_mul_pd(high, high));
+    }
+    return (pair){in_order(score_low, score_high), in_order(square_low, square_high)};
+}
+
+static AVX2 pair sums(const float *x, const double *q, size_t dims)
+{
+    if (dims <= PAIRWISE_BLOCK)
+        return block_sums(x, q, dims);
+    size_t half = dims / 2;
+    half -= half % 8;
+    const pair a = sums(x, q, half), b = sums(x + half, q + half, dims - half);
+    return (pair){a.score + b.score, a.square + b.square};
+}
+
+/* The score of each template with the probe that is named beside it. */
+EXPORT AVX2 void probegate_avx2_scores(const float *const *templates, const uint32_t *whose,
+                                       size_t count, const double *probes, size_t dims,
+                                       double *scores)
+{
+    for (size_t n = 0; n < count; n++) {
+        const pair p = sums(templates[n], probes + whose[n] * dims, dims);
+        const double length = sqrt(p.square);
+        scores[n] = length > 0 ? p.score / length : -INFINITY;
+    }
 }
 
 /* What a row's sum of codes adds to the coarse cut, rounded down (2). */
@@ -164,14 +235,16 @@ INLINE void tile(pass *p, size_t row, const int32_t *terms, size_t group, const 
 }
 
 /* Many probes: `packed` holds u of eight probes beside each other, four dimensions at a time. */
-EXPORT AVX2 size_t probegate_scan_many(const int8_t *codes, size_t rows, size_t dims,
+EXPORT AVX2 size_t probegate_avx2_scan_many(const int8_t *codes, size_t rows, size_t dims,
                                        const uint8_t *packed, const int8_t *probes, size_t count,
-                                       const int32_t *cuts, const int32_t *lowest, hit *hits)
+                                       const int32_t *cuts, const int32_t *lowest, hit *hits,
+                                       size_t most, size_t *done)
 {
     pass p = {codes, dims, packed, probes, count, cuts, lowest, hits, 0};
     const size_t groups = (count + GROUP - 1) / GROUP;
     int32_t terms[ROWS_IN_CACHE];
-    for (size_t start = 0; start < rows; start += ROWS_IN_CACHE) {
+    size_t start = 0;
+    for (; start < rows && p.found + ROWS_IN_CACHE * count <= most; start += ROWS_IN_CACHE) {
         const size_t some = rows - start < ROWS_IN_CACHE ? rows - start : ROWS_IN_CACHE;
         for (size_t row = 0; row < some; row++)
             terms[row] = row_term(codes + (start + row) * dims, dims);
@@ -190,11 +263,12 @@ EXPORT AVX2 size_t probegate_scan_many(const int8_t *codes, size_t rows, size_t 
             }
         }
     }
+    *done = start < rows ? start : rows;
     return p.found;
 }
 
 #else
 
-EXPORT int probegate_supported(void) { return 0; }
+EXPORT int probegate_avx2_supported(void) { return 0; }
 
 #endif
