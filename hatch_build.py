@@ -13,7 +13,10 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES: Final = ("agency_adapters/galleries/native_avx2.c", "agency_adapters/galleries/native_vnni.c")
+SOURCES: Final = (
+    "agency_adapters/galleries/native_avx2.c",
+    "agency_adapters/galleries/native_vnni.c",
+)
 LIBRARY: Final = "agency_adapters/galleries/_native.so"
 FLAGS: Final = (
     *("-O3", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden", "-fPIC", "-shared"),

@@ -16,7 +16,7 @@ import numkong
 import numpy as np
 import numpy.typing as npt
 
-from agency_adapters.galleries.encoding import CODE_MAX, Codes
+from agency_adapters.galleries.encoding import CODE_MAX, ROUNDING, Codes
 from agency_adapters.galleries.matching import paired_scores
 from agency_adapters.galleries.templates import Templates, wipe
 
@@ -35,34 +35,53 @@ _FLOAT32_WHOLE: Final = 2**24
 """Whole numbers up to here are exact in float32."""
 
 
-class Hits(NamedTuple):
-    """What reached its probe's cut, all of shape ``(m,)``, in no particular order.
+class Piece(NamedTuple):
+    """Some rows of a segment.
 
     Attributes:
-        rows: so many of the block's first rows were looked at, at least one.
-        row: the row of the block.
+        codes: int8, shape ``(rows, dims)``.
+        bounds: what encoding lost of each row, float32, shape ``(rows,)``.
+        scale: what every code is multiplied by.
+        longest: no row is longer than this, as a vector of codes.
+    """
+
+    codes: Codes
+    bounds: npt.NDArray[np.float32]
+    scale: float
+    longest: float
+
+
+class Hits(NamedTuple):
+    """What may reach its probe's cut, all of shape ``(m,)``, in no particular order.
+
+    Attributes:
+        rows: so many of the piece's first rows were looked at, at least one.
+        row: the row of the piece.
         probe: the probe.
-        product: the row's codes times the probe itself, float64.
+        middle: the row's decoded template times the probe itself, float64.
+        error: how far the score may be from ``middle``, float64.
     """
 
     rows: int
     row: npt.NDArray[np.intp]
     probe: npt.NDArray[np.intp]
-    product: npt.NDArray[np.float64]
+    middle: Floats
+    error: Floats
 
 
 class Prepared(Protocol):
-    """Some probes, ready to be multiplied with blocks of rows by one thread at a time."""
+    """Some probes, ready to be multiplied with rows by one thread at a time."""
 
-    def hits(self, block: Codes, lowest: Lowest, longest: float) -> Hits:
-        """Return rows and probes the product of whose codes is at least ``lowest`` of the probe.
+    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
+        """Return rows and probes whose score may reach the probe's cut.
 
-        All of a block's first rows are, as many as there is room for; the rest is asked for again.
+        They are of the piece's first rows, as many as there is room for; the rest is asked for again.
 
         Args:
-            block: int8, shape ``(rows, dims)``.
-            lowest: int32, shape ``(probes,)``.
-            longest: no row of the block is longer than this, as a vector of codes.
+            piece: the rows.
+            lowest: no row whose product of codes is below this can reach the cut, int32, shape
+                ``(probes,)``.
+            cuts: float64, shape ``(probes,)``; another thread may raise them meanwhile.
         """
 
     def wipe(self) -> None:
@@ -87,7 +106,11 @@ class Kernel(Protocol):
     name: str
 
     def scores(
-        self, stored: Stored, rows: npt.NDArray[np.intp], probes: Floats, whose: npt.NDArray[np.intp]
+        self,
+        stored: Stored,
+        rows: npt.NDArray[np.intp],
+        probes: Floats,
+        whose: npt.NDArray[np.intp],
     ) -> Floats:
         """Return the score of each row with one of the probes, as ``matching`` defines it.
 
@@ -152,17 +175,20 @@ class _Products:
         """
         raise NotImplementedError
 
-    def hits(self, block: Codes, lowest: Lowest, longest: float) -> Hits:  # noqa: ARG002
-        products = self.products(checked(block, self._dims)[: len(self._out)])
-        found = np.flatnonzero(products >= lowest)
-        row, probe = np.divmod(found, products.shape[1])
-        again = np.empty(len(row))
+    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
+        codes = checked(piece.codes, self._dims)[: len(self._out)]
+        products = self.products(codes)
+        row, probe = np.divmod(np.flatnonzero(products >= lowest), products.shape[1])
+        middle = np.empty(len(row))
         for start in range(0, len(row), _AGAIN_AT_ONCE):
             some = slice(start, start + _AGAIN_AT_ONCE)
             copies = self._exact[probe[some]]
-            np.einsum("ij,ij->i", block[row[some]].astype(np.float64), copies, out=again[some])
+            np.einsum("ij,ij->i", codes[row[some]].astype(np.float64), copies, out=middle[some])
             wipe(copies)
-        return Hits(len(products), row, probe, again)
+        middle *= piece.scale
+        error = piece.bounds[row].astype(np.float64) + ROUNDING
+        near = middle + error >= cuts[probe]
+        return Hits(len(products), row[near], probe[near], middle[near], error[near])
 
     def wipe(self) -> None:
         pass

@@ -10,11 +10,18 @@
 /* Bytes of codes fetched ahead of what is multiplied: hardware stops at every page. */
 enum { AHEAD = 8192 };
 
-/* A row whose product with a probe reaches the probe's cut. */
+/* A row the product of whose codes with a probe's reaches the lowest that counts. */
 typedef struct {
     uint32_t row;
     uint32_t probe;
-    int32_t product;
 } hit;
+
+/* A row whose score is within `error` of `middle`, and may reach the probe's cut. */
+typedef struct {
+    uint32_t row;
+    uint32_t probe;
+    double middle;
+    double error;
+} near_hit;
 
 #endif

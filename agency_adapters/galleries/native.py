@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from agency_adapters.galleries.encoding import Codes
+from agency_adapters.galleries.encoding import ROUNDING, Codes
 from agency_adapters.galleries.kernels import (
     Floats,
     Hits,
     Lowest,
+    Piece,
     Prepared,
     Stored,
     checked,
@@ -58,7 +59,9 @@ _FEW: Final = [
     *(_POINTER, *_ROOM),  # lowest
 ]
 """What both families take for few probes."""
-_HIT: Final = np.dtype([("row", "<u4"), ("probe", "<u4"), ("product", "<i4")])
+_HIT: Final = np.dtype([("row", "<u4"), ("probe", "<u4")])
+_NEAR: Final = np.dtype([*_HIT.descr, ("middle", "<f8"), ("error", "<f8")])
+"""``hit`` and ``near_hit`` of ``native.h``."""
 
 
 Calls = tuple[Any, Any]
@@ -104,7 +107,6 @@ class NativeKernel:
         kind = Few if len(probes) <= FEW_PROBES else self._packing
         return kind(calls, checked(probes), exact, at_once)
 
-
     def scores(
         self,
         stored: Stored,
@@ -143,28 +145,38 @@ class _Scan:
         self._probes = probes
         self._exact = exact
         self._hits = np.empty(most, _HIT)
+        self._kept = np.empty(most, _NEAR)
         self._done = ctypes.c_size_t()
 
-    def _found(self, block: Codes, *asked: Any) -> Hits:
+    def _found(self, piece: Piece, cuts: Floats, *asked: Any) -> Hits:
+        codes = piece.codes
         count = self._call(
-            block.ctypes.data,
-            *block.shape,
+            codes.ctypes.data,
+            *codes.shape,
             *asked,
             self._hits.ctypes.data,
             len(self._hits),
             ctypes.byref(self._done),
         )
-        hits, products = self._hits[:count], np.empty(count)
-        self._again(
-            block.ctypes.data,
-            block.shape[1],
+        kept = self._again(
+            codes.ctypes.data,
+            codes.shape[1],
+            piece.bounds.ctypes.data,
+            piece.scale,
+            ROUNDING,
             self._exact.ctypes.data,
+            cuts.ctypes.data,
             self._hits.ctypes.data,
             count,
-            products.ctypes.data,
+            self._kept.ctypes.data,
         )
+        near = self._kept[:kept]
         return Hits(
-            self._done.value, hits["row"].astype(np.intp), hits["probe"].astype(np.intp), products
+            self._done.value,
+            near["row"].astype(np.intp),
+            near["probe"].astype(np.intp),
+            near["middle"].copy(),
+            near["error"].copy(),
         )
 
 
@@ -174,11 +186,11 @@ class Few(_Scan):
     def __init__(self, calls: Calls, probes: Codes, exact: Floats, at_once: int) -> None:
         super().__init__(calls, probes, exact, max(at_once, len(probes)))
 
-    def hits(self, block: Codes, lowest: Lowest, longest: float) -> Hits:  # noqa: ARG002
+    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
         """Multiply each row with every probe; see ``Prepared``."""
-        _fits(block, self._probes, lowest)
+        _fits(piece, self._probes, lowest, cuts)
         return self._found(
-            block, self._probes.ctypes.data, len(self._probes), lowest.ctypes.data
+            piece, cuts, self._probes.ctypes.data, len(self._probes), lowest.ctypes.data
         )
 
     def wipe(self) -> None:
@@ -197,19 +209,19 @@ class Packed(_Scan):
         self._lowest = np.full(self._groups * LANES, _FAR, np.int32)
         wipe(shifted)
 
-    def hits(self, block: Codes, lowest: Lowest, longest: float) -> Hits:  # noqa: ARG002
+    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
         """Multiply each row with every probe; see ``Prepared``."""
-        _fits(block, self._probes, lowest)
+        _fits(piece, self._probes, lowest, cuts)
         self._lowest[: len(self._probes)] = lowest.clip(-_FAR, _FAR)
         asked = self.packed.address, self._groups, self._lowest.ctypes.data
-        rows, dims = block.shape
+        rows, dims = piece.codes.shape
         if rows >= PART_ROWS:
-            return self._found(block, *asked)
-        filled = np.zeros((PART_ROWS, dims), np.int8)
-        filled[:rows] = block
-        _, row, probe, product = self._found(filled, *asked)
-        real = row < rows
-        return Hits(rows, row[real], probe[real], product[real])
+            return self._found(piece, cuts, *asked)
+        codes, bounds = np.zeros((PART_ROWS, dims), np.int8), np.zeros(PART_ROWS, np.float32)
+        codes[:rows], bounds[:rows] = piece.codes, piece.bounds
+        found = self._found(piece._replace(codes=codes, bounds=bounds), cuts, *asked)
+        real = found.row < rows
+        return Hits(rows, *(part[real] for part in found[1:]))
 
     def wipe(self) -> None:
         """Overwrite the packed copy."""
@@ -230,14 +242,15 @@ class Coarse(_Scan):
         for copy in (shifted, coarse, lost):
             wipe(copy)
 
-    def hits(self, block: Codes, lowest: Lowest, longest: float) -> Hits:
+    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
         """Exclude what the coarse products can, multiply the rest; see ``Prepared``."""
-        _fits(block, self._probes, lowest)
+        _fits(piece, self._probes, lowest, cuts)
         # One more than Cauchy-Schwarz asks for covers what float64 rounds.
-        needed = (lowest - self._lost * longest - 1.0) / 2**COARSE_BITS
+        needed = (lowest - self._lost * piece.longest - 1.0) / 2**COARSE_BITS
         self._cuts[: len(self._probes)] = np.floor(needed).clip(-_FAR, _FAR)
         return self._found(
-            block,
+            piece,
+            cuts,
             self.packed.address,
             self._probes.ctypes.data,
             len(self._probes),
@@ -287,16 +300,18 @@ def kernels() -> tuple[NativeKernel, ...]:
     again = library.probegate_avx2_again
     again.argtypes = [
         *(_POINTER, _SIZE),  # codes, dims
-        *(_POINTER, _POINTER, _SIZE),  # probes, hits, how many
-        _POINTER,  # products
+        *(_POINTER, ctypes.c_double, ctypes.c_double),  # bounds, scale, rounding
+        *(_POINTER, _POINTER),  # probes, cuts
+        *(_POINTER, _SIZE, _POINTER),  # hits, how many, those that are kept
     ]
+    again.restype = _SIZE
     scores = library.probegate_avx2_scores
     scores.argtypes = [
         *(_POINTER, _POINTER, _SIZE),  # templates' addresses, whose, how many
         *(_POINTER, _SIZE),  # probes, dims
         _POINTER,  # scores
     ]
-    again.restype = scores.restype = None
+    scores.restype = None
     if library.probegate_vnni_supported():
         few, many = library.probegate_vnni_scan_few, library.probegate_vnni_scan_many
         few.argtypes = _FEW
@@ -319,7 +334,11 @@ def kernels() -> tuple[NativeKernel, ...]:
     return tuple(found)
 
 
-def _fits(block: Codes, probes: Codes, lowest: Lowest) -> None:
-    checked(block, probes.shape[1])
-    if not len(block) or lowest.dtype != np.int32 or lowest.shape != (len(probes),):
-        raise TypeError("a block, or its cuts, are not as agreed")
+def _fits(piece: Piece, probes: Codes, lowest: Lowest, cuts: Floats) -> None:
+    rows, each = len(checked(piece.codes, probes.shape[1])), (len(probes),)
+    asked = (lowest, np.int32, each), (cuts, np.float64, each), (piece.bounds, np.float32, (rows,))
+    for array, kind, shape in asked:
+        if array.dtype != kind or array.shape != shape or not array.flags.c_contiguous:
+            raise TypeError("bounds or cuts are not as agreed")
+    if not rows:
+        raise TypeError("no rows")

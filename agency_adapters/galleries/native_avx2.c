@@ -71,17 +71,21 @@ EXPORT AVX2 size_t probegate_avx2_scan_few(const int8_t *codes, size_t rows, siz
         for (size_t probe = 0; probe < count; probe++) {
             int32_t whole = product(codes, probes + probe * dims, dims);
             if (whole >= lowest[probe])
-                hits[found++] = (hit){(uint32_t)row, (uint32_t)probe, whole};
+                hits[found++] = (hit){(uint32_t)row, (uint32_t)probe};
         }
     }
     *done = row;
     return found;
 }
 
-/* The product of each hit's codes with the probe itself, in float64: `hits` are few. */
-EXPORT AVX2 void probegate_avx2_again(const int8_t *codes, size_t dims, const double *probes,
-                                      const hit *hits, size_t count, double *products)
+/* What hits come to with the probes themselves, in float64: those within their rows' bounds of the
+ * cuts are kept, and how many they are is returned. */
+EXPORT AVX2 size_t probegate_avx2_again(const int8_t *codes, size_t dims, const float *bounds,
+                                        double scale, double rounding, const double *probes,
+                                        const double *cuts, const hit *hits, size_t count,
+                                        near_hit *kept)
 {
+    size_t found = 0;
     for (size_t n = 0; n < count; n++) {
         const int8_t *row = codes + hits[n].row * dims;
         const double *q = probes + hits[n].probe * dims;
@@ -95,8 +99,12 @@ EXPORT AVX2 void probegate_avx2_again(const int8_t *codes, size_t dims, const do
         }
         double four[4];
         _mm256_storeu_pd(four, _mm256_add_pd(low, high));
-        products[n] = (four[0] + four[1]) + (four[2] + four[3]);
+        const double middle = ((four[0] + four[1]) + (four[2] + four[3])) * scale;
+        const double error = bounds[hits[n].row] + rounding;
+        if (middle + error >= cuts[hits[n].probe])
+            kept[found++] = (near_hit){hits[n].row, hits[n].probe, middle, error};
     }
+    return found;
 }
 
 /* numpy's pairwise sum of eight products at a time, each rounded by itself (no fused addition), so
@@ -228,7 +236,7 @@ INLINE void tile(pass *p, size_t row, const int32_t *terms, size_t group, const 
                 int32_t whole = product(codes + (size_t)r * p->dims,
                                         p->probes + probe * p->dims, p->dims);
                 if (whole >= p->lowest[probe])
-                    p->hits[p->found++] = (hit){(uint32_t)(row + (size_t)r), (uint32_t)probe, whole};
+                    p->hits[p->found++] = (hit){(uint32_t)(row + (size_t)r), (uint32_t)probe};
             }
         }
     }

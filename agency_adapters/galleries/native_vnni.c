@@ -76,7 +76,7 @@ EXPORT VNNI size_t probegate_vnni_scan_few(const int8_t *codes, size_t rows, siz
             const __m512i sums = _mm512_add_epi32(even, odd);
             const int32_t whole = _mm512_reduce_add_epi32(sums) - shifts[probe];
             if (whole >= lowest[probe])
-                hits[found++] = (hit){(uint32_t)row, (uint32_t)probe, whole};
+                hits[found++] = (hit){(uint32_t)row, (uint32_t)probe};
         }
     }
     *done = row;
@@ -187,7 +187,7 @@ static void keep(pass *p, size_t row, size_t probe, const int32_t *products, siz
 {
     for (size_t n = 0; n < count; n++)
         if (products[n] >= p->lowest[probe + n])
-            p->hits[p->found++] = (hit){(uint32_t)row, (uint32_t)(probe + n), products[n]};
+            p->hits[p->found++] = (hit){(uint32_t)row, (uint32_t)(probe + n)};
 }
 
 /* The rows of a part, with the probes that a tile takes; the first `skip` are known already. */

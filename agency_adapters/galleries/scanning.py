@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agency_adapters.galleries.encoding import ROUNDING, EncodedProbes, encode_probes
-from agency_adapters.galleries.kernels import Hits, Kernel, Prepared
+from agency_adapters.galleries.kernels import Hits, Kernel, Piece, Prepared
 from agency_adapters.galleries.segments import Rows, Segment
 from agency_adapters.galleries.tally import Ask, Match, Tally, best_of, first_cuts
 
@@ -140,7 +140,7 @@ def _scan_blocks(
             start = block.start
             while start < block.stop:
                 hits = _hits(block, start, probes, prepared, tally.cuts)
-                _keep(block, start, hits, None if every else eligible, tally)
+                _keep(block.base + start, hits, None if every else eligible, tally)
                 start += hits.rows
     finally:
         prepared.wipe()
@@ -153,31 +153,20 @@ def _hits(
     prepared: Prepared,
     cuts: npt.NDArray[np.float64],
 ) -> Hits:
-    """Return what the codes cannot exclude among the first of the rows from ``start`` (3)."""
-    segment = block.segment
+    """Return what cannot be excluded among the first of the rows from ``start`` (2) (3)."""
+    segment, rows = block.segment, slice(start, block.stop)
     longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
-    lowest = _lowest_products(block, probes, cuts)
-    return prepared.hits(segment.codes[start : block.stop], lowest, longest)
+    piece = Piece(segment.codes[rows], segment.bounds[rows], segment.scale, longest)
+    return prepared.hits(piece, _lowest_products(block, probes, cuts), cuts)
 
 
-def _keep(
-    block: Block,
-    start: int,
-    hits: Hits,
-    eligible: npt.NDArray[np.bool_] | None,
-    tally: Tally,
-) -> None:
-    """Keep hits, of rows from ``start`` on, with what their scores are within (2)."""
-    row, probe, product = hits.row + start, hits.probe, hits.product
-    if not len(row):
-        return
+def _keep(first: int, hits: Hits, eligible: npt.NDArray[np.bool_] | None, tally: Tally) -> None:
+    """Keep hits, the gallery's row ``first`` and those after it, if they are eligible."""
+    row, probe, middle, error = hits.row + first, hits.probe, hits.middle, hits.error
     if eligible is not None:
-        keep = eligible[block.base + row]  # (1)
-        row, probe, product = row[keep], probe[keep], product[keep]
-    segment = block.segment
-    middle = product * segment.scale
-    error = segment.bounds[row].astype(np.float64) + ROUNDING
-    tally.add(probe, block.base + row, middle - error, middle + error)
+        keep = eligible[row]  # (1)
+        row, probe, middle, error = row[keep], probe[keep], middle[keep], error[keep]
+    tally.add(probe, row, middle, error)
 
 
 def _lowest_products(

@@ -170,10 +170,14 @@ class Rows:
         addresses: npt.NDArray[np.uintp] = self._templates[within] + offsets
         return addresses
 
-    def let_go(self, rows: npt.NDArray[np.intp]) -> None:
+    def let_go(self, rows: npt.NDArray[np.intp], *, templates_only: bool = False) -> None:
         """Give back the memory of what some rows brought in (``Segment.let_go``)."""
         for number in np.unique(self.segment_of(rows)):
-            self._segments[number].let_go()
+            segment = self._segments[number]
+            if templates_only:
+                _advise(segment.templates, mmap.MADV_DONTNEED)
+            else:
+                segment.let_go()
 
     def record_ids(self, rows: Sequence[int]) -> list[str]:
         """Return the record ids of some rows; an empty text for one that was erased under us."""

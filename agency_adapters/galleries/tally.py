@@ -19,6 +19,9 @@ BEYOND_ANY_SCORE: Final = 2.0
 SCORED_AT_ONCE: Final = 512
 """Rows that one thread scores at once."""
 
+FETCHED_ROWS: Final = 1024
+"""Rows whose templates one thread has in memory before it gives them back; each brings in 64 kB."""
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Map = Callable[[Callable[[int], Floats], Iterable[int]], Iterable[Floats]]
@@ -54,7 +57,7 @@ class Tally:
         probes: the probes, float64, shape ``(p, dims)``.
         cuts: each probe's cut, float64, shape ``(p,)``, shared by the threads of a pass.
         limits: the most rows of each probe's answer, shape ``(p,)``.
-        waiting: probe, row, lower and upper of what is kept and not scored yet.
+        waiting: probe, row, middle and error of what is kept and not scored yet.
         scored: probe, row and score of what is kept and scored.
     """
 
@@ -72,6 +75,7 @@ class Tally:
         self.limits = np.array([ask.limit for ask in asks])
         self._thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
         self.cuts = cuts
+        self._fetched: list[Ints] = [np.empty(0, np.intp)]
         self.waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
         self._count = 0
         self._raise_at = int(self.limits.sum())
@@ -82,13 +86,12 @@ class Tally:
             np.empty(0),
         )
 
-    def add(self, probe: Ints, row: Ints, lower: Floats, upper: Floats) -> None:
-        """Take in rows of one block, if they reach the cut."""
-        near = upper >= self.cuts[probe]
-        if not near.any():
+    def add(self, probe: Ints, row: Ints, middle: Floats, error: Floats) -> None:
+        """Take in rows whose scores are within ``error`` of ``middle`` and may reach the cut."""
+        if not len(row):
             return
-        self.waiting.append((probe[near], row[near], lower[near], upper[near]))
-        self._count += int(near.sum())
+        self.waiting.append((probe, row, middle, error))
+        self._count += len(row)
         if self._count >= self._raise_at:
             self._raise_cuts()
             self._score_likeliest()
@@ -106,6 +109,7 @@ class Tally:
         """
         for other in others:
             self.waiting += other.waiting
+        others_fetched = [rows for other in others for rows in other._fetched]
         pairs = zip(self.scored, *(other.scored for other in others), strict=True)
         probe, row, scores = (np.concatenate(parts) for parts in pairs)
         self.scored = probe, row, scores
@@ -113,46 +117,50 @@ class Tally:
         self._raise_cuts()
         self._score_likeliest()
         self._score()
+        self._gallery.let_go(np.concatenate([*self._fetched, *others_fetched]), templates_only=True)
 
     def _raise_cuts(self) -> None:
-        """Raise each probe's cut and drop what is below (3)."""
+        """Raise each probe's cut (3)."""
         if not self.waiting:
             return
-        probe, row, lower, upper = self._taken()
+        probe, row, middle, error = self._taken()
         known = np.concatenate([probe, self.scored[0]])
-        kth_best(known, np.concatenate([lower, self.scored[2]]), self.limits, self.cuts)
-        near = upper >= self.cuts[probe]
-        self._wait(probe[near], row[near], lower[near], upper[near])
+        lower = np.concatenate([middle - error, self.scored[2]])
+        kth_best(known, lower, self.limits, self.cuts)
+        self._wait(probe, row, middle, error)
 
     def _score_likeliest(self) -> None:
         """Score the likeliest (4): a score is a higher cut than a lower bound."""
         if not self.waiting:
             return
-        probe, row, lower, upper = self._taken()
+        probe, row, middle, error = self._taken()
         likely = np.full(len(self.cuts), -np.inf)
-        kth_best(probe, upper, self.limits, likely)
-        leads = upper >= likely[probe]
+        kth_best(probe, middle, self.limits, likely)
+        leads = middle >= likely[probe]
         self._take_scored(probe[leads], row[leads])
-        near = ~leads & (upper >= self.cuts[probe])
-        self._wait(probe[near], row[near], lower[near], upper[near])
+        rest = ~leads
+        self._wait(probe[rest], row[rest], middle[rest], error[rest])
 
-    def _wait(self, probe: Ints, row: Ints, lower: Floats, upper: Floats) -> None:
-        self.waiting = [(probe, row, lower, upper)]
-        self._count = len(probe)
+    def _wait(self, probe: Ints, row: Ints, middle: Floats, error: Floats) -> None:
+        """Let those wait that may reach the cut."""
+        near = middle + error >= self.cuts[probe]
+        self.waiting = [(probe[near], row[near], middle[near], error[near])]
+        self._count = len(self.waiting[0][0])
 
     def _taken(self) -> tuple[Ints, Ints, Floats, Floats]:
         """Take all that waits."""
-        probe, row, lower, upper = (
+        probe, row, middle, error = (
             np.concatenate(part) for part in zip(*self.waiting, strict=True)
         )
         self.waiting, self._count = [], 0
-        return probe, row, lower, upper
+        return probe, row, middle, error
 
     def _score(self) -> None:
         """Score what waits (4)."""
         if not self.waiting:
             return
-        probe, row, _, upper = self._taken()
+        probe, row, middle, error = self._taken()
+        upper = middle + error
         for start in range(0, len(row), MAX_WAITING):
             some = np.arange(start, min(start + MAX_WAITING, len(row)))
             some = some[upper[some] >= self.cuts[probe[some]]]
@@ -169,7 +177,7 @@ class Tally:
             return self._kernel.scores(self._gallery, row[some], self.probes, probe[some])
 
         scores = np.concatenate(list(self._map(score, range(0, len(row), SCORED_AT_ONCE))))
-        self._gallery.let_go(row)
+        self._let_go(row)
         reached = scores >= self._thresholds[probe]
         kept = tuple(
             np.concatenate(pair)
@@ -181,6 +189,13 @@ class Tally:
         kth_best(probe, scores, self.limits, self.cuts)
         near = np.flatnonzero(scores >= self.cuts[probe])
         self.scored = self._first_of_ties(probe[near], row[near], scores[near])
+
+    def _let_go(self, row: Ints) -> None:
+        """Give back the memory of templates, once it is much: that stops the other threads."""
+        self._fetched.append(row)
+        if sum(map(len, self._fetched)) >= FETCHED_ROWS:
+            self._gallery.let_go(np.concatenate(self._fetched), templates_only=True)
+            self._fetched = [row[:0]]
 
     def _first_of_ties(self, probe: Ints, row: Ints, scores: Floats) -> tuple[Ints, Ints, Floats]:
         """Keep of the rows of one probe, segment and score no more than an answer can hold (5).

@@ -7,7 +7,6 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import psutil
 
 from agency_adapters.galleries.store import StoredGallery
-from benchmarks.matching.engines import CORES, ENGINES
+from benchmarks.matching.engines import CORES, ENGINES, READING
 
 SETTLE_S = 0.5
 """Between two engines: threads of some libraries go on spinning after their work, seconds."""
@@ -142,9 +141,12 @@ def compare(
                 told(f"{count} at once, round {turn + 1} of {rounds}")
                 for one, child in zip(figures, children, strict=True):
                     time.sleep(SETTLE_S)
+                    if one.engine == READING and count > 1:
+                        continue
                     first, rows = child.search(sought[:count], limit)
                     one.after_idle.setdefault(count, []).append(first)
-                    one.recall[count] = recall(rows, best[:count])
+                    if one.engine != READING:
+                        one.recall[count] = recall(rows, best[:count])
                     one.seconds.setdefault(count, []).append(
                         _turn(child, sought[:count], limit, first)
                     )
@@ -180,26 +182,6 @@ def recall(rows: npt.NDArray[np.int64], best: npt.NDArray[np.int64]) -> float:
     """Return the share of the true best rows that were found, of all probes."""
     hits = sum(len(set(f.tolist()) & set(b.tolist())) for f, b in zip(rows, best, strict=True))
     return hits / best.size
-
-
-def bandwidth(gallery: Path) -> float:
-    """Return how fast this machine reads the gallery's codes with all cores, bytes a second.
-
-    Each core takes the largest of the numbers in its share, eight bytes at a time; the best of
-    some rounds counts.
-    """
-    segments = StoredGallery.open(gallery).segments
-    codes = np.concatenate([segment.codes.reshape(-1) for segment in segments])
-    words = codes[: len(codes) // 8 * 8].view(np.int64)
-    share = len(words) // CORES
-    parts = [words[core * share : (core + 1) * share] for core in range(CORES)]
-    with ThreadPoolExecutor(CORES) as workers:
-        best = float("inf")
-        for _ in range(10):
-            began = time.perf_counter()
-            list(workers.map(np.max, parts))
-            best = min(best, time.perf_counter() - began)
-    return share * CORES * 8 / best
 
 
 def instructions() -> list[str]:

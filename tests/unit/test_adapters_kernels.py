@@ -10,8 +10,14 @@ from hypothesis.extra import numpy as arrays
 
 from agency_adapters.galleries import native
 from agency_adapters.galleries.choosing import best_kernel
-from agency_adapters.galleries.encoding import Codes
-from agency_adapters.galleries.kernels import Kernel, NumKongKernel, NumpyKernel
+from agency_adapters.galleries.encoding import ROUNDING, Codes
+from agency_adapters.galleries.kernels import (
+    Kernel,
+    NumKongKernel,
+    NumpyKernel,
+    Piece,
+    scores_by_numpy,
+)
 
 CODES = st.one_of(st.integers(-127, 127), st.sampled_from([-127, 127, 0, 1, -1]))
 
@@ -44,29 +50,40 @@ def blocks(draw: st.DrawFn) -> tuple[Codes, Codes, np.ndarray]:
     return block, probes, lowest.astype(np.int32)
 
 
+def piece(block: Codes, bounds: np.ndarray | None = None, scale: float = 1.0) -> Piece:
+    longest = float(np.sqrt((block.astype(np.float64) ** 2).sum(axis=1).max(initial=0.0)))
+    bounds = np.zeros(len(block), np.float32) if bounds is None else bounds
+    return Piece(block, bounds, scale, longest)
+
+
+ANY = -np.inf
+
+
 @settings(max_examples=150, deadline=None)
-@given(case=blocks(), at_once=st.sampled_from([1, 40, 1000, 1 << 17]))
-def test_the_hits_are_all_products_that_reach_the_cut(
-    case: tuple[Codes, Codes, np.ndarray], at_once: int
+@given(case=blocks(), at_once=st.sampled_from([1, 40, 1000, 1 << 17]), loss=st.floats(0, 2))
+def test_the_hits_are_all_that_may_reach_the_cut(
+    case: tuple[Codes, Codes, np.ndarray], at_once: int, loss: float
 ) -> None:
     block, probes, lowest = case
     products = block.astype(np.int64) @ probes.T.astype(np.int64)
-    longest = float(np.sqrt((block.astype(np.float64) ** 2).sum(axis=1).max()))
-    expected = {
-        (r, p, products[r, p]) for r, p in zip(*np.nonzero(products >= lowest), strict=True)
-    }
+    exact = probes.astype(np.float64)
+    bounds = np.linspace(0, loss, len(block), dtype=np.float32)
+    cuts = lowest + 0.5
+    error = bounds.astype(np.float64) + ROUNDING
+    near = (products >= lowest) & (products + error[:, np.newaxis] >= cuts)
+    expected = {(r, p, products[r, p], error[r]) for r, p in zip(*np.nonzero(near), strict=True)}
     kernels: list[Kernel] = [*OURS, NumKongKernel(), NumpyKernel()]
     for kernel in kernels:
-        prepared = kernel.prepare(probes.copy(), probes.astype(np.float64), at_once)
-        triples, start = [], 0
+        prepared = kernel.prepare(probes.copy(), exact, at_once)
+        found, start = [], 0
         while start < len(block):
-            found = prepared.hits(block[start:], lowest, longest)
-            triples += zip(found.row + start, found.probe, found.product, strict=True)
-            assert found.rows >= 1
-            start += found.rows
+            hits = prepared.hits(piece(block[start:], bounds[start:]), lowest, cuts)
+            found += zip(hits.row + start, hits.probe, hits.middle, hits.error, strict=True)
+            assert hits.rows >= 1
+            start += hits.rows
         assert start == len(block)
-        assert len(triples) == len(expected), kernel.name
-        assert set(triples) == expected, kernel.name
+        assert len(found) == len(expected), kernel.name
+        assert set(found) == expected, kernel.name
         prepared.wipe()
 
 
@@ -76,21 +93,23 @@ def test_the_hits_are_all_products_that_reach_the_cut(
 def test_the_largest_products_do_not_overflow(
     kernel: native.NativeKernel, sign: int, probes: int
 ) -> None:
-    block = np.full((70, 4096), 127, np.int8)
+    block = piece(np.full((70, 4096), 127, np.int8))
     asked = np.full((probes, 4096), 127 * sign, np.int8)
-    lowest = np.full(probes, -(2**31) + 1, np.int32)
-    found = kernel.prepare(asked, asked.astype(np.float64), 1 << 17).hits(block, lowest, 127 * 64.0)
-    assert len(found.row) == 70 * probes
-    assert set(found.product.tolist()) == {sign * 127 * 127 * 4096}
+    largest = sign * 127 * 127 * 4096
+    prepared = kernel.prepare(asked, asked.astype(np.float64), 1 << 17)
+    for lowest, found in ((-(2**31) + 1, True), (largest, True), (largest + 1, False)):
+        hits = prepared.hits(block, np.full(probes, lowest, np.int32), np.full(probes, ANY))
+        assert len(hits.row) == (70 * probes if found else 0)
+        assert set(hits.middle.tolist()) <= {largest}
 
 
 @pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
 def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeKernel) -> None:
     good = np.zeros((4, 64), np.int8)
-    lowest = np.zeros(4, np.int32)
+    lowest, cuts = np.zeros(4, np.int32), np.zeros(4)
     for probes in (good[:1], good):
         prepared = kernel.prepare(probes, probes.astype(np.float64), 4)
-        few = lowest[: len(probes)]
+        few, theirs = lowest[: len(probes)], cuts[: len(probes)]
         wrong: list[np.ndarray] = [
             np.zeros((4, 64), np.uint8),
             np.zeros((4, 56), np.int8),
@@ -98,19 +117,69 @@ def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeK
             np.zeros((0, 64), np.int8),
             np.zeros(64, np.int8),
         ]
-        for block in wrong:
+        for codes in wrong:
             with pytest.raises(TypeError):
-                prepared.hits(block, few, 1.0)
-        with pytest.raises(TypeError):
-            prepared.hits(good, few.astype(np.int64), 1.0)
-        with pytest.raises(TypeError):
-            prepared.hits(good, np.zeros(5, np.int32), 1.0)
+                prepared.hits(Piece(codes, np.zeros(len(codes), np.float32), 1.0, 1.0), few, theirs)
+        for bounds in (np.zeros(4), np.zeros(3, np.float32), np.zeros(8, np.float32)[::2]):
+            with pytest.raises(TypeError):
+                prepared.hits(piece(good, bounds), few, theirs)
+        for bad in (few.astype(np.int64), np.zeros(5, np.int32)):
+            with pytest.raises(TypeError):
+                prepared.hits(piece(good), bad, theirs)
+        for bad in (theirs.astype(np.float32), np.zeros(5)):
+            with pytest.raises(TypeError):
+                prepared.hits(piece(good), few, bad)
     with pytest.raises(TypeError):
         kernel.prepare(np.zeros((4, 60), np.int8), np.zeros((4, 60)), 4)
+    for bad in (np.zeros((4, 64), np.float32), np.zeros((3, 64)), np.zeros((4, 128))[:, ::2]):
+        with pytest.raises(TypeError):
+            kernel.prepare(good, bad, 4)
+
+
+class Templates:
+    """Templates in memory, as a segment has them in a file."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.dims = array.shape[1]
+
+    def templates(self, rows: np.ndarray) -> np.ndarray:
+        return self.array[rows]
+
+    def addresses(self, rows: np.ndarray) -> np.ndarray:
+        return np.uintp(self.array.ctypes.data) + rows.astype(np.uintp) * np.uintp(4 * self.dims)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    eights=st.one_of(st.integers(1, 40), st.sampled_from([64, 128, 512])),
+    rows=st.integers(1, 9),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_compiled_scores_are_numpys_to_the_last_bit(eights: int, rows: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    array = random.standard_normal((rows, 8 * eights)).astype(np.float32)
+    array[random.integers(rows)] *= random.choice([0.0, 1.0, 1e-30, 1e18])
+    probes = random.standard_normal((3, 8 * eights))
+    which, whose = random.integers(rows, size=20), random.integers(3, size=20)
+    stored = Templates(array)
+    expected = scores_by_numpy(stored, which, probes, whose)
+    for kernel in OURS:
+        assert kernel.scores(stored, which, probes, whose).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
+def test_scores_are_checked_before_they_are_computed(kernel: native.NativeKernel) -> None:
+    stored = Templates(np.ones((4, 64), np.float32))
+    rows, probes = np.arange(4), np.ones((2, 64))
+    for bad in (probes.astype(np.float32), np.ones((2, 56)), np.ones((2, 128))[:, ::2]):
+        with pytest.raises(TypeError):
+            kernel.scores(stored, rows, bad, np.zeros(4, np.intp))
     with pytest.raises(TypeError):
-        kernel.prepare(good, np.zeros((4, 64), np.float32), 4)
-    with pytest.raises(TypeError):
-        kernel.prepare(good, np.zeros((3, 64)), 4)
+        kernel.scores(stored, rows, probes, np.zeros(3, np.intp))
+    for whose in ([0, 1, 2, 0], [-1, 0, 0, 0]):
+        with pytest.raises(IndexError):
+            kernel.scores(stored, rows, probes, np.array(whose))
 
 
 @pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
