@@ -1,7 +1,7 @@
 """Products of int8 codes, exactly, and which of them reach a cut: by NumKong, otherwise by numpy.
 
-What reaches it is multiplied again with the probe itself, in float64: the probe's own code is then no
-part of what a score may be away from (``scanning``, 2).
+What reaches it is multiplied again with the probe itself, in float64: what encoding lost of the
+probe then plays no part (``scanning``, 2).
 
 NumKong trusts what it is given, so shapes, types and layout are checked here before every call. A
 library's own copy of a packed probe cannot be wiped from Python; it is dropped with the pass. Our
@@ -10,6 +10,7 @@ own kernels for x86-64 are in ``native``; ``choosing`` says which is used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numkong
@@ -24,7 +25,7 @@ Products = npt.NDArray[np.int32]
 """Products of codes, int32, shape ``(rows, probes)``: below 2**31 up to 4,096 dimensions."""
 Floats = npt.NDArray[np.float64]
 Lowest = npt.NDArray[np.int32]
-"""For each probe the lowest product that counts, int32, shape ``(probes,)``."""
+"""For each piece and probe the lowest product that counts, int32, shape ``(pieces, probes)``."""
 FEW_PROBES: Final = 2
 """Up to so many probes, one pass over the rows for each is faster than a packed product."""
 _AGAIN_AT_ONCE: Final = 128
@@ -55,8 +56,8 @@ class Hits(NamedTuple):
     """What may reach its probe's cut, all of shape ``(m,)``, in no particular order.
 
     Attributes:
-        rows: so many of the piece's first rows were looked at, at least one.
-        row: the row of the piece.
+        rows: so many of the pieces' first rows were looked at, at least one.
+        row: the row, numbered through the pieces.
         probe: the probe.
         middle: the row's decoded template times the probe itself, float64.
         error: how far the score may be from ``middle``, float64.
@@ -72,15 +73,15 @@ class Hits(NamedTuple):
 class Prepared(Protocol):
     """Some probes, ready to be multiplied with rows by one thread at a time."""
 
-    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
+    def hits(self, pieces: Sequence[Piece], lowest: Lowest, cuts: Floats) -> Hits:
         """Return rows and probes whose score may reach the probe's cut.
 
-        They are of the piece's first rows, as many as there is room for; the rest is asked for again.
+        They are of the first rows, as many as there is room for; the rest is asked for again.
 
         Args:
-            piece: the rows.
-            lowest: no row whose product of codes is below this can reach the cut, int32, shape
-                ``(probes,)``.
+            pieces: the rows, at least one in each.
+            lowest: no row of a piece whose product of codes is below this can reach the cut,
+                int32, shape ``(pieces, probes)``.
             cuts: float64, shape ``(probes,)``; another thread may raise them meanwhile.
         """
 
@@ -175,10 +176,11 @@ class _Products:
         """
         raise NotImplementedError
 
-    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
+    def hits(self, pieces: Sequence[Piece], lowest: Lowest, cuts: Floats) -> Hits:
+        piece = pieces[0]
         codes = checked(piece.codes, self._dims)[: len(self._out)]
         products = self.products(codes)
-        row, probe = np.divmod(np.flatnonzero(products >= lowest), products.shape[1])
+        row, probe = np.divmod(np.flatnonzero(products >= lowest[0]), products.shape[1])
         middle = np.empty(len(row))
         for start in range(0, len(row), _AGAIN_AT_ONCE):
             some = slice(start, start + _AGAIN_AT_ONCE)

@@ -1,7 +1,7 @@
 """Our own kernels for x86-64: products are compared where they are made.
 
-``native_avx2.c`` is for processors with AVX2, ``native_vnni.c`` for those that multiply four bytes in one
-step (AVX-512 VNNI).
+``native_avx2.c`` is for processors with AVX2, ``native_vnni.c`` for those that multiply four bytes
+in one step (AVX-512 VNNI).
 They trust what they are given, so this module checks shapes, types and layout before every call.
 The compiled library is made when the package is installed, if there is a C compiler.
 """
@@ -9,6 +9,7 @@ The compiled library is made when the package is installed, if there is a C comp
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,8 +39,7 @@ GROUP: Final = 8
 LANES: Final = 16
 """Probes that are multiplied beside each other with AVX-512, in one or two groups or fours."""
 PART_ROWS: Final = 24
-"""``ROWS_IN_CACHE`` of ``native_vnni.c``: there must be room for the hits of so many rows, and a block
-of fewer is filled up."""
+"""``ROWS_IN_CACHE`` of ``native_vnni.c``: there must be room for the hits of so many rows."""
 COARSE_PART_ROWS: Final = 63
 """``ROWS_IN_CACHE`` of ``native_avx2.c``."""
 STEP: Final = 8
@@ -51,21 +51,20 @@ _FAR: Final = 2**30
 """Beyond any sum of products, and far enough from int32's end to add a row's term."""
 _ALIGNED: Final = 64
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
-_ROOM: Final = _POINTER, _SIZE, _POINTER
-"""Hits, how many there is room for, and where to write how many rows were done."""
-_FEW: Final = [
-    *(_POINTER, _SIZE, _SIZE),  # codes, rows, dims
-    *(_POINTER, _SIZE),  # probes
-    *(_POINTER, *_ROOM),  # lowest
+_PASS: Final[Any] = [
+    *(_POINTER, _POINTER, _SIZE),  # probes, pieces, how many
+    *(_POINTER, _POINTER, _SIZE),  # lowest, coarse, how many a piece has
+    *(_POINTER, _POINTER, _SIZE, _POINTER),  # hits, those kept, how many at most, rows done
 ]
-"""What both families take for few probes."""
+"""What a pass takes."""
+_SCORES: Final[Any] = [
+    *(_POINTER, _POINTER, _SIZE),  # templates' addresses, whose, how many
+    *(_POINTER, _SIZE, _POINTER),  # probes, dims, scores
+]
+_PIECE: Final = np.dtype([("codes", "u8"), ("bounds", "u8"), ("rows", "u8"), ("scale", "f8")])
 _HIT: Final = np.dtype([("row", "<u4"), ("probe", "<u4")])
 _NEAR: Final = np.dtype([*_HIT.descr, ("middle", "<f8"), ("error", "<f8")])
-"""``hit`` and ``near_hit`` of ``native.h``."""
-
-
-Calls = tuple[Any, Any]
-"""The function that scans, and the one that multiplies again."""
+"""``piece``, ``hit`` and ``near_hit`` of ``native.h``."""
 
 
 class NativeKernel:
@@ -73,10 +72,9 @@ class NativeKernel:
 
     Args:
         name: which.
-        few: the function for few probes.
-        many: the one for many.
-        both: what all families have: the function that multiplies hits with the probes
-            themselves, and the one that scores templates in full precision.
+        few: makes a pass with few probes.
+        many: makes a pass with many.
+        scores: scores templates in full precision.
         packing: makes many probes ready for it.
     """
 
@@ -85,12 +83,11 @@ class NativeKernel:
         name: str,
         few: Any,
         many: Any,
-        both: tuple[Any, Any],
+        scores: Any,
         packing: type[Packed | Coarse],
     ) -> None:
         self.name = name
-        self._few, self._many = few, many
-        self._again, self._scores = both
+        self._few, self._many, self._scores = few, many, scores
         self._packing = packing
 
     def prepare(self, probes: Codes, exact: Floats, at_once: int) -> Prepared:
@@ -103,9 +100,9 @@ class NativeKernel:
             raise TypeError("no native kernel for this length")
         if exact.dtype != np.float64 or exact.shape != probes.shape or not exact.flags.c_contiguous:
             raise TypeError("what the probes encode is not as agreed")
-        calls = (self._few if len(probes) <= FEW_PROBES else self._many), self._again
-        kind = Few if len(probes) <= FEW_PROBES else self._packing
-        return kind(calls, checked(probes), exact, at_once)
+        if len(probes) <= FEW_PROBES:
+            return Few(self._few, checked(probes), exact, at_once)
+        return self._packing(self._many, checked(probes), exact, at_once)
 
     def scores(
         self,
@@ -137,38 +134,55 @@ class NativeKernel:
         return found
 
 
-class _Scan:
-    """A call of one of the functions, and the room for what it finds."""
+class _Asked(ctypes.Structure):
+    """``probes`` of ``native.h``."""
 
-    def __init__(self, calls: Calls, probes: Codes, exact: Floats, most: int) -> None:
-        self._call, self._again = calls
-        self._probes = probes
-        self._exact = exact
-        self._hits = np.empty(most, _HIT)
-        self._kept = np.empty(most, _NEAR)
+    _fields_ = (
+        *((name, _SIZE) for name in ("dims", "count", "groups")),
+        *((name, _POINTER) for name in ("codes", "packed", "exact", "cuts")),
+        ("rounding", ctypes.c_double),
+    )
+
+
+class _Pass:
+    """Probes, a function that makes a pass with them, and the room for what it finds."""
+
+    def __init__(self, call: Any, probes: Codes, exact: Floats, most: int) -> None:
+        self._call = call
+        self._probes, self._exact = probes, exact
+        self._hits, self._kept = np.empty(most, _HIT), np.empty(most, _NEAR)
         self._done = ctypes.c_size_t()
+        count, dims = probes.shape
+        self._asked = _Asked(dims, count, 0, probes.ctypes.data, None, exact.ctypes.data, None)
+        self._asked.rounding = ROUNDING
 
-    def _found(self, piece: Piece, cuts: Floats, *asked: Any) -> Hits:
-        codes = piece.codes
-        count = self._call(
-            codes.ctypes.data,
-            *codes.shape,
-            *asked,
-            self._hits.ctypes.data,
-            len(self._hits),
-            ctypes.byref(self._done),
+    def hits(self, pieces: Sequence[Piece], lowest: Lowest, cuts: Floats) -> Hits:
+        """Look at the pieces' rows; see ``Prepared``."""
+        count, dims = self._probes.shape
+        _fits(lowest, np.int32, (len(pieces), count))
+        _fits(cuts, np.float64, (count,))
+        for one in pieces:
+            _fits(one.bounds, np.float32, (len(checked(one.codes, dims)),))
+        table = np.array(
+            [
+                (one.codes.ctypes.data, one.bounds.ctypes.data, len(one.codes), one.scale)
+                for one in pieces
+            ],
+            _PIECE,
         )
-        kept = self._again(
-            codes.ctypes.data,
-            codes.shape[1],
-            piece.bounds.ctypes.data,
-            piece.scale,
-            ROUNDING,
-            self._exact.ctypes.data,
-            cuts.ctypes.data,
+        self._asked.cuts = cuts.ctypes.data
+        floors, coarse = self._floors(pieces, lowest)
+        kept = self._call(
+            ctypes.byref(self._asked),
+            table.ctypes.data,
+            len(table),
+            floors.ctypes.data,
+            None if coarse is None else coarse.ctypes.data,
+            floors.shape[1],
             self._hits.ctypes.data,
-            count,
             self._kept.ctypes.data,
+            len(self._kept),
+            ctypes.byref(self._done),
         )
         near = self._kept[:kept]
         return Hits(
@@ -179,84 +193,69 @@ class _Scan:
             near["error"].copy(),
         )
 
+    def _floors(self, pieces: Sequence[Piece], lowest: Lowest) -> tuple[Lowest, Lowest | None]:
+        """Return what is lowest for each piece as the function wants it, and what is coarsely."""
+        del pieces
+        return lowest, None
 
-class Few(_Scan):
+
+class Few(_Pass):
     """Probes as they are."""
 
-    def __init__(self, calls: Calls, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(calls, probes, exact, max(at_once, len(probes)))
-
-    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
-        """Multiply each row with every probe; see ``Prepared``."""
-        _fits(piece, self._probes, lowest, cuts)
-        return self._found(
-            piece, cuts, self._probes.ctypes.data, len(self._probes), lowest.ctypes.data
-        )
+    def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
+        super().__init__(call, probes, exact, max(at_once, len(probes)))
 
     def wipe(self) -> None:
         """Nothing: there is no copy."""
 
 
-class Packed(_Scan):
+class Packed(_Pass):
     """Probes packed beside each other, all bits of them."""
 
-    def __init__(self, calls: Calls, probes: Codes, exact: Floats, at_once: int) -> None:
+    def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
         groups = -(-len(probes) // LANES)
-        self._groups = groups if groups <= 2 else -(-groups // 4) * 4  # noqa: PLR2004
-        super().__init__(calls, probes, exact, max(at_once, PART_ROWS * self._groups * LANES))
+        groups = groups if groups <= 2 else -(-groups // 4) * 4  # noqa: PLR2004
+        super().__init__(call, probes, exact, max(at_once, PART_ROWS * groups * LANES))
         shifted = (probes.view(np.uint8) ^ 0x80).astype(np.uint8)
-        self.packed = _Beside(shifted, self._groups * LANES)
-        self._lowest = np.full(self._groups * LANES, _FAR, np.int32)
+        self.packed = _Beside(shifted, groups * LANES)
+        self._asked.groups, self._asked.packed = groups, self.packed.address
+        self._lanes = groups * LANES
         wipe(shifted)
 
-    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
-        """Multiply each row with every probe; see ``Prepared``."""
-        _fits(piece, self._probes, lowest, cuts)
-        self._lowest[: len(self._probes)] = lowest.clip(-_FAR, _FAR)
-        asked = self.packed.address, self._groups, self._lowest.ctypes.data
-        rows, dims = piece.codes.shape
-        if rows >= PART_ROWS:
-            return self._found(piece, cuts, *asked)
-        codes, bounds = np.zeros((PART_ROWS, dims), np.int8), np.zeros(PART_ROWS, np.float32)
-        codes[:rows], bounds[:rows] = piece.codes, piece.bounds
-        found = self._found(piece._replace(codes=codes, bounds=bounds), cuts, *asked)
-        real = found.row < rows
-        return Hits(rows, *(part[real] for part in found[1:]))
+    def _floors(self, pieces: Sequence[Piece], lowest: Lowest) -> tuple[Lowest, Lowest | None]:
+        floors = np.full((len(pieces), self._lanes), _FAR, np.int32)
+        floors[:, : lowest.shape[1]] = lowest.clip(-_FAR, _FAR)
+        return floors, None
 
     def wipe(self) -> None:
         """Overwrite the packed copy."""
         self.packed.wipe()
 
 
-class Coarse(_Scan):
+class Coarse(_Pass):
     """Probes packed beside each other, with fewer bits."""
 
-    def __init__(self, calls: Calls, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(calls, probes, exact, max(at_once, COARSE_PART_ROWS * len(probes)))
+    def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
+        super().__init__(call, probes, exact, max(at_once, COARSE_PART_ROWS * len(probes)))
         shifted = probes.astype(np.int16) + 128
         coarse = (shifted >> COARSE_BITS).astype(np.uint8)
         lost = shifted - (coarse.astype(np.int16) << COARSE_BITS) - _CENTRE
         self._lost = np.sqrt(np.einsum("ij,ij->i", lost, lost))
         self.packed = _Beside(coarse, GROUP)
-        self._cuts = np.full(self.packed.groups * GROUP, _FAR, np.int32)
+        self._asked.groups, self._asked.packed = self.packed.groups, self.packed.address
+        self._lanes = self.packed.groups * GROUP
         for copy in (shifted, coarse, lost):
             wipe(copy)
 
-    def hits(self, piece: Piece, lowest: Lowest, cuts: Floats) -> Hits:
-        """Exclude what the coarse products can, multiply the rest; see ``Prepared``."""
-        _fits(piece, self._probes, lowest, cuts)
+    def _floors(self, pieces: Sequence[Piece], lowest: Lowest) -> tuple[Lowest, Lowest | None]:
+        shape = len(pieces), self._lanes
+        floors, coarse = np.full(shape, _FAR, np.int32), np.full(shape, _FAR, np.int32)
+        floors[:, : lowest.shape[1]] = lowest
+        longest = np.array([one.longest for one in pieces])[:, np.newaxis]
         # One more than Cauchy-Schwarz asks for covers what float64 rounds.
-        needed = (lowest - self._lost * piece.longest - 1.0) / 2**COARSE_BITS
-        self._cuts[: len(self._probes)] = np.floor(needed).clip(-_FAR, _FAR)
-        return self._found(
-            piece,
-            cuts,
-            self.packed.address,
-            self._probes.ctypes.data,
-            len(self._probes),
-            self._cuts.ctypes.data,
-            lowest.ctypes.data,
-        )
+        needed = (lowest - self._lost * longest - 1.0) / 2**COARSE_BITS
+        coarse[:, : lowest.shape[1]] = np.floor(needed).clip(-_FAR, _FAR)
+        return floors, coarse
 
     def wipe(self) -> None:
         """Overwrite the packed copy."""
@@ -294,51 +293,27 @@ def kernels() -> tuple[NativeKernel, ...]:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError:
         return ()
-    found: list[NativeKernel] = []
     if not library.probegate_avx2_supported():
         return ()
-    again = library.probegate_avx2_again
-    again.argtypes = [
-        *(_POINTER, _SIZE),  # codes, dims
-        *(_POINTER, ctypes.c_double, ctypes.c_double),  # bounds, scale, rounding
-        *(_POINTER, _POINTER),  # probes, cuts
-        *(_POINTER, _SIZE, _POINTER),  # hits, how many, those that are kept
-    ]
-    again.restype = _SIZE
     scores = library.probegate_avx2_scores
-    scores.argtypes = [
-        *(_POINTER, _POINTER, _SIZE),  # templates' addresses, whose, how many
-        *(_POINTER, _SIZE),  # probes, dims
-        _POINTER,  # scores
+    scores.restype, scores.argtypes = None, _SCORES
+    families: list[tuple[str, Any, Any, type[Packed | Coarse]]] = [
+        (AVX2, library.probegate_avx2_pass_few, library.probegate_avx2_pass_many, Coarse)
     ]
-    scores.restype = None
     if library.probegate_vnni_supported():
-        few, many = library.probegate_vnni_scan_few, library.probegate_vnni_scan_many
-        few.argtypes = _FEW
-        many.argtypes = [
-            *(_POINTER, _SIZE, _SIZE),  # codes, rows, dims
-            *(_POINTER, _SIZE),  # packed probes, groups
-            *(_POINTER, *_ROOM),  # lowest
-        ]
+        few, many = library.probegate_vnni_pass_few, library.probegate_vnni_pass_many
+        families.insert(0, (VNNI, few, many, Packed))
+    for _, few, many, _ in families:
         few.restype = many.restype = _SIZE
-        found.append(NativeKernel(VNNI, few, many, (again, scores), Packed))
-    few, many = library.probegate_avx2_scan_few, library.probegate_avx2_scan_many
-    few.argtypes = _FEW
-    many.argtypes = [
-        *(_POINTER, _SIZE, _SIZE),  # codes, rows, dims
-        *(_POINTER, _POINTER, _SIZE),  # packed probes, probes
-        *(_POINTER, _POINTER, *_ROOM),  # cuts, lowest
-    ]
-    few.restype = many.restype = _SIZE
-    found.append(NativeKernel(AVX2, few, many, (again, scores), Coarse))
-    return tuple(found)
+        few.argtypes = many.argtypes = _PASS
+    return tuple(NativeKernel(name, few, many, scores, kind) for name, few, many, kind in families)
 
 
-def _fits(piece: Piece, probes: Codes, lowest: Lowest, cuts: Floats) -> None:
-    rows, each = len(checked(piece.codes, probes.shape[1])), (len(probes),)
-    asked = (lowest, np.int32, each), (cuts, np.float64, each), (piece.bounds, np.float32, (rows,))
-    for array, kind, shape in asked:
-        if array.dtype != kind or array.shape != shape or not array.flags.c_contiguous:
-            raise TypeError("bounds or cuts are not as agreed")
-    if not rows:
-        raise TypeError("no rows")
+def _fits(array: npt.NDArray[Any], kind: Any, shape: tuple[int, ...]) -> None:
+    if (
+        array.dtype != kind
+        or array.shape != shape
+        or not array.flags.c_contiguous
+        or not array.size
+    ):
+        raise TypeError("bounds or cuts are not as agreed, or there are no rows")

@@ -11,19 +11,17 @@
  *    term by Cauchy-Schwarz, so that u.c below `cuts[probe] + row_term(S)` excludes q.c at or above
  *    `lowest[probe]`. What is not excluded is multiplied again, exactly (1).
  * 3. u is at most 63, so two sums of vpmaddubsw fit int16 together: 4 * 63 * 127 = 32,004.
- * 4. A scan ends early, after whole rows, when `hits` could not hold what the next rows may add to
- *    it; `done` says how many rows it covers.
- * 5. Integer sums do not depend on their order: one row's product is the same everywhere.
+ * 4. Integer sums do not depend on their order: one row's product is the same everywhere.
  */
 #include <math.h>
 
 #include "native.h"
 
-/* Rows that stay in the core's first cache, a multiple of HEIGHT; a tile of HEIGHT rows and two
- * groups of probes needs all sixteen registers. */
 /* Terms that numpy sums with eight running sums; more are halved. */
 enum { PAIRWISE_BLOCK = 128 };
 
+/* Rows that stay in the core's first cache, a multiple of HEIGHT; a tile of HEIGHT rows and two
+ * groups of probes needs all sixteen registers. */
 enum { COARSE_BITS = 2, GROUP = 8, STEP = 8, HEIGHT = 3, ROWS_IN_CACHE = 63 };
 
 #if defined(__x86_64__)
@@ -59,20 +57,20 @@ INLINE int32_t product(const int8_t *row, const int8_t *probe, size_t dims)
 }
 
 /* Few probes: each row is multiplied with every probe while it is in the core. */
-EXPORT AVX2 size_t probegate_avx2_scan_few(const int8_t *codes, size_t rows, size_t dims,
-                                      const int8_t *probes, size_t count, const int32_t *lowest,
-                                      hit *hits, size_t most, size_t *done)
+AVX2 size_t probegate_avx2_few(const probes *asked, const int8_t *codes, size_t rows,
+                               const int32_t *lowest, const int32_t *coarse, hit *hits, size_t most,
+                               size_t *done)
 {
+    const size_t dims = asked->dims, count = asked->count;
     size_t found = 0, row = 0;
+    (void)coarse;
     for (; row < rows && found + count <= most; row++, codes += dims) {
         /* Memory is the limit. */
         for (size_t line = 0; line < dims; line += 64)
             __builtin_prefetch(codes + AHEAD + line);
-        for (size_t probe = 0; probe < count; probe++) {
-            int32_t whole = product(codes, probes + probe * dims, dims);
-            if (whole >= lowest[probe])
+        for (size_t probe = 0; probe < count; probe++)
+            if (product(codes, asked->codes + probe * dims, dims) >= lowest[probe])
                 hits[found++] = (hit){(uint32_t)row, (uint32_t)probe};
-        }
     }
     *done = row;
     return found;
@@ -80,15 +78,14 @@ EXPORT AVX2 size_t probegate_avx2_scan_few(const int8_t *codes, size_t rows, siz
 
 /* What hits come to with the probes themselves, in float64: those within their rows' bounds of the
  * cuts are kept, and how many they are is returned. */
-EXPORT AVX2 size_t probegate_avx2_again(const int8_t *codes, size_t dims, const float *bounds,
-                                        double scale, double rounding, const double *probes,
-                                        const double *cuts, const hit *hits, size_t count,
-                                        near_hit *kept)
+static AVX2 size_t again(const probes *asked, const piece *part, size_t first, const hit *hits,
+                         size_t count, near_hit *kept)
 {
+    const size_t dims = asked->dims;
     size_t found = 0;
     for (size_t n = 0; n < count; n++) {
-        const int8_t *row = codes + hits[n].row * dims;
-        const double *q = probes + hits[n].probe * dims;
+        const int8_t *row = part->codes + hits[n].row * dims;
+        const double *q = asked->exact + hits[n].probe * dims;
         __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
         for (size_t at = 0; at < dims; at += STEP) {
             __m128i eight = _mm_loadl_epi64((const __m128i *)(row + at));
@@ -99,11 +96,37 @@ EXPORT AVX2 size_t probegate_avx2_again(const int8_t *codes, size_t dims, const 
         }
         double four[4];
         _mm256_storeu_pd(four, _mm256_add_pd(low, high));
-        const double middle = ((four[0] + four[1]) + (four[2] + four[3])) * scale;
-        const double error = bounds[hits[n].row] + rounding;
-        if (middle + error >= cuts[hits[n].probe])
-            kept[found++] = (near_hit){hits[n].row, hits[n].probe, middle, error};
+        const double middle = ((four[0] + four[1]) + (four[2] + four[3])) * part->scale;
+        const double error = part->bounds[hits[n].row] + asked->rounding;
+        if (middle + error >= asked->cuts[hits[n].probe])
+            kept[found++] =
+                (near_hit){(uint32_t)first + hits[n].row, hits[n].probe, middle, error};
     }
+    return found;
+}
+
+size_t probegate_drive(scan *scan, const probes *asked, const piece *pieces, size_t count,
+                       const int32_t *lowest, const int32_t *coarse, size_t stride, hit *hits,
+                       near_hit *kept, size_t most, size_t *done)
+{
+    size_t found = 0, rows = 0;
+    for (size_t n = 0; n < count; n++, lowest += stride, coarse += coarse ? stride : 0) {
+        piece rest = pieces[n];
+        while (rest.rows) {
+            size_t some;
+            const size_t hit = scan(asked, rest.codes, rest.rows, lowest, coarse, hits, most, &some);
+            if (found + hit > most) {
+                *done = rows;
+                return found;
+            }
+            found += again(asked, &rest, rows, hits, hit, kept + found);
+            rows += some;
+            rest.codes += some * asked->dims;
+            rest.bounds += some;
+            rest.rows -= some;
+        }
+    }
+    *done = rows;
     return found;
 }
 
@@ -179,11 +202,8 @@ INLINE int32_t row_term(const int8_t *row, size_t dims)
 }
 
 typedef struct {
+    const probes *asked;
     const int8_t *codes;
-    size_t dims;
-    const uint8_t *packed;
-    const int8_t *probes;
-    size_t count;
     const int32_t *cuts;
     const int32_t *lowest;
     hit *hits;
@@ -195,22 +215,23 @@ INLINE void tile(pass *p, size_t row, const int32_t *terms, size_t group, const 
                  const int width)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    const int8_t *codes = p->codes + row * p->dims;
-    const uint8_t *packed = p->packed + group * GROUP * p->dims;
+    const size_t dims = p->asked->dims;
+    const int8_t *codes = p->codes + row * dims;
+    const uint8_t *packed = p->asked->packed + group * GROUP * dims;
     __m256i sums[HEIGHT][2];
     for (int r = 0; r < height; r++)
         for (int g = 0; g < width; g++)
             sums[r][g] = _mm256_setzero_si256();
-    for (size_t at = 0; at < p->dims; at += STEP) {
+    for (size_t at = 0; at < dims; at += STEP) {
         __m256i narrow[HEIGHT][2];
         for (int part = 0; part < STEP / 4; part++) {
             const uint8_t *here = packed + (at + 4 * (size_t)part) * GROUP;
             __m256i u[2];
             for (int g = 0; g < width; g++)
-                u[g] = _mm256_load_si256((const __m256i *)(here + (size_t)g * GROUP * p->dims));
+                u[g] = _mm256_load_si256((const __m256i *)(here + (size_t)g * GROUP * dims));
             for (int r = 0; r < height; r++) {
                 int32_t four;
-                __builtin_memcpy(&four, codes + (size_t)r * p->dims + at + 4 * (size_t)part, 4);
+                __builtin_memcpy(&four, codes + (size_t)r * dims + at + 4 * (size_t)part, 4);
                 __m256i c = _mm256_set1_epi32(four);
                 for (int g = 0; g < width; g++) {
                     __m256i pairs = _mm256_maddubs_epi16(u[g], c);
@@ -231,11 +252,10 @@ INLINE void tile(pass *p, size_t row, const int32_t *terms, size_t group, const 
             unsigned near = ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(below)) & 0xffu;
             for (; near; near &= near - 1) {
                 size_t probe = first + (size_t)__builtin_ctz(near);
-                if (probe >= p->count)
+                if (probe >= p->asked->count)
                     break;
-                int32_t whole = product(codes + (size_t)r * p->dims,
-                                        p->probes + probe * p->dims, p->dims);
-                if (whole >= p->lowest[probe])
+                const int8_t *code = p->asked->codes + probe * dims;
+                if (product(codes + (size_t)r * dims, code, dims) >= p->lowest[probe])
                     p->hits[p->found++] = (hit){(uint32_t)(row + (size_t)r), (uint32_t)probe};
             }
         }
@@ -243,13 +263,12 @@ INLINE void tile(pass *p, size_t row, const int32_t *terms, size_t group, const 
 }
 
 /* Many probes: `packed` holds u of eight probes beside each other, four dimensions at a time. */
-EXPORT AVX2 size_t probegate_avx2_scan_many(const int8_t *codes, size_t rows, size_t dims,
-                                       const uint8_t *packed, const int8_t *probes, size_t count,
-                                       const int32_t *cuts, const int32_t *lowest, hit *hits,
-                                       size_t most, size_t *done)
+static AVX2 size_t many(const probes *asked, const int8_t *codes, size_t rows,
+                        const int32_t *lowest, const int32_t *coarse, hit *hits, size_t most,
+                        size_t *done)
 {
-    pass p = {codes, dims, packed, probes, count, cuts, lowest, hits, 0};
-    const size_t groups = (count + GROUP - 1) / GROUP;
+    pass p = {asked, codes, coarse, lowest, hits, 0};
+    const size_t dims = asked->dims, count = asked->count, groups = asked->groups;
     int32_t terms[ROWS_IN_CACHE];
     size_t start = 0;
     for (; start < rows && p.found + ROWS_IN_CACHE * count <= most; start += ROWS_IN_CACHE) {
@@ -274,6 +293,9 @@ EXPORT AVX2 size_t probegate_avx2_scan_many(const int8_t *codes, size_t rows, si
     *done = start < rows ? start : rows;
     return p.found;
 }
+
+PASS(probegate_avx2_pass_few, probegate_avx2_few)
+PASS(probegate_avx2_pass_many, many)
 
 #else
 

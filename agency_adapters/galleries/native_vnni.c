@@ -7,9 +7,7 @@
  * 2. It needs one operand unsigned. For few probes that is the row, as c + 128, and
  *    (c + 128).q = c.q + 128 * (sum of q). For many it is the probe, as q + 128, packed once, and
  *    c.(q + 128) = c.q + 128 * (sum of c); a row's sum is made once for all probes.
- * 3. A scan ends early, after whole rows, when `hits` could not hold what the next rows may add to
- *    it; `done` says how many rows it covers.
- * 4. Integer sums do not depend on their order: one row's product is the same everywhere.
+ * 3. Integer sums do not depend on their order: one row's product is the same everywhere.
  */
 #include "native.h"
 
@@ -45,21 +43,22 @@ INLINE int32_t term_of(const int8_t *codes, size_t dims)
 }
 
 /* Few probes: each row is multiplied with every probe while it is in the core. */
-EXPORT VNNI size_t probegate_vnni_scan_few(const int8_t *codes, size_t rows, size_t dims,
-                                           const int8_t *probes, size_t count,
-                                           const int32_t *lowest, hit *hits, size_t most,
-                                           size_t *done)
+static VNNI size_t few(const probes *asked, const int8_t *codes, size_t rows,
+                       const int32_t *lowest, const int32_t *coarse, hit *hits, size_t most,
+                       size_t *done)
 {
+    const size_t dims = asked->dims, count = asked->count;
+    (void)coarse;
     const __m512i flip = _mm512_set1_epi8((char)0x80);
     int32_t shifts[MOST_FEW];
     for (size_t probe = 0; probe < count; probe++)
-        shifts[probe] = term_of(probes + probe * dims, dims);
+        shifts[probe] = term_of(asked->codes + probe * dims, dims);
     size_t found = 0, row = 0;
     for (; row < rows && found + count <= most; row++, codes += dims) {
         for (size_t line = 0; line < dims; line += 64)
             __builtin_prefetch(codes + AHEAD + line);
         for (size_t probe = 0; probe < count; probe++) {
-            const int8_t *q = probes + probe * dims;
+            const int8_t *q = asked->codes + probe * dims;
             __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
             size_t at = 0;
             for (; at + 128 <= dims; at += 128) {
@@ -205,14 +204,16 @@ INLINE void column(pass *p, size_t start, size_t skip, const int32_t *terms, siz
 
 /* Many probes: `packed` holds q + 128 of all probes beside each other, four dimensions at a
  * time, on cache lines: one or two groups of sixteen, or a multiple of four. `lowest` is as long,
- * and where there is no probe it is beyond any product. There are at least `ROWS_IN_CACHE` rows;
- * the last part ends with the last of them. */
-EXPORT VNNI size_t probegate_vnni_scan_many(const int8_t *codes, size_t rows, size_t dims,
-                                            const uint8_t *packed, size_t groups,
-                                            const int32_t *lowest, hit *hits, size_t most,
-                                            size_t *done)
+ * and where there is no probe it is beyond any product. The last part ends with the last row, and
+ * begins with rows that are known; rows that are fewer than a part are not worth packing for. */
+static VNNI size_t many(const probes *asked, const int8_t *codes, size_t rows,
+                        const int32_t *lowest, const int32_t *coarse, hit *hits, size_t most,
+                        size_t *done)
 {
-    pass p = {codes, dims, packed, groups, lowest, hits, 0};
+    if (rows < ROWS_IN_CACHE)
+        return probegate_avx2_few(asked, codes, rows, lowest, coarse, hits, most, done);
+    const size_t dims = asked->dims, groups = asked->groups;
+    pass p = {codes, dims, asked->packed, groups, lowest, hits, 0};
     const size_t most_of_part = ROWS_IN_CACHE * groups * LANES;
     int32_t terms[ROWS_IN_CACHE];
     size_t next = 0;
@@ -232,6 +233,9 @@ EXPORT VNNI size_t probegate_vnni_scan_many(const int8_t *codes, size_t rows, si
     *done = next < rows ? next : rows;
     return p.found;
 }
+
+PASS(probegate_vnni_pass_few, few)
+PASS(probegate_vnni_pass_many, many)
 
 #else
 

@@ -12,9 +12,9 @@
    Threshold and cut then apply to the score.
 5. The answer is the best k of those, ties in the order of record ids. Within a segment that is the
    order of rows; between segments the ids are compared. So it is the full float64 comparison's.
-6. Threads share the probes, the list of blocks to do and the cuts. A cut that one thread found holds
-   for all: the k that are better are in the gallery, whoever met them. Two that raise it at once may
-   leave the lower of two cuts, which spares less and loses nothing.
+6. Threads share the probes, the list of blocks to do and the cuts. A cut that one thread found
+   holds for all: the k that are better are in the gallery, whoever met them. Two that raise it at
+   once may leave the lower of two cuts, which spares less and loses nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +44,35 @@ SHARES: Final = 8
 """No block is more than so manieth of a thread's part of the gallery, so that all end together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of one segment; ``base`` is the gallery's row of the segment's first."""
+class Part(NamedTuple):
+    """Some rows of a segment."""
 
     segment: Segment
-    base: int
     start: int
     stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that follow each other, of one segment or several; ``first`` is the gallery's row."""
+
+    first: int
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return sum(part.stop - part.start for part in self.parts)
+
+    def after(self, rows: int) -> Block:
+        """Return the block without its first rows."""
+        parts, left = list(self.parts), rows
+        while parts and left >= parts[0].stop - parts[0].start:
+            gone = parts.pop(0)
+            left -= gone.stop - gone.start
+        if left:
+            parts[0] = parts[0]._replace(start=parts[0].start + left)
+        return Block(self.first + rows, tuple(parts))
 
 
 def scan(
@@ -112,15 +133,25 @@ class _Blocks:
             yield block
 
     def _all(self, segments: Sequence[Segment]) -> Iterator[Block]:
-        base = made = 0
+        first = made = 0
+        parts: list[Part] = []
+        room = self._size(made)
         for segment in segments:
             start = 0
             while start < segment.rows:
-                size = min(self._most_rows, FIRST_BLOCK_ROWS << min(made, MOST_DOUBLINGS))
-                stop = min(start + size, segment.rows)
-                yield Block(segment, base, start, stop)
-                start, made = stop, made + 1
-            base += segment.rows
+                stop = min(start + room, segment.rows)
+                parts.append(Part(segment, start, stop))
+                room, start = room - (stop - start), stop
+                if not room:
+                    block = Block(first, tuple(parts))
+                    yield block
+                    first, made, parts = first + block.rows, made + 1, []
+                    room = self._size(made)
+        if parts:
+            yield Block(first, tuple(parts))
+
+    def _size(self, made: int) -> int:
+        return min(self._most_rows, FIRST_BLOCK_ROWS << min(made, MOST_DOUBLINGS))
 
 
 def _scan_blocks(
@@ -133,31 +164,28 @@ def _scan_blocks(
     prepared = kernel.prepare(probes.codes, tally.probes, AT_ONCE)
     try:
         for block in blocks:
-            allowed = eligible[block.base + block.start : block.base + block.stop]
+            allowed = eligible[block.first : block.first + block.rows]
             if not allowed.any():  # (1)
                 continue
-            every = bool(allowed.all())
-            start = block.start
-            while start < block.stop:
-                hits = _hits(block, start, probes, prepared, tally.cuts)
-                _keep(block.base + start, hits, None if every else eligible, tally)
-                start += hits.rows
+            every, rest = bool(allowed.all()), block
+            while rest.parts:
+                hits = _hits(rest, probes, prepared, tally.cuts)
+                _keep(rest.first, hits, None if every else eligible, tally)
+                rest = rest.after(hits.rows)
     finally:
         prepared.wipe()
 
 
 def _hits(
-    block: Block,
-    start: int,
-    probes: EncodedProbes,
-    prepared: Prepared,
-    cuts: npt.NDArray[np.float64],
+    block: Block, probes: EncodedProbes, prepared: Prepared, cuts: npt.NDArray[np.float64]
 ) -> Hits:
-    """Return what cannot be excluded among the first of the rows from ``start`` (2) (3)."""
-    segment, rows = block.segment, slice(start, block.stop)
-    longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
-    piece = Piece(segment.codes[rows], segment.bounds[rows], segment.scale, longest)
-    return prepared.hits(piece, _lowest_products(block, probes, cuts), cuts)
+    """Return what cannot be excluded among the first rows of a block (2) (3)."""
+    pieces = []
+    for segment, start, stop in block.parts:
+        longest = (1.0 + segment.bound) / segment.scale  # a decoded row's length is about 1
+        rows = slice(start, stop)
+        pieces.append(Piece(segment.codes[rows], segment.bounds[rows], segment.scale, longest))
+    return prepared.hits(pieces, _lowest_products(block, probes, cuts), cuts)
 
 
 def _keep(first: int, hits: Hits, eligible: npt.NDArray[np.bool_] | None, tally: Tally) -> None:
@@ -172,12 +200,13 @@ def _keep(first: int, hits: Hits, eligible: npt.NDArray[np.bool_] | None, tally:
 def _lowest_products(
     block: Block, probes: EncodedProbes, cuts: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int32]:
-    """Return for each probe the product below which no row of the block reaches the cut (3).
+    """Return for each part and probe the product below which no row of it reaches the cut (3).
 
     It takes the largest bound of the segment for all its rows, so that comparing all products is
     one comparison of whole numbers; what passes is then held against the cut by its own bound.
     """
-    bound = block.segment.bound
+    bound = np.array([[part.segment.bound] for part in block.parts])
+    scale = np.array([[part.segment.scale] for part in block.parts])
     needed = cuts - (bound + probes.bounds * (1.0 + bound) + ROUNDING)
-    lowest = np.floor(needed / (block.segment.scale * probes.scales))
+    lowest = np.floor(needed / (scale * probes.scales))
     return lowest.clip(-LARGEST_PRODUCT, LARGEST_PRODUCT).astype(np.int32)

@@ -59,6 +59,7 @@ class Tally:
         limits: the most rows of each probe's answer, shape ``(p,)``.
         waiting: probe, row, middle and error of what is kept and not scored yet.
         scored: probe, row and score of what is kept and scored.
+        fetched: rows whose templates are in memory.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Tally:
         self.limits = np.array([ask.limit for ask in asks])
         self._thresholds = np.array([ask.threshold for ask in asks], dtype=np.float64)
         self.cuts = cuts
-        self._fetched: list[Ints] = [np.empty(0, np.intp)]
+        self.fetched: list[Ints] = [np.empty(0, np.intp)]
         self.waiting: list[tuple[Ints, Ints, Floats, Floats]] = []
         self._count = 0
         self._raise_at = int(self.limits.sum())
@@ -109,7 +110,7 @@ class Tally:
         """
         for other in others:
             self.waiting += other.waiting
-        others_fetched = [rows for other in others for rows in other._fetched]
+        others_fetched = [rows for other in others for rows in other.fetched]
         pairs = zip(self.scored, *(other.scored for other in others), strict=True)
         probe, row, scores = (np.concatenate(parts) for parts in pairs)
         self.scored = probe, row, scores
@@ -117,7 +118,7 @@ class Tally:
         self._raise_cuts()
         self._score_likeliest()
         self._score()
-        self._gallery.let_go(np.concatenate([*self._fetched, *others_fetched]), templates_only=True)
+        self._gallery.let_go(np.concatenate([*self.fetched, *others_fetched]), templates_only=True)
 
     def _raise_cuts(self) -> None:
         """Raise each probe's cut (3)."""
@@ -192,10 +193,10 @@ class Tally:
 
     def _let_go(self, row: Ints) -> None:
         """Give back the memory of templates, once it is much: that stops the other threads."""
-        self._fetched.append(row)
-        if sum(map(len, self._fetched)) >= FETCHED_ROWS:
-            self._gallery.let_go(np.concatenate(self._fetched), templates_only=True)
-            self._fetched = [row[:0]]
+        self.fetched.append(row)
+        if sum(map(len, self.fetched)) >= FETCHED_ROWS:
+            self._gallery.let_go(np.concatenate(self.fetched), templates_only=True)
+            self.fetched = [row[:0]]
 
     def _first_of_ties(self, probe: Ints, row: Ints, scores: Floats) -> tuple[Ints, Ints, Floats]:
         """Keep of the rows of one probe, segment and score no more than an answer can hold (5).

@@ -104,7 +104,8 @@ def _words(
     said = [f"The gallery opens in {open_s:.2f} s."]
     if rate:
         said.append(
-            f"One probe reads the codes at {_share(ours, rate, code_bytes):.2f} of {rate / 1e9:.1f} GB/s, "
+            f"One probe reads the codes at {_share(ours, rate, code_bytes):.2f} of "
+            f"{rate / 1e9:.1f} GB/s, "
             "the speed at which all cores read them doing nothing else, in turn with it."
         )
     if reached is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,9 +77,15 @@ def test_the_hits_are_all_that_may_reach_the_cut(
     kernels: list[Kernel] = [*OURS, NumKongKernel(), NumpyKernel()]
     for kernel in kernels:
         prepared = kernel.prepare(probes.copy(), exact, at_once)
-        found, start = [], 0
+        found: list[Any] = []
+        start = 0
         while start < len(block):
-            hits = prepared.hits(piece(block[start:], bounds[start:]), lowest, cuts)
+            # What is left, in two pieces where it is more than one row.
+            rest, loss_of = block[start:], bounds[start:]
+            halves = [slice(0, len(rest) // 2), slice(len(rest) // 2, None)]
+            pieces = [piece(rest[half], loss_of[half]) for half in halves if len(rest[half])]
+            floors = np.tile(lowest, (len(pieces), 1))
+            hits = prepared.hits(pieces, floors, cuts)
             found += zip(hits.row + start, hits.probe, hits.middle, hits.error, strict=True)
             assert hits.rows >= 1
             start += hits.rows
@@ -85,6 +93,35 @@ def test_the_hits_are_all_that_may_reach_the_cut(
         assert len(found) == len(expected), kernel.name
         assert set(found) == expected, kernel.name
         prepared.wipe()
+
+
+def test_each_piece_has_its_own_floor_scale_and_bounds() -> None:
+    random = np.random.default_rng(5)
+    probes = random.integers(-127, 128, (20, 64), dtype=np.int8)
+    blocks_ = [random.integers(-127, 128, (n, 64), dtype=np.int8) for n in (30, 1, 24, 63, 100)]
+    for few in (1, 20):
+        asked = probes[:few]
+        cuts = np.full(few, 40_000.0)
+        pieces = [
+            piece(one, np.full(len(one), 1000.0 * n, np.float32), 1.0 + n / 4)
+            for n, one in enumerate(blocks_)
+        ]
+        floors = np.array([[20_000 - 3000 * n] * few for n in range(5)], np.int32)
+        expected, first = set(), 0
+        for n, one in enumerate(blocks_):
+            products = one.astype(np.int64) @ asked.T.astype(np.int64)
+            middle = products * pieces[n].scale
+            near = (products >= floors[n]) & (middle + 1000.0 * n + ROUNDING >= cuts)
+            expected |= {
+                (first + r, p, middle[r, p]) for r, p in zip(*np.nonzero(near), strict=True)
+            }
+            first += len(one)
+        assert expected
+        for kernel in OURS:
+            prepared = kernel.prepare(asked, asked.astype(np.float64), 1 << 17)
+            hits = prepared.hits(pieces, floors, cuts)
+            assert hits.rows == first
+            assert set(zip(hits.row, hits.probe, hits.middle, strict=True)) == expected
 
 
 @pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
@@ -98,7 +135,7 @@ def test_the_largest_products_do_not_overflow(
     largest = sign * 127 * 127 * 4096
     prepared = kernel.prepare(asked, asked.astype(np.float64), 1 << 17)
     for lowest, found in ((-(2**31) + 1, True), (largest, True), (largest + 1, False)):
-        hits = prepared.hits(block, np.full(probes, lowest, np.int32), np.full(probes, ANY))
+        hits = prepared.hits([block], np.full((1, probes), lowest, np.int32), np.full(probes, ANY))
         assert len(hits.row) == (70 * probes if found else 0)
         assert set(hits.middle.tolist()) <= {largest}
 
@@ -106,11 +143,12 @@ def test_the_largest_products_do_not_overflow(
 @pytest.mark.parametrize("kernel", OURS, ids=lambda one: one.name)
 def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeKernel) -> None:
     good = np.zeros((4, 64), np.int8)
-    lowest, cuts = np.zeros(4, np.int32), np.zeros(4)
     for probes in (good[:1], good):
+        count = len(probes)
         prepared = kernel.prepare(probes, probes.astype(np.float64), 4)
-        few, theirs = lowest[: len(probes)], cuts[: len(probes)]
-        wrong: list[np.ndarray] = [
+        lowest, cuts = np.zeros((1, count), np.int32), np.zeros(count)
+        assert prepared.hits([piece(good)], lowest, cuts).rows == 4
+        wrong: list[Any] = [
             np.zeros((4, 64), np.uint8),
             np.zeros((4, 56), np.int8),
             np.zeros((4, 128), np.int8)[:, ::2],
@@ -118,20 +156,31 @@ def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeK
             np.zeros(64, np.int8),
         ]
         for codes in wrong:
+            losses = np.zeros(len(codes), np.float32)
             with pytest.raises(TypeError):
-                prepared.hits(Piece(codes, np.zeros(len(codes), np.float32), 1.0, 1.0), few, theirs)
-        for bounds in (np.zeros(4), np.zeros(3, np.float32), np.zeros(8, np.float32)[::2]):
+                prepared.hits([Piece(codes, losses, 1.0, 1.0)], lowest, cuts)
+        losses_: list[Any] = [np.zeros(4), np.zeros(3, np.float32), np.zeros(8, np.float32)[::2]]
+        for losses in losses_:
             with pytest.raises(TypeError):
-                prepared.hits(piece(good, bounds), few, theirs)
-        for bad in (few.astype(np.int64), np.zeros(5, np.int32)):
+                prepared.hits([piece(good, losses)], lowest, cuts)
+        floors: list[Any] = [lowest.astype(np.int64), np.zeros((1, 5), np.int32), lowest[0]]
+        for bad in floors:
             with pytest.raises(TypeError):
-                prepared.hits(piece(good), bad, theirs)
-        for bad in (theirs.astype(np.float32), np.zeros(5)):
+                prepared.hits([piece(good)], bad, cuts)
+        bad_cuts: list[Any] = [cuts.astype(np.float32), np.zeros(5)]
+        for bad in bad_cuts:
             with pytest.raises(TypeError):
-                prepared.hits(piece(good), few, bad)
+                prepared.hits([piece(good)], lowest, bad)
+        with pytest.raises(TypeError):
+            prepared.hits([piece(good), piece(good)], lowest, cuts)
     with pytest.raises(TypeError):
         kernel.prepare(np.zeros((4, 60), np.int8), np.zeros((4, 60)), 4)
-    for bad in (np.zeros((4, 64), np.float32), np.zeros((3, 64)), np.zeros((4, 128))[:, ::2]):
+    exact: list[Any] = [
+        np.zeros((4, 64), np.float32),
+        np.zeros((3, 64)),
+        np.zeros((4, 128))[:, ::2],
+    ]
+    for bad in exact:
         with pytest.raises(TypeError):
             kernel.prepare(good, bad, 4)
 
@@ -144,10 +193,13 @@ class Templates:
         self.dims = array.shape[1]
 
     def templates(self, rows: np.ndarray) -> np.ndarray:
-        return self.array[rows]
+        found: np.ndarray = self.array[rows]
+        return found
 
     def addresses(self, rows: np.ndarray) -> np.ndarray:
-        return np.uintp(self.array.ctypes.data) + rows.astype(np.uintp) * np.uintp(4 * self.dims)
+        first = np.full(len(rows), self.array.ctypes.data, np.uintp)
+        found: np.ndarray = first + rows.astype(np.uintp) * np.uintp(4 * self.dims)
+        return found
 
 
 @settings(max_examples=100, deadline=None)
@@ -172,7 +224,8 @@ def test_compiled_scores_are_numpys_to_the_last_bit(eights: int, rows: int, seed
 def test_scores_are_checked_before_they_are_computed(kernel: native.NativeKernel) -> None:
     stored = Templates(np.ones((4, 64), np.float32))
     rows, probes = np.arange(4), np.ones((2, 64))
-    for bad in (probes.astype(np.float32), np.ones((2, 56)), np.ones((2, 128))[:, ::2]):
+    wrong: list[Any] = [probes.astype(np.float32), np.ones((2, 56)), np.ones((2, 128))[:, ::2]]
+    for bad in wrong:
         with pytest.raises(TypeError):
             kernel.scores(stored, rows, bad, np.zeros(4, np.intp))
     with pytest.raises(TypeError):
