@@ -11,11 +11,19 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from trust.errors import Reason
 
 JITTER = (0.8, 1.4)
 """Factors between which each pause is drawn."""
+
+_MOST_DOUBLINGS: Final = 32
+
+
+def pause(asked: int, first_s: float, longest_s: float) -> timedelta:
+    """Return how long to wait before an agency is asked again: it doubles, up to the longest."""
+    return timedelta(seconds=min(first_s * 2 ** min(asked, _MOST_DOUBLINGS), longest_s))
 
 
 @dataclass(slots=True)
@@ -54,6 +62,6 @@ class AgencyBackoff:
         self.last_reason = reason
         self.last_outage_at = now
         if self.outages >= self.tolerated:
-            doublings = min(self.outages - self.tolerated, 32)
-            pause = min(self.first * 2**doublings, self.longest)
-            self.not_before = now + pause * self._draw.uniform(*JITTER)
+            first_s, longest_s = self.first.total_seconds(), self.longest.total_seconds()
+            alone = pause(self.outages - self.tolerated, first_s, longest_s)
+            self.not_before = now + alone * self._draw.uniform(*JITTER)

@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from broker import leaves
+from broker.backoff import pause
 from broker.dispatch import AgencyClient
 from broker.ending import Ending
 from broker.held_store import HeldRow, HeldStore
@@ -43,7 +44,6 @@ from trust.wire import decode_order, decode_report, decode_result
 
 AT_ONCE: Final = 32
 """Most answers asked for at once."""
-_MOST_DOUBLINGS: Final = 32
 _MISSING: Final = frozenset({OutcomeState.TIMED_OUT, OutcomeState.UNAVAILABLE})
 """How an agency has ended whose answer did not come."""
 
@@ -177,8 +177,7 @@ class HeldAnswers:
         first, longest = self.settings.held_first_s, self.settings.held_longest_s
         if row.late:
             first, longest = self.settings.late_first_s, self.settings.late_longest_s
-        pause = min(first * 2 ** min(row.asked + 1, _MOST_DOUBLINGS), longest)
-        await self.held.asked(row, until, now + timedelta(seconds=pause))
+        await self.held.asked(row, until, now + pause(row.asked + 1, first, longest))
 
     def _last(self, row: HeldRow) -> datetime:
         return row.held_at + timedelta(hours=self.settings.held_at_most_h)

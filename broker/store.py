@@ -50,7 +50,7 @@ from trust.wire import (
     envelope_to_bytes,
 )
 
-_NUL: Final = "\x00"
+NUL: Final = "\x00"
 """PostgreSQL refuses a text with this in it, and no id of ours has it."""
 
 NO_RESULT: Final = -1
@@ -244,7 +244,7 @@ class SearchStore:
 
     async def get(self, force: str, search_id: str) -> SearchRecord | None:
         """Return one of a force's searches, or none: another force's does not exist for it."""
-        if _NUL in search_id:
+        if NUL in search_id:
             return None
         statement = select(searches).where(
             searches.c.search_id == search_id, searches.c.force == force

@@ -7,7 +7,7 @@ never goes back. Each of these steps commits with its log entry, over the very s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from broker.second_step.models import Disclosure, DisclosureParams, DisclosureState, Released
 from broker.second_step.review_store import read_reviews
-from broker.second_step.storing import NUL, Storage, Write, moment_of
+from broker.second_step.storing import Storage, Write, moment_of
 from broker.second_step.tables import disclosures
-from broker.store import Position
+from broker.store import NUL, Position
 from trust.clock import from_us, to_us
 from trust.errors import ProbegateError, Reason
 from trust.second_step import DisclosureRequest, ReleaseDecision
@@ -224,7 +224,7 @@ def _ends(record: Disclosure, values: dict[str, Any], stands_on: DisclosureReque
 
     It raises ``SERVER_BUSY`` if the request has ended otherwise.
     """
-    last = {"next_us": None, "sealed_facts": b"", "token": "", "asked": record.asked}
+    last = {"next_us": None, "sealed_facts": b"", "token": ""}
     of = (_is(record.force, record.request_id), disclosures.c.state.in_(_OPEN))
     by_owner = "decision" in values
 
@@ -270,11 +270,3 @@ def _disclosure(row: Any) -> Disclosure:
         asked=row.asked,
         until=from_us(row.until_us),
     )
-
-
-def pause(asked: int, first_s: float, longest_s: float) -> timedelta:
-    """Return how long to wait before an agency is asked again: it doubles, up to the longest."""
-    return timedelta(seconds=min(first_s * 2 ** min(asked, MOST_DOUBLINGS), longest_s))
-
-
-MOST_DOUBLINGS: Final = 32

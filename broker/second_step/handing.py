@@ -26,10 +26,11 @@ from typing import Final
 
 from audit.leaves import JsonValue
 from audit.writer import LogWriter, NewEntry
+from broker.backoff import pause
 from broker.second_step import leaves
 from broker.second_step.agreed import Agreed
 from broker.second_step.decisions import decision_of
-from broker.second_step.disclosure_store import DisclosureStore, pause, require_reviews
+from broker.second_step.disclosure_store import DisclosureStore, require_reviews
 from broker.second_step.models import Disclosure, DisclosureState, Released
 from broker.second_step.orders import Orders
 from broker.second_step.releasing import Releasing, passes

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from broker.second_step.models import KeptRecall, KeptStatement, Notice
-from broker.second_step.storing import Storage, Write, count, moment_of
+from broker.second_step.storing import Storage, Write, largest, moment_of
 from broker.second_step.tables import force_statements, notices, recall_cursors, recalls
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -201,7 +201,7 @@ class RecallStore:
         }
 
         def write(connection: Connection, index: int) -> None:
-            number = count(connection, recalls.c.number, recalls.c.force == force) + 1
+            number = largest(connection, recalls.c.number, recalls.c.force == force) + 1
             try:
                 connection.execute(insert(recalls), row | {"number": number, "leaf_index": index})
             except IntegrityError as error:

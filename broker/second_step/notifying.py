@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.writer import LogWriter, NewEntry
+from broker.backoff import pause
 from broker.second_step import leaves
-from broker.second_step.disclosure_store import pause
 from broker.second_step.models import Notice
 from broker.second_step.notice_store import DELIVERED, NoticeStore
 from broker.second_step.releasing import Releasing

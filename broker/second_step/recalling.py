@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from audit.writer import LogWriter, NewEntry
+from broker.backoff import pause
 from broker.second_step import leaves
-from broker.second_step.disclosure_store import pause
 from broker.second_step.models import NumberedRecall
 from broker.second_step.notice_store import RecallStore
 from broker.second_step.opening import listed_by

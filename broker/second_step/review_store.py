@@ -13,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from broker.second_step import tables
 from broker.second_step.models import KeptReview, KeptRevocation, ReviewsParams
 from broker.second_step.rules import Sitting, Standing
-from broker.second_step.storing import NUL, Storage, Write, count
+from broker.second_step.storing import Storage, Write, largest
+from broker.store import NUL
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -92,7 +93,7 @@ class ReviewStore:
             person = tables.reviews.c.person == first["person"]
             if connection.execute(select(tables.reviews.c.number).where(mine, person)).first():
                 raise ProbegateError(Reason.REVIEW_NOT_INDEPENDENT, field="reviewer")
-            if count(connection, tables.reviews.c.number, mine) != number - 1:
+            if largest(connection, tables.reviews.c.number, mine) != number - 1:
                 raise ProbegateError(Reason.SERVER_BUSY, "another sitting came first")
             try:
                 connection.execute(

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,8 +18,6 @@ from audit.tables import storage_failure
 from trust.clock import from_us
 from trust.errors import Reason
 
-NUL: Final = "\x00"
-"""PostgreSQL refuses a text with this in it, and no id of ours has it."""
 Write = Callable[[Connection, int], None]
 _Done = TypeVar("_Done")
 
@@ -60,7 +58,7 @@ def moment_of(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else from_us(microseconds)
 
 
-def count(connection: Connection, column: Any, *where: Any) -> int:
+def largest(connection: Connection, column: Any, *where: Any) -> int:
     """Return the largest value of a numbered column, 0 if there is none."""
     found = connection.execute(select(func.coalesce(func.max(column), 0)).where(*where))
     return int(found.scalar_one())
