@@ -12,30 +12,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from pydantic import TypeAdapter, ValidationError
-
-from agency_adapters.agency import Text
 from agency_adapters.deciding import REFUSED_ENTRY, RELEASED_ENTRY
 from agency_adapters.holding import HeldAnswer, HeldAnswers
 from agency_adapters.operators import Operator
+from agency_adapters.people import (
+    carried_out,
+    checked_id,
+    checked_line,
+    checked_prose,
+    require_releasable,
+)
 from agency_adapters.verdicts import Verdict
-from audit.desk import POLL_S, SERVER_PATIENCE_S
 from audit.leaves import JsonValue
-from audit.organisation import SEARCH
-from audit.publisher import in_use
 from trust.errors import ProbegateError, Reason
-from trust.messages import FreeText, Identifier, Offence
+from trust.messages import Offence
 from trust.second_step import plain_id
 
 LISTED_ENTRY = "held.listed"
-_ID: TypeAdapter[str] = TypeAdapter(Identifier)
-_LINE: TypeAdapter[str] = TypeAdapter(Text)
-_PROSE: TypeAdapter[str] = TypeAdapter(FreeText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +145,8 @@ class Inbox:
                 ``RELEASE_SWITCHED_OFF``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         answer = self._reviewable(search, reviewer)
-        off = sorted(answer.switches & self.operator.switched_off)
-        if off:  # (4)
-            raise ProbegateError(Reason.RELEASE_SWITCHED_OFF, switch=", ".join(off))
-        if set(asked) != set(answer.ask):  # (5)
-            names = ", ".join(answer.ask) or "nobody"
-            raise ProbegateError(Reason.RELEASE_INVALID, f"to be asked first: {names}")
-        facts: dict[str, JsonValue] = {"reference": _checked(_LINE, reference, "reference")}
+        require_releasable(self.operator, answer.switches, answer.ask, asked)  # (4) (5)
+        facts: dict[str, JsonValue] = {"reference": checked_line(reference, "reference")}
         if answer.ask:
             facts["asked"] = list(answer.ask)
         return await self._review(answer, RELEASED_ENTRY, facts, {"reviewer": reviewer})
@@ -170,14 +163,13 @@ class Inbox:
             ProbegateError: as ``release``, but for the kill switches.
         """
         answer = self._reviewable(search, reviewer)
-        if not _checked(_PROSE, reasons, "reasons").strip():
-            raise ProbegateError(Reason.TEXT_INVALID, field="reasons")
+        checked_prose(reasons, "reasons")
         private: dict[str, JsonValue] = {"reviewer": reviewer, "reasons": reasons}
         return await self._review(answer, REFUSED_ENTRY, {}, private)
 
     def _reviewable(self, search: str, reviewer: str) -> HeldAnswer:
         """Return the answer, if this person may still decide about it (3)."""
-        _checked(_ID, reviewer, "reviewer")
+        checked_id(reviewer, "reviewer")
         found = self.held.named(search)
         if not found:
             raise ProbegateError(Reason.NOT_FOUND)
@@ -209,7 +201,9 @@ class Inbox:
         if all(review.leaf_index != index for review in now.reviews):
             raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
         if now.verdict is not None:
-            now = await self._carried_out(now)
+            now = await carried_out(  # (6)
+                self.operator, partial(self._again, now), lambda one: one.leaf_index is not None
+            )
         return Reviewed(
             search_id=now.search_id,
             index=index,
@@ -219,25 +213,8 @@ class Inbox:
             reported=now.leaf_index is not None,
         )
 
-    async def _carried_out(self, answer: HeldAnswer) -> HeldAnswer:
-        """Wait for the running adapter's report; return at once if none runs (6)."""
-        log = self.operator.settings.logs_dir / SEARCH
-        for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
-            answer = self._again(answer)
-            if answer.leaf_index is not None or not in_use(log):
-                break
-            await asyncio.sleep(POLL_S)
-        return answer
-
     def _again(self, answer: HeldAnswer) -> HeldAnswer:
         found = self.held.of_order(answer.order_sha256)
         if found is None:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, "a held answer is gone")
         return found
-
-
-def _checked(model: TypeAdapter[str], text: str, field: str) -> str:
-    try:
-        return model.validate_python(text)
-    except ValidationError:
-        raise ProbegateError(Reason.TEXT_INVALID, field=field) from None

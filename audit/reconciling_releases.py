@@ -14,7 +14,7 @@ Memory follows the number of these steps, which is small beside that of searches
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -93,31 +93,12 @@ _Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Side:
-    """One log's steps."""
+    """What one log says of one agency's steps."""
 
     said: dict[_Key, _Said] = field(default_factory=dict)
     newest: datetime | None = None
 
-    @classmethod
-    def read(cls, name: str, folder: Path, agency: str = "") -> _Side:
-        """Read a log; of the broker's, what is about one agency.
-
-        Raises:
-            ProbegateError: ``LOG_CORRUPT`` for an entry that does not say what its type must.
-        """
-        side = cls()
-        for index, said in LogReader(folder).facts():
-            try:
-                at = datetime.fromisoformat(str(said["at"]))
-                side.newest = max(at, side.newest or at)
-                if said["type"] in _KEYS and said.get("agency", agency) == agency:
-                    side._take(index, said, at)
-            except (KeyError, TypeError, ValueError) as error:
-                detail = f"{name}: entry {index} is not of its type's form"
-                raise ProbegateError(Reason.LOG_CORRUPT, detail) from error
-        return side
-
-    def _take(self, index: int, said: Mapping[str, Any], at: datetime) -> None:
+    def take(self, index: int, said: Mapping[str, Any], at: datetime) -> None:
         step, name = _KEYS[said["type"]]
         content = tuple(str(said[one]) for one in _CONTENT.get(step, ()))
         self.said.setdefault(
@@ -126,6 +107,30 @@ class _Side:
 
     def of(self, step: str) -> Iterator[tuple[_Key, _Said]]:
         return ((key, said) for key, said in self.said.items() if key[0] == step)
+
+
+def _read(name: str, folder: Path, agencies: Collection[str]) -> dict[str, _Side]:
+    """Read a log once, and return what it says of each agency; an agency's own names nobody.
+
+    Raises:
+        ProbegateError: ``LOG_CORRUPT`` for an entry that does not say what its type must.
+    """
+    sides = {agency: _Side() for agency in agencies}
+    newest: datetime | None = None
+    for index, said in LogReader(folder).facts():
+        try:
+            at = datetime.fromisoformat(str(said["at"]))
+            newest = max(at, newest or at)
+            if said["type"] in _KEYS:
+                for agency in (str(said["agency"]),) if "agency" in said else agencies:
+                    if agency in sides:
+                        sides[agency].take(index, said, at)
+        except (KeyError, TypeError, ValueError) as error:
+            detail = f"{name}: entry {index} is not of its type's form"
+            raise ProbegateError(Reason.LOG_CORRUPT, detail) from error
+    for side in sides.values():
+        side.newest = newest
+    return sides
 
 
 def reconcile_releases(
@@ -142,9 +147,10 @@ def reconcile_releases(
         ProbegateError: whatever ``LogReader`` raises; ``LOG_CORRUPT``.
     """
     found: list[StepFinding] = []
+    ours = _read("broker", broker, agencies)
     for agency, folder in agencies.items():
-        ours, theirs = _Side.read("broker", broker, agency), _Side.read(agency, folder)
-        found += _compared(agency, ours, theirs, patience)
+        theirs = _read(agency, folder, (agency,))[agency]
+        found += _compared(agency, ours[agency], theirs, patience)
     return tuple(found)
 
 

@@ -12,28 +12,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from pydantic import TypeAdapter, ValidationError
+from functools import partial
 
 from agency_adapters.operators import Operator
+from agency_adapters.people import carried_out, checked_id, checked_prose, require_releasable
 from agency_adapters.second_step.deciding import REFUSED_ENTRY, RELEASED_ENTRY
 from agency_adapters.second_step.keeping import Release, Releases
 from agency_adapters.verdicts import Verdict
-from audit.desk import POLL_S, SERVER_PATIENCE_S
 from audit.leaves import JsonValue
-from audit.organisation import SEARCH
-from audit.publisher import in_use
 from trust.errors import ProbegateError, Reason
-from trust.messages import FreeText, Identifier, SearchOrder
+from trust.messages import SearchOrder
 from trust.second_step import plain_id
 
 LISTED_ENTRY = "release.listed"
-_ID: TypeAdapter[str] = TypeAdapter(Identifier)
-_PROSE: TypeAdapter[str] = TypeAdapter(FreeText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +139,7 @@ class ReleaseInbox:
                 ``RELEASE_SWITCHED_OFF``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         found = self._undecided(name, reviewer, reasons)
-        off = sorted(found.switches & self.operator.switched_off)
-        if off:  # (4)
-            raise ProbegateError(Reason.RELEASE_SWITCHED_OFF, switch=", ".join(off))
-        if set(asked) != set(found.ask):  # (5)
-            names = ", ".join(found.ask) or "nobody"
-            raise ProbegateError(Reason.RELEASE_INVALID, f"to be asked first: {names}")
+        require_releasable(self.operator, found.switches, found.ask, asked)  # (4) (5)
         facts: dict[str, JsonValue] = {"asked": list(found.ask)} if found.ask else {}
         return await self._decide(found, RELEASED_ENTRY, facts, reviewer, reasons)
 
@@ -174,9 +163,8 @@ class ReleaseInbox:
 
     def _undecided(self, name: str, reviewer: str, reasons: str) -> Release:
         """Return the request, if this person may still decide about it (2) (3)."""
-        _checked(_ID, reviewer, "reviewer")
-        if not _checked(_PROSE, reasons, "reasons").strip():
-            raise ProbegateError(Reason.TEXT_INVALID, field="reasons")
+        checked_id(reviewer, "reviewer")
+        checked_prose(reasons, "reasons")
         found = self._named(name)
         if found.leaf_index is not None or found.verdict is Verdict.REFUSED:
             raise ProbegateError(Reason.RELEASE_INVALID, "decided already")
@@ -203,7 +191,9 @@ class ReleaseInbox:
         if all(one.leaf_index != index for one in now.reviews):
             raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
         if now.verdict is not None:
-            now = await self._carried_out(now)
+            now = await carried_out(  # (6)
+                self.operator, partial(self._again, now), lambda one: one.leaf_index is not None
+            )
         said = now.outcome
         return Done(
             request_id=now.request.request_id,
@@ -214,16 +204,6 @@ class ReleaseInbox:
             state=said.state.value if said is not None else "",
             reason=said.reason if said is not None else "",
         )
-
-    async def _carried_out(self, release: Release) -> Release:
-        """Wait for the running adapter's decision; return at once if none runs (6)."""
-        log = self.operator.settings.logs_dir / SEARCH
-        for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
-            release = self._again(release)
-            if release.leaf_index is not None or not in_use(log):
-                break
-            await asyncio.sleep(POLL_S)
-        return release
 
     def _again(self, release: Release) -> Release:
         found = self.releases.of(release.request_sha256)
@@ -265,10 +245,3 @@ class ReleaseInbox:
             switched_off=tuple(sorted(one.switches & self.operator.switched_off)),
             decided=one.verdict,
         )
-
-
-def _checked(model: TypeAdapter[str], text: str, field_name: str) -> str:
-    try:
-        return model.validate_python(text)
-    except ValidationError:
-        raise ProbegateError(Reason.TEXT_INVALID, field=field_name) from None

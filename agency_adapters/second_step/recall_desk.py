@@ -11,15 +11,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
 from agency_adapters.operators import Operator
+from agency_adapters.people import carried_out, checked_id, checked_prose
 from agency_adapters.second_step.answered import Answered, HandedOut
 from agency_adapters.second_step.recalling import (
     ORDERED_ENTRY,
@@ -27,18 +25,12 @@ from agency_adapters.second_step.recalling import (
     Recalls,
     ReportedMatch,
 )
-from audit.desk import POLL_S, SERVER_PATIENCE_S
-from audit.organisation import SEARCH
-from audit.publisher import in_use
 from trust.errors import ProbegateError, Reason
-from trust.messages import FreeText, Identifier
 from trust.second_step import RecallReason
 
 LISTED_ENTRY: Final = "recall.listed"
 RECALLS_PER_ENTRY: Final = 100
 """Most recalls that one entry orders, which keeps it well below the longest."""
-_ID: TypeAdapter[str] = TypeAdapter(Identifier)
-_PROSE: TypeAdapter[str] = TypeAdapter(FreeText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +72,8 @@ class RecallDesk:
         """
         if bool(record_id) == bool(reference):
             raise ProbegateError(Reason.USAGE, "give a record or a reference")
-        _checked(_ID, person, "person")
-        if not _checked(_PROSE, notice, "notice").strip():
-            raise ProbegateError(Reason.TEXT_INVALID, field="notice")
+        checked_id(person, "person")
+        checked_prose(notice, "notice")
         record_id, listed = self._listed(record_id, reference, reason)
         there = {(one.reference, one.reason) for one in self.recalls.all()}
         new = [(answer, ref) for answer, ref in listed if (ref, reason) not in there]  # (3)
@@ -163,19 +154,11 @@ class RecallDesk:
 
     async def _issued(self, ids: Sequence[str]) -> Sequence[OrderedRecall]:
         """Wait for the running adapter to sign them; return at once if none runs (5)."""
-        log = self.operator.settings.logs_dir / SEARCH
         wanted = set(ids)
-        found: tuple[OrderedRecall, ...] = ()
-        for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
-            found = tuple(one for one in self.recalls.all() if one.recall_id in wanted)
-            if all(one.recall is not None for one in found) or not in_use(log):
-                break
-            await asyncio.sleep(POLL_S)
-        return found
 
+        def look() -> tuple[OrderedRecall, ...]:
+            return tuple(one for one in self.recalls.all() if one.recall_id in wanted)
 
-def _checked(model: TypeAdapter[str], text: str, field_name: str) -> str:
-    try:
-        return model.validate_python(text)
-    except ValidationError:
-        raise ProbegateError(Reason.TEXT_INVALID, field=field_name) from None
+        return await carried_out(
+            self.operator, look, lambda found: all(one.recall is not None for one in found)
+        )
