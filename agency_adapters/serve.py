@@ -58,6 +58,7 @@ from trust.chores import beside, keep_doing
 from trust.clock import Clock, utc_now
 from trust.directory import Role
 from trust.directory_store import DirectoryStore
+from trust.garbage import spare_the_collector
 from trust.mtls import server_credentials
 from trust.rpc import Surroundings
 from trust.server import RunningServer, ServerLimits, serve, until_stopped
@@ -379,6 +380,7 @@ async def run(settings: AdapterSettings) -> None:
         server = await adapter.listen()
         if settings.port_file is not None:
             files.write_atomic(settings.port_file, f"{server.port}\n".encode())
+        spare_the_collector()
         async with beside(adapter.chores()):
             await until_stopped(server)
     finally:

@@ -86,6 +86,23 @@ class LiveTree:
             edge.append(ragged)
         return edge
 
+    def newest(self, first: int) -> tuple[bytes, list[tuple[bytes, ...]]]:
+        """Return the root of the whole tree, and the proofs of its leaves from ``first`` on."""
+        if first < self.size - 1:
+            edge = self.edge(self.size)
+            return edge[-1] or EMPTY_ROOT, self.inclusions(first, self.size, edge)
+        # A lone caller waits for every step. To the right of the last leaf there is nothing: its
+        # proof is what lies to its left, and folding that gives the root.
+        index = self.size - 1
+        hash_, proof = self._nodes[0][index], list[bytes]()
+        for level in range(index.bit_length()):
+            at = index >> level
+            if at & 1:
+                left = self._nodes[level].get(at - 1) or self.node(level, at - 1)
+                hash_ = node_hash(left, hash_)
+                proof.append(left)
+        return hash_, [tuple(proof)]
+
     def root(self, size: int) -> bytes:
         """Return the root over the first ``size`` leaves."""
         return self.edge(size)[-1] or EMPTY_ROOT
@@ -109,8 +126,6 @@ class LiveTree:
 
         Neighbours share all but the lower end of their proofs, which is made once for both.
         """
-        if first == size - 1:
-            return [self.inclusion(first, size, edge)]
         above: list[tuple[bytes, ...]] = [()]
         above_first = 0
         for level in reversed(range((size - 1).bit_length())):

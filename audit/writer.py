@@ -329,9 +329,8 @@ class LogWriter:
             return refused
         for one in batch:
             self._tree.append(one.leaf_hash)
-        size = self._tree.size
-        edge = self._tree.edge(size)
-        checkpoint = Checkpoint(self._checkpoint.checkpoint.origin, size, edge[-1] or EMPTY_ROOT)
+        root, proofs = self._tree.newest(first)
+        checkpoint = Checkpoint(self._checkpoint.checkpoint.origin, self._tree.size, root)
         signed = sign_checkpoint(checkpoint, self._signer)
         self._swap(first, signed)  # (2)
         session.commit()
@@ -342,7 +341,6 @@ class LogWriter:
         self._committed_bytes += sum(len(one.leaf) for one in batch)
         if not self._wake.is_set():
             self._wake.set()
-        proofs = self._tree.inclusions(first, size, edge)
         return [  # (3)
             (one, Appended(index, one.leaf, one.leaf_hash, signed, proof))
             for index, (one, proof) in enumerate(zip(batch, proofs, strict=True), first)

@@ -17,12 +17,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -64,13 +62,10 @@ from trust.clock import Clock, utc_now
 from trust.directory import Directory, Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError
+from trust.garbage import spare_the_collector
 from trust.mtls import server_credentials
 from trust.rpc import Surroundings
 from trust.server import STOP_GRACE_S, RunningServer, ServerLimits, serve, until_stopped
-
-COLLECT_AFTER: Final = 20_000
-"""How many more objects there are to be before cyclic garbage is looked for: those of some dozens
-of searches, a few megabytes."""
 
 
 @dataclass(slots=True)
@@ -387,17 +382,6 @@ async def run(settings: BrokerSettings) -> None:
             await until_stopped(server)
     finally:
         await broker.close()
-
-
-def spare_the_collector() -> None:
-    """Leave out of the search for cyclic garbage what lives as long as the process.
-
-    A search makes thousands of objects, few of them in cycles; looking through all of them, and
-    through every agreement, each time some hundreds are there is a tenth of a search's CPU.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 async def record_bundle(logs: Logs, policy: CompiledPolicy, now: datetime) -> None:

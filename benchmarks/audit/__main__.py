@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.audit.measure import Compared, Grown, compare, grow, verified
 from benchmarks.broker.measure import machine
+from trust.garbage import spare_the_collector
 
 ENTRIES_A_CALLER = {1: 2000, 16: 16_000, 256: 48_000}
 """Entries of a round, by callers; others get two thousand a caller, at most the largest."""
@@ -33,6 +34,7 @@ def main(
 ) -> None:
     """Measure the log."""
     compared = []
+    spare_the_collector()  # as the servers do
     for count in map(int, callers.split(",")):
         _told(f"{count} callers")
         entries = ENTRIES_A_CALLER.get(count, min(2000 * count, max(ENTRIES_A_CALLER.values())))

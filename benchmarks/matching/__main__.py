@@ -10,17 +10,19 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from agency_adapters.galleries.store import StoredGallery
-from benchmarks.matching.adapter import OverTheWire, over_the_wire
 from benchmarks.matching.data import make_gallery, probes, truth
 from benchmarks.matching.engines import ENGINES, READING
 from benchmarks.matching.measure import Figures, compare, machine
+
+if TYPE_CHECKING:
+    from benchmarks.matching.adapter import OverTheWire
 
 LARGE: int = 5_000_000
 """From so many records on, the other engines do not fit beside each other in 24 GiB."""
@@ -53,7 +55,7 @@ def main(
         sought = probes(where, max(counts))
         _told("comparing everything in float64")
         best, _ = truth(where, sought, limit)
-        reached = over_the_wire(where, _told) if wire and rows < LARGE else None
+        reached = _reached(where) if wire and rows < LARGE else None
         figures = compare(
             where, names, counts, sought, best, limit=limit, rounds=rounds, told=_told
         )
@@ -73,17 +75,24 @@ def _default(rows: int) -> list[str]:
     return list(ENGINES) if rows < LARGE else ["probegate", READING]
 
 
+def _reached(gallery: Path) -> OverTheWire:
+    # Here, so that the engines' processes do not carry a server that they do not run.
+    from benchmarks.matching.adapter import over_the_wire
+
+    return over_the_wire(gallery, _told)
+
+
 def _told(word: str) -> None:
     print(f"... {word}", file=sys.stderr, flush=True)
 
 
 def _table(figures: list[Figures], counts: list[int], rows: int, dims: int) -> Table:
-    table = Table(title=f"{rows:,} x {dims}: milliseconds a probe, median")
-    table.add_column("engine")
+    table = Table(title=f"{rows:,} x {dims}: milliseconds a probe, by probes at once; medians")
+    table.add_column("engine", no_wrap=True)
     for count in counts:
-        table.add_column(f"{count} at once", justify="right")
-    for name in ("recall", "kB a record", "ready s"):
-        table.add_column(name, justify="right")
+        table.add_column(str(count), justify="right")
+    for name in ("recall", "kB/record", "ready s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in figures:
         cells = [f"{one.per_probe_ms(count):.1f}" for count in counts]
         recall = min(one.recall.values())
