@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from audit.merkle import EMPTY_ROOT, HASH_BYTES
 from audit.notes import NoteSigner, SignatureType, VerifierKey, decode_base64, open_note, sign_note
@@ -22,8 +21,7 @@ _LINES: Final = 3
 _SIZE_DIGITS: Final = len(str(SIZE_MAX))
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The state of a log: its name, its number of entries, and its root (32 bytes)."""
 
     origin: str
@@ -54,8 +52,7 @@ class Checkpoint:
         return cls(origin, int(size), raw)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedCheckpoint:
+class SignedCheckpoint(NamedTuple):
     """A checkpoint and the exact bytes that carry its signatures."""
 
     note: bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,14 +62,21 @@ Verdict = tuple[Waiting, "Appended | Exception"]
 """What becomes of an entry: its place in the log, or why it has none."""
 
 
-def deliver(verdicts: Iterable[Verdict]) -> None:
+def deliver(verdicts: Sequence[Verdict]) -> None:
     """Wake every waiting task, once per loop."""
+    if len(verdicts) == 1:
+        _wake(verdicts[0][0].loop, verdicts)
+        return
     by_loop: dict[asyncio.AbstractEventLoop, list[Verdict]] = {}
     for verdict in verdicts:
         by_loop.setdefault(verdict[0].loop, []).append(verdict)
     for loop, some in by_loop.items():
-        with suppress(RuntimeError):  # the loop was closed; its entries are durable all the same
-            loop.call_soon_threadsafe(_resolve, some)
+        _wake(loop, some)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, verdicts: Sequence[Verdict]) -> None:
+    with suppress(RuntimeError):  # the loop was closed; its entries are durable all the same
+        loop.call_soon_threadsafe(_resolve, verdicts)
 
 
 def _resolve(verdicts: Sequence[Verdict]) -> None:

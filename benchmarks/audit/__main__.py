@@ -17,7 +17,7 @@ from benchmarks.audit.measure import Compared, Grown, compare, grow, verified
 from benchmarks.broker.measure import machine
 from trust.garbage import spare_the_collector
 
-ENTRIES_A_CALLER = {1: 2000, 16: 16_000, 256: 48_000}
+ENTRIES_A_CALLER = {1: 6000, 16: 16_000, 256: 48_000}
 """Entries of a round, by callers; others get two thousand a caller, at most the largest."""
 
 
