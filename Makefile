@@ -24,7 +24,7 @@ demo: $(READY) ## Run a whole federation on this machine: make it, search it, ve
 WORKERS ?= 2
 
 test: $(READY) ## Run every test, the real multi-process federation included
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(READY) ## Run the fault and property tests with large counts (an hour or more)
 	PROBEGATE_SOAK=1 $(BIN)/python -m pytest --timeout 7200
