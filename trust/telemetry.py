@@ -38,6 +38,7 @@ SAFE_ATTRIBUTES: Final = frozenset(
         "count",
         "entries",
         "generation",
+        "kernel",
         "log",
         "method",
         "port",

@@ -23,6 +23,7 @@ from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.scanning import scan
 from agency_adapters.galleries.store import StoredGallery, read_manifest
 from agency_adapters.galleries.tally import Ask
+from trust import telemetry
 from trust.errors import ProbegateError
 
 
@@ -71,7 +72,10 @@ class FileGallery:
                 swept(path)
             return StoredGallery.open(path)
 
-        return cls(path, await asyncio.to_thread(opened), limits)
+        gallery = cls(path, await asyncio.to_thread(opened), limits)
+        # Whoever installed without a compiler, or on a lesser processor, sees it here.
+        telemetry.log("gallery open", kernel=gallery._kernel.name)
+        return gallery
 
     @property
     def facts(self) -> GalleryFacts:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing
+from agency_adapters.galleries.choosing import best_kernel
+from agency_adapters.galleries.files import FileGallery
 from agency_adapters.galleries.importing import ImportReport, import_gallery
 from agency_adapters.galleries.reading import read_templates
 from agency_adapters.galleries.segment_content import FILES
@@ -311,3 +313,14 @@ def test_a_malformed_numpy_header_is_refused_and_nothing_else(
     with pytest.raises(ProbegateError) as refused:
         read_templates(path)
     assert refused.value.reason is Reason.IMPORT_INVALID
+
+
+async def test_the_log_says_which_kernel_scans(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    imported(tmp_path / "in", [GOOD.format("A1")])
+    with caplog.at_level("INFO"):
+        gallery = await FileGallery.open(tmp_path / "in" / "gallery")
+    await gallery.close()
+    said = [one for one in caplog.records if one.message == "gallery open"]
+    assert [vars(one)["fields"] for one in said] == [{"kernel": best_kernel(DIMS).name}]
