@@ -40,6 +40,8 @@ LANES: Final = 16
 """Probes that are multiplied beside each other with AVX-512, in one or two groups or fours."""
 PART_ROWS: Final = 24
 """``ROWS_IN_CACHE`` of ``native_vnni.c``: there must be room for the hits of so many rows."""
+HIT_PRODUCTS: Final = 8
+"""A hit, found and kept, takes the memory of so many products."""
 COARSE_PART_ROWS: Final = 63
 """``ROWS_IN_CACHE`` of ``native_avx2.c``."""
 STEP: Final = 8
@@ -203,7 +205,7 @@ class Few(_Pass):
     """Probes as they are."""
 
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(call, probes, exact, max(at_once, len(probes)))
+        super().__init__(call, probes, exact, max(at_once // HIT_PRODUCTS, len(probes)))
 
     def wipe(self) -> None:
         """Nothing: there is no copy."""
@@ -215,7 +217,9 @@ class Packed(_Pass):
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
         groups = -(-len(probes) // LANES)
         groups = groups if groups <= 2 else -(-groups // 4) * 4  # noqa: PLR2004
-        super().__init__(call, probes, exact, max(at_once, PART_ROWS * groups * LANES))
+        super().__init__(
+            call, probes, exact, max(at_once // HIT_PRODUCTS, PART_ROWS * groups * LANES)
+        )
         shifted = (probes.view(np.uint8) ^ 0x80).astype(np.uint8)
         self.packed = _Beside(shifted, groups * LANES)
         self._asked.groups, self._asked.packed = groups, self.packed.address
@@ -236,7 +240,9 @@ class Coarse(_Pass):
     """Probes packed beside each other, with fewer bits."""
 
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(call, probes, exact, max(at_once, COARSE_PART_ROWS * len(probes)))
+        super().__init__(
+            call, probes, exact, max(at_once // HIT_PRODUCTS, COARSE_PART_ROWS * len(probes))
+        )
         shifted = probes.astype(np.int16) + 128
         coarse = (shifted >> COARSE_BITS).astype(np.uint8)
         lost = shifted - (coarse.astype(np.int16) << COARSE_BITS) - _CENTRE

@@ -145,7 +145,7 @@ def test_nothing_is_handed_to_the_compiled_code_unchecked(kernel: native.NativeK
     good = np.zeros((4, 64), np.int8)
     for probes in (good[:1], good):
         count = len(probes)
-        prepared = kernel.prepare(probes, probes.astype(np.float64), 4)
+        prepared = kernel.prepare(probes, probes.astype(np.float64), 1 << 10)
         lowest, cuts = np.zeros((1, count), np.int32), np.zeros(count)
         assert prepared.hits([piece(good)], lowest, cuts).rows == 4
         wrong: list[Any] = [
