@@ -24,6 +24,8 @@ SETTLE_S: Final = 0.5
 """Pause after a burst in which the log's files are written, so that their cost is counted."""
 MEMORY_PARTS: Final = 10
 """How often memory is looked at in a long run."""
+MOST_FAILED: Final = 0.01
+"""Share of a long run's searches that may end otherwise, as on a machine that stands still."""
 MEMORY_BURST: Final = 200
 """Searches signed and sealed at once in a long run, which keeps this process small."""
 WARM_UP: Final = 100
@@ -136,6 +138,8 @@ class Bench:
                 requests = self._orders.make(min(MEMORY_BURST, part - done))
                 sent: Sent = self._children["load"].ask(Burst("ours", requests, callers))
                 failed += failures_in(sent.answers, agencies)
+                if failed > MOST_FAILED * searches:
+                    raise RuntimeError(f"{failed} searches did not end as they should")
             samples.append(_mib(meter))
         late = samples[MEMORY_PARTS // 2 :]
         grown = 1024 * (late[-1] - late[0]) / ((len(late) - 1) * part)

@@ -49,8 +49,9 @@ def make_world(root: Path, agencies: int) -> World:
             edit_agreement(path, _let_through)
         return World.make(root, agreements=folder, forces=(FORCE,), agencies=names)
     agreements = copied_examples(root / "agreements")
-    for path in agreements.glob("*/[!c]*.yaml"):
-        edit_agreement(path, _let_through)
+    for path in agreements.glob("*/*.yaml"):
+        if path.name != "cases.yaml":
+            edit_agreement(path, _let_through)
     names = AGENCIES[:agencies]
     for name in AGENCIES[agencies:]:
         for path in (agreements / name).iterdir():
