@@ -21,9 +21,8 @@ packed products are faster than ours for AVX2."""
 def best_kernel(dims: int) -> Kernel:
     """Return the kernel for templates of ``dims`` dimensions."""
     able = {name for name, on in numkong.get_capabilities().items() if on}
-    ours = {one.name: one for one in native.kernels()} if dims % native.STEP == 0 else {}
-    if native.VNNI in ours:
-        return ours[native.VNNI]
-    if native.AVX2 in ours and not able.intersection(PRODUCTS_OF_BYTES):
-        return ours[native.AVX2]
+    if dims % native.STEP == 0:
+        for ours in native.kernels():
+            if ours.name == native.VNNI or not able.intersection(PRODUCTS_OF_BYTES):
+                return ours
     return NumKongKernel() if able - {"serial"} else NumpyKernel()

@@ -177,10 +177,24 @@ class _Products:
         raise NotImplementedError
 
     def hits(self, pieces: Sequence[Piece], lowest: Lowest, cuts: Floats) -> Hits:
-        piece = pieces[0]
-        codes = checked(piece.codes, self._dims)[: len(self._out)]
+        found: list[tuple[Any, ...]] = []
+        rows = count = 0
+        for piece, floor in zip(pieces, lowest, strict=True):
+            for start in range(0, len(checked(piece.codes, self._dims)), len(self._out)):
+                some = slice(start, start + len(self._out))
+                part = piece._replace(codes=piece.codes[some], bounds=piece.bounds[some])
+                row, *near = self._near(part, floor, cuts)
+                found.append((row + rows, *near))
+                rows, count = rows + len(part.codes), count + len(row)
+                if count >= self._out.size:
+                    return Hits(rows, *map(np.concatenate, zip(*found, strict=True)))
+        return Hits(rows, *map(np.concatenate, zip(*found, strict=True)))
+
+    def _near(self, piece: Piece, floor: npt.NDArray[np.int32], cuts: Floats) -> tuple[Any, ...]:
+        """Return row, probe, middle and error of what may reach its cut, of rows that fit."""
+        codes = piece.codes
         products = self.products(codes)
-        row, probe = np.divmod(np.flatnonzero(products >= lowest[0]), products.shape[1])
+        row, probe = np.divmod(np.flatnonzero(products >= floor), products.shape[1])
         middle = np.empty(len(row))
         for start in range(0, len(row), _AGAIN_AT_ONCE):
             some = slice(start, start + _AGAIN_AT_ONCE)
@@ -190,7 +204,7 @@ class _Products:
         middle *= piece.scale
         error = piece.bounds[row].astype(np.float64) + ROUNDING
         near = middle + error >= cuts[probe]
-        return Hits(len(products), row[near], probe[near], middle[near], error[near])
+        return row[near], probe[near], middle[near], error[near]
 
     def wipe(self) -> None:
         pass

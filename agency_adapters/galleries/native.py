@@ -25,7 +25,6 @@ from agency_adapters.galleries.kernels import (
     Prepared,
     Stored,
     checked,
-    scores_by_numpy,
 )
 from agency_adapters.galleries.templates import wipe
 
@@ -100,8 +99,7 @@ class NativeKernel:
         """
         if probes.shape[1] % STEP:
             raise TypeError("no native kernel for this length")
-        if exact.dtype != np.float64 or exact.shape != probes.shape or not exact.flags.c_contiguous:
-            raise TypeError("what the probes encode is not as agreed")
+        _fits(exact, np.float64, probes.shape)
         if len(probes) <= FEW_PROBES:
             return Few(self._few, checked(probes), exact, at_once)
         return self._packing(self._many, checked(probes), exact, at_once)
@@ -116,11 +114,10 @@ class NativeKernel:
         """Score templates where they are mapped; see ``Kernel.scores``."""
         dims = stored.dims
         if dims % STEP:
-            return scores_by_numpy(stored, rows, probes, whose)
-        if probes.dtype != np.float64 or probes.shape[1:] != (dims,):
-            raise TypeError("probes must be float64, of the templates' length")
-        if rows.shape != whose.shape or not probes.flags.c_contiguous:
-            raise TypeError("a probe for each row, and contiguous")
+            raise TypeError("no native kernel for this length")
+        _fits(probes, np.float64, (len(probes), dims))
+        if rows.shape != whose.shape:
+            raise TypeError("not a probe for each row")
         if len(whose) and not 0 <= int(whose.min()) <= int(whose.max()) < len(probes):
             raise IndexError("no such probe")
         addresses, numbers = stored.addresses(rows), whose.astype(np.uint32)
@@ -147,9 +144,18 @@ class _Asked(ctypes.Structure):
 
 
 class _Pass:
-    """Probes, a function that makes a pass with them, and the room for what it finds."""
+    """Probes, a function that makes a pass with them, and the room for what it finds.
 
-    def __init__(self, call: Any, probes: Codes, exact: Floats, most: int) -> None:
+    Args:
+        call: the function.
+        probes: as codes.
+        exact: as they are.
+        at_once: how many products there would be room for.
+        least: how many hits there must be room for.
+    """
+
+    def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int, least: int) -> None:
+        most = max(at_once // HIT_PRODUCTS, least)
         self._call = call
         self._probes, self._exact = probes, exact
         self._hits, self._kept = np.empty(most, _HIT), np.empty(most, _NEAR)
@@ -205,7 +211,7 @@ class Few(_Pass):
     """Probes as they are."""
 
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(call, probes, exact, max(at_once // HIT_PRODUCTS, len(probes)))
+        super().__init__(call, probes, exact, at_once, len(probes))
 
     def wipe(self) -> None:
         """Nothing: there is no copy."""
@@ -217,9 +223,7 @@ class Packed(_Pass):
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
         groups = -(-len(probes) // LANES)
         groups = groups if groups <= 2 else -(-groups // 4) * 4  # noqa: PLR2004
-        super().__init__(
-            call, probes, exact, max(at_once // HIT_PRODUCTS, PART_ROWS * groups * LANES)
-        )
+        super().__init__(call, probes, exact, at_once, PART_ROWS * groups * LANES)
         shifted = (probes.view(np.uint8) ^ 0x80).astype(np.uint8)
         self.packed = _Beside(shifted, groups * LANES)
         self._asked.groups, self._asked.packed = groups, self.packed.address
@@ -240,9 +244,7 @@ class Coarse(_Pass):
     """Probes packed beside each other, with fewer bits."""
 
     def __init__(self, call: Any, probes: Codes, exact: Floats, at_once: int) -> None:
-        super().__init__(
-            call, probes, exact, max(at_once // HIT_PRODUCTS, COARSE_PART_ROWS * len(probes))
-        )
+        super().__init__(call, probes, exact, at_once, COARSE_PART_ROWS * len(probes))
         shifted = probes.astype(np.int16) + 128
         coarse = (shifted >> COARSE_BITS).astype(np.uint8)
         lost = shifted - (coarse.astype(np.int16) << COARSE_BITS) - _CENTRE
@@ -322,4 +324,6 @@ def _fits(array: npt.NDArray[Any], kind: Any, shape: tuple[int, ...]) -> None:
         or not array.flags.c_contiguous
         or not array.size
     ):
-        raise TypeError("bounds or cuts are not as agreed, or there are no rows")
+        raise TypeError(
+            "an array is not of the type, shape and layout agreed, or there are no rows"
+        )

@@ -181,11 +181,12 @@ class Rows:
 
     def record_ids(self, rows: Sequence[int]) -> list[str]:
         """Return the record ids of some rows; an empty text for one that was erased under us."""
-        places = self.segment_of(np.asarray(rows, dtype=np.intp)).tolist()
-        found = [""] * len(rows)
-        # Segment by segment: letting go of one costs more than reading a record.
-        for number, at in sorted(zip(places, range(len(rows)), strict=True)):
-            found[at] = self._segments[number].record_id(rows[at] - int(self.starts[number]))
+        wanted = np.asarray(rows, dtype=np.intp)
+        found = [
+            self._segments[number].record_id(row - int(self.starts[number]))
+            for row, number in zip(rows, self.segment_of(wanted), strict=True)
+        ]
+        self.let_go(wanted)
         return found
 
 

@@ -95,7 +95,6 @@ class Tally:
         self._count += len(row)
         if self._count >= self._raise_at:
             self._raise_cuts()
-            self._score_likeliest()
             if self._count > MAX_WAITING:
                 self._score()
             # Not again before as many more have come: each raising looks at all that wait.
@@ -110,43 +109,36 @@ class Tally:
         """
         for other in others:
             self.waiting += other.waiting
-        others_fetched = [rows for other in others for rows in other.fetched]
+            self.fetched += other.fetched
         pairs = zip(self.scored, *(other.scored for other in others), strict=True)
         probe, row, scores = (np.concatenate(parts) for parts in pairs)
         self.scored = probe, row, scores
         self._map = map_
         self._raise_cuts()
-        self._score_likeliest()
         self._score()
-        self._gallery.let_go(np.concatenate([*self.fetched, *others_fetched]), templates_only=True)
+        self._gallery.let_go(np.concatenate(self.fetched), templates_only=True)
 
     def _raise_cuts(self) -> None:
-        """Raise each probe's cut (3)."""
+        """Raise each probe's cut, drop what is below (3), and score the likeliest at once (4).
+
+        A score is a higher cut than a lower bound, and a higher cut spares the scan more than the
+        likeliest cost.
+        """
         if not self.waiting:
             return
         probe, row, middle, error = self._taken()
         known = np.concatenate([probe, self.scored[0]])
         lower = np.concatenate([middle - error, self.scored[2]])
         kth_best(known, lower, self.limits, self.cuts)
-        self._wait(probe, row, middle, error)
-
-    def _score_likeliest(self) -> None:
-        """Score the likeliest (4): a score is a higher cut than a lower bound."""
-        if not self.waiting:
-            return
-        probe, row, middle, error = self._taken()
+        near = middle + error >= self.cuts[probe]
+        probe, row, middle, error = probe[near], row[near], middle[near], error[near]
         likely = np.full(len(self.cuts), -np.inf)
         kth_best(probe, middle, self.limits, likely)
         leads = middle >= likely[probe]
         self._take_scored(probe[leads], row[leads])
-        rest = ~leads
-        self._wait(probe[rest], row[rest], middle[rest], error[rest])
-
-    def _wait(self, probe: Ints, row: Ints, middle: Floats, error: Floats) -> None:
-        """Let those wait that may reach the cut."""
-        near = middle + error >= self.cuts[probe]
+        near = ~leads & (middle + error >= self.cuts[probe])
         self.waiting = [(probe[near], row[near], middle[near], error[near])]
-        self._count = len(self.waiting[0][0])
+        self._count = int(near.sum())
 
     def _taken(self) -> tuple[Ints, Ints, Floats, Floats]:
         """Take all that waits."""
