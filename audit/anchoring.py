@@ -32,6 +32,7 @@ from audit.folder import LogFolder
 from audit.log_source import call
 from audit.notes import VerifierKey
 from audit.roots import root_at
+from audit.timestamp_tokens import with_sorted_certificates
 from trust import files
 from trust.errors import ProbegateError, Reason
 
@@ -149,7 +150,7 @@ def check_token(
     """
     tsp = _library()
     try:
-        response = tsp.decode_timestamp_response(token)
+        response = tsp.decode_timestamp_response(with_sorted_certificates(token))
         builder = tsp.VerifierBuilder(roots=list(authorities), nonce=nonce)
         builder.build().verify(response, hashlib.sha256(note).digest())
         at = response.tst_info.gen_time

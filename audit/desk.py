@@ -19,7 +19,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,7 +42,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.leaves import JsonValue
-from audit.organisation import open_logs
+from audit.organisation import ADMIN, open_logs
+from audit.reader import LogReader
 from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
 from trust import telemetry
@@ -214,6 +215,7 @@ class Desk:
         for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
             index = self._index_of(request)
             if index is not None:
+                await _in_files(settings.logs_dir / ADMIN, index)  # (5)
                 return index
             await asyncio.sleep(POLL_S)
         self._withdraw(request)
@@ -258,6 +260,15 @@ class Desk:
         gone = delete(requests).where(requests.c.id == request, requests.c.leaf_index.is_(None))
         with _storage(), self.engine.begin() as connection:
             connection.execute(gone)
+
+
+async def _in_files(folder: Path, index: int) -> None:
+    """Wait until an entry is in the log's files; it is durable and done if they do not follow."""
+    for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
+        with suppress(ProbegateError):  # a new log may have no files yet
+            if LogReader(folder).size > index:
+                return
+        await asyncio.sleep(POLL_S)
 
 
 @contextmanager

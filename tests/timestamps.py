@@ -85,13 +85,17 @@ class Authority:
         return (self.folder / "reply.tsr").read_bytes()
 
 
-def make_authority(folder: Path, name: str = "Example TSA", *, over: bool = False) -> Authority:
+def make_authority(
+    folder: Path, name: str = "Example TSA", *, over: bool = False, long: bool = False
+) -> Authority:
     """Make an authority's keys and certificates.
 
     Args:
         folder: where.
         name: the signer's common name.
         over: whether its certificate's time is over.
+        long: whether the signer's certificate is longer than the root's, so that DER puts the root
+            first; the authority sends the signer first whatever it is.
     """
     folder.mkdir(parents=True)
     now = datetime.now(UTC)
@@ -120,6 +124,9 @@ def make_authority(folder: Path, name: str = "Example TSA", *, over: bool = Fals
     )
     uses = [ExtendedKeyUsageOID.TIME_STAMPING]
     builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=True)
+    if long:
+        names = [x509.DNSName(f"{number:03}.tsa.example") for number in range(40)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     signer = builder.sign(root_key, hashes.SHA256())
     (folder / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
     (folder / "tsa.pem").write_bytes(signer.public_bytes(Encoding.PEM))

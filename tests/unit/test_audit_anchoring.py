@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.anchoring import STORE_FOLDER, anchor, judge, read_authorities
+from audit.timestamp_tokens import with_sorted_certificates
 from cli.audit import app
 from tests.logs import MadeLog
 from tests.timestamps import Authority, make_authority, openssl_available, served
@@ -87,6 +88,17 @@ def test_a_checkpoint_is_timestamped_and_the_log_may_grow(
     assert "says CN=Example TSA" in said
     document = json.loads(run(*checked, "--json").stdout)
     assert [one["size"] for one in document["timestamps"]] == [300, 600]
+
+
+def test_certificates_in_an_order_that_der_does_not_have_are_read(
+    log: MadeLog, tmp_path: Path
+) -> None:
+    with served(make_authority(tmp_path / "tsa", long=True)) as other:
+        anchor(log.folder, other.url, read_authorities(other.root))
+        (found,) = judge(log.folder, log.vkey, read_authorities(other.root))
+    assert found.error is None
+    (kept,) = (log.folder / STORE_FOLDER).glob("*.tsr")
+    assert with_sorted_certificates(kept.read_bytes()) != kept.read_bytes(), "as it was sent"
 
 
 def test_a_token_of_another_authority_a_cut_log_or_another_history_does_not_count(

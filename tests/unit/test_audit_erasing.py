@@ -168,6 +168,19 @@ async def test_an_erased_search_leaves_no_byte_behind_and_the_log_verifies(
     assert records.erased == 1
 
 
+async def test_why_something_was_erased_is_read_as_soon_as_it_is_erased(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that follow the database slowly: whoever erased finds the entry in them."""
+    monkeypatch.setenv("PROBEGATE_LOG_PUBLISH_INTERVAL_S", "2")
+    async with benched(world, tmp_path) as bench:
+        search_id, index = await bench.search()
+        done = await bench.said("erase", "--search", search_id, "--authority", AUTHORITY)
+        erasures = read_erasures(world.broker_settings().logs_dir / "admin", "search")
+    (entry,) = done["admin_entries"]
+    assert {one.entry for (erased, _), one in erasures.items() if erased == index} == {entry}
+
+
 async def test_a_value_that_was_changed_lost_or_added_is_found(
     world: World, tmp_path: Path
 ) -> None:
