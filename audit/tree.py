@@ -27,6 +27,8 @@ class LiveTree:
         self._recent = recent_nodes
         self._nodes: list[dict[int, bytes]] = [{} for _ in range(_BINARY_LEVELS + 1)]
         self._lowest = [0] * (_BINARY_LEVELS + 1)
+        self._left: tuple[bytes, ...] = ()
+        self._left_of_newest: tuple[bytes, ...] = ()
 
     def restore(self, size: int) -> None:
         """Start from a published tree of ``size`` leaves, a multiple of 256."""
@@ -43,10 +45,24 @@ class LiveTree:
         for level in range(TILE_HEIGHT):
             self._lowest[level] = size >> level
         self.size = size
+        bits = [level for level in range(size.bit_length()) if size >> level & 1]
+        self._left = tuple(self.node(level, (size >> level) - 1) for level in bits)
 
     def append(self, leaf_hash: bytes) -> None:
-        """Add a leaf."""
-        self._push(0, self.size, leaf_hash)
+        """Add a leaf.
+
+        The complete subtrees to its left, the smallest first, are the proof of the newest leaf, and
+        folding them gives the root: a lone caller waits for every look-up that this spares.
+        """
+        index, left, hash_ = self.size, self._left, leaf_hash
+        nodes, level = self._nodes, 0
+        nodes[0][index] = hash_
+        while index & 1:
+            hash_ = node_hash(left[level], hash_)
+            level += 1
+            index >>= 1
+            nodes[level][index] = hash_
+        self._left_of_newest, self._left = left, (hash_, *left[level:])
         self.size += 1
 
     def _push(self, level: int, index: int, hash_: bytes) -> None:
@@ -91,17 +107,10 @@ class LiveTree:
         if first < self.size - 1:
             edge = self.edge(self.size)
             return edge[-1] or EMPTY_ROOT, self.inclusions(first, self.size, edge)
-        # A lone caller waits for every step. To the right of the last leaf there is nothing: its
-        # proof is what lies to its left, and folding that gives the root.
-        index = self.size - 1
-        hash_, proof = self._nodes[0][index], list[bytes]()
-        for level in range(index.bit_length()):
-            at = index >> level
-            if at & 1:
-                left = self._nodes[level].get(at - 1) or self.node(level, at - 1)
-                hash_ = node_hash(left, hash_)
-                proof.append(left)
-        return hash_, [tuple(proof)]
+        root, *above = self._left
+        for left in above:
+            root = node_hash(left, root)
+        return root, [self._left_of_newest]
 
     def root(self, size: int) -> bytes:
         """Return the root over the first ``size`` leaves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -261,11 +262,15 @@ def test_verifying_a_longer_log_takes_no_more_memory(tmp_path: Path) -> None:
     peaks = []
     for size in (2_000, 20_000):
         folder = make_published(tmp_path / str(size), size)
-        tracemalloc.start()
-        report = verify_folder(folder, VerifierKey.of(published_signer()))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert (report.ok, report.entries) == (False, size)  # it has no vkey file
+        runs = []
+        for _ in range(2):  # other tests' garbage may be collected during one
+            gc.collect()
+            tracemalloc.start()
+            report = verify_folder(folder, VerifierKey.of(published_signer()))
+            runs.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert (report.ok, report.entries) == (False, size)  # it has no vkey file
+        peaks.append(min(runs))
     assert peaks[1] < 1.5 * peaks[0]
 
 
