@@ -27,6 +27,7 @@ _MAGIC: Final[tuple[tuple[bytes, MediaType], ...]] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
 )
+_HEAD_BYTES: Final = max(len(magic) for magic, _ in _MAGIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +47,22 @@ class ImageStore:
 
     folder: Path | None
 
+    def has(self, record_id: str) -> bool:
+        """Whether ``find`` would find one; reads no more than tells what it is.
+
+        Raises:
+            ProbegateError: as ``find``.
+        """
+        return any(self._open(path, _HEAD_BYTES) is not None for path in self._files(record_id))
+
     def find(self, record_id: str) -> ImageFile | None:
         """Return a record's image, or None if there is none that can be sent (2) (3).
 
         Raises:
             ProbegateError: ``FILE_MISSING`` if a file that is there cannot be read.
         """
-        for path in self._files(record_id):
-            try:
-                with path.open("rb") as stream:
-                    content = stream.read(MAX_IMAGE_BYTES + 1)
-            except OSError as error:
-                detail = error.strerror or ""
-                raise ProbegateError(Reason.FILE_MISSING, detail, file="image") from None
-            for magic, media_type in _MAGIC:
-                if content.startswith(magic) and len(content) <= MAX_IMAGE_BYTES:
-                    return ImageFile(media_type, content)
-            telemetry.log("an image that cannot be sent", logging.WARNING, bytes=len(content))
-        return None
+        found = (self._open(path, MAX_IMAGE_BYTES + 1) for path in self._files(record_id))
+        return next((one for one in found if one is not None), None)
 
     def erase(self, record_ids: Sequence[str]) -> int:
         """Erase records' images (4); return how many files there were.
@@ -84,6 +83,20 @@ class ImageStore:
         if erased and self.folder is not None:
             _sync(self.folder)
         return erased
+
+    def _open(self, path: Path, most: int) -> ImageFile | None:
+        """Read at most so many bytes of a file, if it can be sent (2)."""
+        try:
+            with path.open("rb") as stream:
+                content = stream.read(most)
+                size = os.fstat(stream.fileno()).st_size
+        except OSError as error:
+            raise ProbegateError(Reason.FILE_MISSING, error.strerror or "", file="image") from None
+        for magic, media_type in _MAGIC:
+            if content.startswith(magic) and max(size, len(content)) <= MAX_IMAGE_BYTES:
+                return ImageFile(media_type, content)
+        telemetry.log("an image that cannot be sent", logging.WARNING, bytes=size)
+        return None
 
     def _files(self, record_id: str) -> tuple[Path, ...]:
         if self.folder is None:

@@ -27,17 +27,15 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from audit.leaves import parse_leaf, stamp
-from audit.notes import VerifierKey
-from audit.proofs import verify_receipt
+from audit.leaves import stamp
 from force_client.combined import check_combined
+from force_client.ground import Ground, failing, invalid
 from force_client.models import (
     AgencyDecision,
     AgencyOutcome,
@@ -49,9 +47,7 @@ from force_client.orders import SignedOrder
 from force_client.settings import MAX_CLOCK_SKEW
 from force_client.views import ended_view, running_view, shown
 from trust import dsse
-from trust.directory import Directory, KeyUse, MemberKey
-from trust.errors import ProbegateError, Reason
-from trust.member_folder import LOG_SEARCH
+from trust.directory import Directory
 from trust.messages import REPORTABLE, MatchReport, Outcome, OutcomeState, SearchResult
 from trust.payload_types import PayloadType
 from trust.wire import decode_report, decode_result
@@ -69,23 +65,10 @@ class Witness:
     broker: str
     now: datetime
 
-    def resolver(self, member: str, use: KeyUse) -> dsse.Resolve:
-        """Return a member's keys as they stood when the order was made, or stand now (2)."""
-        instants = (self.order.order.created_at, self.now)
-        first, second = (self.directory.resolver(member, use, at) for at in instants)
-
-        def resolve(kid: str) -> bytes:
-            try:
-                return first(kid)
-            except ProbegateError:
-                return second(kid)
-
-        return resolve
-
-    def in_time(self, moment: datetime) -> bool:
-        """Whether something was made after the order and not in the future."""
-        made = self.order.order.created_at
-        return made - MAX_CLOCK_SKEW <= moment <= self.now + MAX_CLOCK_SKEW
+    @property
+    def ground(self) -> Ground:
+        """What of it does not depend on what the order says (2)."""
+        return Ground(self.directory, self.broker, self.now, since=self.order.order.created_at)
 
 
 def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
@@ -105,7 +88,7 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
         )
         for one in outcomes:
             if one.late_at is not None:
-                raise _invalid("late in a search that has not ended", "late_at", one.agency)  # (7)
+                raise invalid("late in a search that has not ended", "late_at", one.agency)  # (7)
         return running_view(received, witness.order, outcomes, witness.now)
     result = _result(received, witness)  # (2)
     _check_outcomes(result, witness)  # (3)
@@ -130,7 +113,7 @@ def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> A
     """
     agency = answer.outcome.agency
     if agency not in witness.order.order.agencies:
-        raise _invalid("an agency that was not asked", "answers", agency)
+        raise invalid("an agency that was not asked", "answers", agency)
     return _outcome(answer.outcome, answer, search_id, witness)
 
 
@@ -139,53 +122,53 @@ def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> A
 
 def _check_ours(received: ReceivedSearch, witness: Witness) -> None:
     order = witness.order
-    with _check("order"):
-        resolve = witness.resolver(order.order.force, KeyUse.SIGN)
+    with failing("order"):
+        resolve = witness.ground.resolver(order.order.force)
         dsse.verify(order.envelope, PayloadType.SEARCH_ORDER, resolve)
     if received.request_id != order.order.request_id:
-        raise _invalid("another request's search", "request_id")
+        raise invalid("another request's search", "request_id")
 
 
 def _result(received: ReceivedSearch, witness: Witness) -> SearchResult:
     if received.result is None:
-        raise _invalid("an ended search without its result", "result")
-    with _check("result"):
-        resolve = witness.resolver(witness.broker, KeyUse.SIGN)
+        raise invalid("an ended search without its result", "result")
+    with failing("result"):
+        resolve = witness.ground.resolver(witness.broker)
         dsse.verify(received.result, PayloadType.SEARCH_RESULT, resolve)
         result = decode_result(received.result.payload)
     if result.order_sha256 != witness.order.sha256:
-        raise _invalid("the result of another order", "order_sha256")
+        raise invalid("the result of another order", "order_sha256")
     if result.search_id != received.search_id:
-        raise _invalid("the result of another search", "search_id")
-    if not all(map(witness.in_time, (result.ended_at, result.finished_at))):
-        raise _invalid("not of this search's time", "finished_at")
+        raise invalid("the result of another search", "search_id")
+    if not all(map(witness.ground.in_time, (result.ended_at, result.finished_at))):
+        raise invalid("not of this search's time", "finished_at")
     return result
 
 
 def _check_outcomes(result: SearchResult, witness: Witness) -> None:
     if tuple(one.agency for one in result.outcomes) != witness.order.order.agencies:
-        raise _invalid("not one outcome for each agency asked", "outcomes")
+        raise invalid("not one outcome for each agency asked", "outcomes")
     for outcome in result.outcomes:
         if outcome.state is OutcomeState.PENDING:
-            raise _invalid("still pending in an ended search", "outcomes", outcome.agency)
+            raise invalid("still pending in an ended search", "outcomes", outcome.agency)
     missing = tuple(one.agency for one in result.outcomes if not one.state.is_answer)
     if result.missing != missing or result.complete != (not missing):
-        raise _invalid("does not follow from the outcomes", "missing")
+        raise invalid("does not follow from the outcomes", "missing")
     if result.sufficient != witness.order.order.limits.met_by(result.outcomes):
-        raise _invalid("does not follow from the outcomes", "sufficient")
+        raise invalid("does not follow from the outcomes", "sufficient")
 
 
 def _check_decisions(
     decisions: Sequence[AgencyDecision], outcomes: Sequence[Outcome], witness: Witness
 ) -> None:
     if tuple(one.agency for one in decisions) != witness.order.order.agencies:
-        raise _invalid("not one decision for each agency asked", "decisions")
+        raise invalid("not one decision for each agency asked", "decisions")
     for decision, outcome in zip(decisions, outcomes, strict=True):
         denied = outcome.state is OutcomeState.DENIED and outcome.decided_by == BY_BROKER
         if denied == decision.permitted:
-            raise _invalid("decision and outcome contradict", "decisions", outcome.agency)
+            raise invalid("decision and outcome contradict", "decisions", outcome.agency)
         if denied and decision.failed_clauses != outcome.failed_clauses:
-            raise _invalid("other clauses failed", "decisions", outcome.agency)
+            raise invalid("other clauses failed", "decisions", outcome.agency)
 
 
 # --- reports ---------------------------------------------------------------------------------
@@ -194,7 +177,7 @@ def _check_decisions(
 def _by_agency(answers: Sequence[ReceivedAnswer]) -> Mapping[str, ReceivedAnswer]:
     by_agency = {answer.outcome.agency: answer for answer in answers}
     if len(by_agency) != len(answers):
-        raise _invalid("two answers of one agency", "answers")
+        raise invalid("two answers of one agency", "answers")
     return by_agency
 
 
@@ -204,17 +187,15 @@ def _outcome(
     envelope = answer.report if answer else None
     if not _needs_report(stated):  # (4)
         if envelope is not None or stated.report_sha256:
-            raise _invalid(f"a report behind {stated.state.value}", "report", stated.agency)
+            raise invalid(f"a report behind {stated.state.value}", "report", stated.agency)
         return shown(stated, None)
     if envelope is None:
-        raise _invalid(f"{stated.state.value} without its report", "report", stated.agency)
-    with _check("report", stated.agency):
-        dsse.verify(
-            envelope, PayloadType.MATCH_REPORT, witness.resolver(stated.agency, KeyUse.SIGN)
-        )
+        raise invalid(f"{stated.state.value} without its report", "report", stated.agency)
+    with failing("report", stated.agency):
+        dsse.verify(envelope, PayloadType.MATCH_REPORT, witness.ground.resolver(stated.agency))
         report = decode_report(envelope.payload)
     if sha256(envelope.payload).digest() != stated.report_sha256:
-        raise _invalid("another report than the result states", "report_sha256", stated.agency)
+        raise invalid("another report than the result states", "report_sha256", stated.agency)
     _check_report(report, stated, search_id, witness)  # (5)
     return shown(stated, report)
 
@@ -228,34 +209,34 @@ def _check_report(report: MatchReport, stated: Outcome, search_id: str, witness:
     limits = witness.order.order.limits
     about = (report.search_id, report.agency, report.order_sha256)
     if about != (search_id, stated.agency, witness.order.sha256):
-        raise _invalid("a report of another search", "report", stated.agency)
+        raise invalid("a report of another search", "report", stated.agency)
     said = (report.state, report.reason, report.failed_clauses)
     if said != (stated.state, stated.reason, stated.failed_clauses):
-        raise _invalid("the report says otherwise", "state", stated.agency)
-    if not witness.in_time(report.reported_at):
-        raise _invalid("not of this search's time", "reported_at", stated.agency)
+        raise invalid("the report says otherwise", "state", stated.agency)
+    if not witness.ground.in_time(report.reported_at):
+        raise invalid("not of this search's time", "reported_at", stated.agency)
     if len(report.candidates) > limits.max_candidates:
-        raise _invalid("more candidates than asked for", "candidates", stated.agency)
+        raise invalid("more candidates than asked for", "candidates", stated.agency)
     floor = limits.min_score
     if floor is not None and any(one.score < floor for one in report.candidates):
-        raise _invalid("a score below what was asked for", "candidates", stated.agency)
+        raise invalid("a score below what was asked for", "candidates", stated.agency)
 
 
 def _check_one_grant(outcomes: Sequence[AgencyOutcome]) -> None:
     if len({one.report.grant_sha256 for one in outcomes if one.report}) > 1:  # (5)
-        raise _invalid("reports under different grants", "grant_sha256")
+        raise invalid("reports under different grants", "grant_sha256")
 
 
 def _check_revision(result: SearchResult, outcomes: Sequence[AgencyOutcome]) -> None:
     """Rule (7)."""
     ended = result.first_finished_at
     if not bool(result.revision) == bool(result.replaces_sha256) == (ended is not None):
-        raise _invalid("a revision that replaces nothing, or no revision that does", "revision")
+        raise invalid("a revision that replaces nothing, or no revision that does", "revision")
     came: list[datetime] = []
     most = 0
     for one in outcomes:
         if one.released and (one.late_at is None or not one.state.is_answer):
-            raise _invalid("follows a held one and is no later answer", "state", one.agency)
+            raise invalid("follows a held one and is no later answer", "state", one.agency)
         if one.late_at is not None:
             _check_late(one, one.late_at, result)
             came.append(one.late_at)
@@ -263,20 +244,20 @@ def _check_revision(result: SearchResult, outcomes: Sequence[AgencyOutcome]) -> 
     if not result.revision and not came:
         return
     if not came or max(came) != result.finished_at:
-        raise _invalid("revised, and nothing came", "revision")
+        raise invalid("revised, and nothing came", "revision")
     if not len(set(came)) <= result.revision <= most:
-        raise _invalid("revised oftener or less often than answers came", "revision")
+        raise invalid("revised oftener or less often than answers came", "revision")
 
 
 def _check_late(outcome: AgencyOutcome, late_at: datetime, result: SearchResult) -> None:
     if outcome.report is None:
-        raise _invalid("late without an answer", "late_at", outcome.agency)
+        raise invalid("late without an answer", "late_at", outcome.agency)
     if result.first_finished_at is None or not (
         result.first_finished_at <= late_at <= result.finished_at
     ):
-        raise _invalid("not after the search's end", "late_at", outcome.agency)
+        raise invalid("not after the search's end", "late_at", outcome.agency)
     if outcome.report.reported_at > late_at + MAX_CLOCK_SKEW:
-        raise _invalid("came before it was made", "late_at", outcome.agency)
+        raise invalid("came before it was made", "late_at", outcome.agency)
 
 
 # --- the receipt -----------------------------------------------------------------------------
@@ -285,42 +266,20 @@ def _check_late(outcome: AgencyOutcome, late_at: datetime, result: SearchResult)
 def _check_receipt(received: ReceivedSearch, result: SearchResult, witness: Witness) -> None:
     envelope = received.result
     if envelope is None:
-        raise _invalid("an ended search without its result", "result")
-    with _check("receipt"):
-        text = _text(received.receipt)
-        signed = verify_receipt(text, _log_keys(witness), received.receipt_leaf)
-        leaf = parse_leaf(received.receipt_leaf)
-    if not signed.checkpoint.origin.endswith(_SEARCH_LOG):
-        raise _invalid("of another log", "receipt")
+        raise invalid("an ended search without its result", "result")
     expected = {
-        "v": 1,
         "type": RESULT_ENTRY,
         "search_id": received.search_id,
         "order_sha256": witness.order.sha256.hex(),
         "result_sha256": sha256(envelope.payload).hexdigest(),
     }
-    for name, value in expected.items():
-        if leaf.get(name) != value:
-            raise _invalid(f"the entry states another {name}", "receipt_leaf")
+    leaf = witness.ground.proved(received.receipt, received.receipt_leaf, expected)
     if leaf.get("revision", 0) != result.revision:
-        raise _invalid("the entry states another revision", "receipt_leaf")
+        raise invalid("the entry states another revision", "receipt_leaf")
     if leaf.get("replaces_sha256", "") != result.replaces_sha256.hex():
-        raise _invalid("the entry replaces another result", "receipt_leaf")
+        raise invalid("the entry replaces another result", "receipt_leaf")
     if _logged(leaf.get("outcomes")) != [_logged_form(one) for one in result.outcomes]:
-        raise _invalid("the entry states other outcomes", "receipt_leaf")
-
-
-_SEARCH_LOG: Final = f"/{LOG_SEARCH.name_part}"
-"""The end of a search log's name, by which it is told from the administration log."""
-
-
-def _log_keys(witness: Witness) -> list[VerifierKey]:
-    known: dict[str, MemberKey] = {}
-    for at in (witness.order.order.created_at, witness.now):
-        for key in witness.directory.keys(witness.broker, KeyUse.LOG, at):
-            if key.name is not None and key.name.endswith(_SEARCH_LOG):
-                known[key.kid] = key
-    return [VerifierKey.listed(key) for key in known.values()]
+        raise invalid("the entry states other outcomes", "receipt_leaf")
 
 
 def _logged_form(outcome: Outcome) -> tuple[str, str, str, str, str | None]:
@@ -338,23 +297,3 @@ def _logged(outcomes: Any) -> list[tuple[Any, ...]]:
         return []
     names = ("agency", "state", "reason", "report_sha256", "late_at")
     return [tuple(one.get(n) for n in names) if isinstance(one, dict) else () for one in outcomes]
-
-
-def _text(receipt: bytes) -> str:
-    try:
-        return receipt.decode()
-    except UnicodeDecodeError:
-        raise ProbegateError(Reason.LOG_PROOF_INVALID, "not text") from None
-
-
-@contextmanager
-def _check(check: str, agency: str = "") -> Iterator[None]:
-    try:
-        yield
-    except ProbegateError as error:
-        raise _invalid(f"{error.reason.name} {error.detail}".strip(), check, agency) from None
-
-
-def _invalid(why: str, check: str, agency: str = "") -> ProbegateError:
-    metadata = {"check": check} | ({"agency": agency} if agency else {})
-    return ProbegateError(Reason.RESULT_INVALID, why, **metadata)

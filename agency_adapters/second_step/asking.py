@@ -205,7 +205,7 @@ class AskingCommand:
         certain.facts["request_sha256"] = digest.hex()
         request = decode(DisclosureRequest, params.request.payload)
         certain.facts["reference"] = request.reference
-        checks.require_of_this_search(request, shown, self.agency)  # (7)
+        checks.require_of_this_search(request, shown, self.agency, Reason.DISCLOSURE_INVALID)  # (7)
         proved = self.papers.proved(
             params.recorded, peer, checks.entry_of(request, digest, REQUEST_ENTRY)
         )

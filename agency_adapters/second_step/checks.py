@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agency_adapters.second_step.models import ReleaseParams, ShownReview
 from agency_adapters.second_step.papers import (
@@ -77,20 +77,47 @@ class Reviewed:
         return plain_id(self.review.reviewer.id)
 
 
-def require_of_this_search(request: DisclosureRequest, shown: Shown, agency: str) -> None:
+class OfSearch(Protocol):
+    """What a force says of the search that a request is about."""
+
+    @property
+    def search_id(self) -> str: ...  # noqa: D102
+    @property
+    def order_sha256(self) -> bytes: ...  # noqa: D102
+    @property
+    def force(self) -> str: ...  # noqa: D102
+    @property
+    def agency(self) -> str: ...  # noqa: D102
+
+
+def require_of_this_search(request: OfSearch, shown: Shown, agency: str, reason: Reason) -> None:
     """Apply rule (7).
 
     Raises:
-        ProbegateError: ``DISCLOSURE_INVALID``.
+        ProbegateError: ``reason``.
     """
-    for field, said, expected in (
+    require_same(
+        reason,
         ("search_id", request.search_id, shown.answer.report.search_id),
         ("order_sha256", request.order_sha256, shown.answer.order_sha256),
         ("force", request.force, shown.force),
         ("agency", request.agency, agency),
-    ):
+    )
+
+
+def require_same(reason: Reason, *pairs: tuple[str, object, object]) -> None:
+    """Refuse what is about something else.
+
+    Args:
+        reason: why.
+        pairs: each a field, what it says, and what it must say.
+
+    Raises:
+        ProbegateError: ``reason`` with the ``field``.
+    """
+    for field, said, expected in pairs:
         if said != expected:
-            raise ProbegateError(Reason.DISCLOSURE_INVALID, "of something else", field=field)
+            raise ProbegateError(reason, "of something else", field=field)
 
 
 def entry_of(request: DisclosureRequest, digest: bytes, kind: str) -> Mapping[str, Any]:

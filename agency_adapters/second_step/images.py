@@ -29,6 +29,7 @@ from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.images import ImageStore
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step.agreed import agreed, require_switched_on
+from agency_adapters.second_step.checks import require_of_this_search
 from agency_adapters.second_step.models import ImagesParams, SentImage
 from agency_adapters.second_step.papers import IMAGES_ENTRY, Papers, Shown
 from agency_adapters.second_step.recording import Book, Certain
@@ -133,7 +134,7 @@ class ImagesCommand:
         digest = self.papers.said_by(shown.force, params.request, PayloadType.IMAGE_REQUEST)
         certain.facts["request_sha256"] = digest.hex()
         request = decode(ImageRequest, params.request.payload)
-        self._require_of_this_search(request, shown)
+        require_of_this_search(request, shown, self.agency, Reason.REVIEW_INVALID)  # (7)
         proved = self.papers.proved(
             params.recorded,
             peer,
@@ -159,17 +160,6 @@ class ImagesCommand:
         require_switched_on(shown.order, self.agency, self.ledger.switched_off)  # (11)
         return request, shown
 
-    def _require_of_this_search(self, request: ImageRequest, shown: Shown) -> None:
-        """Apply rule (7)."""
-        for field, said, expected in (
-            ("search_id", request.search_id, shown.answer.report.search_id),
-            ("order_sha256", request.order_sha256, shown.answer.order_sha256),
-            ("force", request.force, shown.force),
-            ("agency", request.agency, self.agency),
-        ):
-            if said != expected:
-                raise ProbegateError(Reason.REVIEW_INVALID, "of something else", field=field)
-
     async def _sendable(self, request: ImageRequest, shown: Shown) -> dict[str, str]:
         """Return the records that have an image to send, by reference (12)."""
         gallery, today = self.gallery(), self.clock().date()
@@ -182,6 +172,6 @@ class ImagesCommand:
             # Where no records are kept, who may be searched is decided where they are.
             if self.recalled(reference) or (barred and gallery.facts.keeps_records):
                 continue
-            if await asyncio.to_thread(self.images.find, record_id) is not None:
+            if await asyncio.to_thread(self.images.has, record_id):
                 sendable[reference] = record_id
         return sendable

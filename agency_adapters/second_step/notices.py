@@ -26,6 +26,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Connection
 
 from agency_adapters.second_step.answered import HandedOut
+from agency_adapters.second_step.checks import require_same
 from agency_adapters.second_step.keeping import Releases, keep_revocations
 from agency_adapters.second_step.models import NoticeParams, NumberedRecall
 from agency_adapters.second_step.papers import (
@@ -152,7 +153,8 @@ class NoticesCommand:
         said = decode(WrongMatch, params.notice.payload)
         self.papers.said_by(said.force, params.notice, PayloadType.WRONG_MATCH)
         answer = self.papers.answer_to(said.order_sha256, peer)
-        _require(
+        require_same(
+            Reason.NOTICE_INVALID,
             ("force", said.force, answer.force),
             ("search_id", said.search_id, answer.report.search_id),
             ("agency", said.agency, self.agency),
@@ -176,7 +178,8 @@ class NoticesCommand:
         if ordered is None or ordered.recall is None:
             raise ProbegateError(Reason.NOT_FOUND)
         answer = self.papers.answer_to(ordered.order_sha256, peer)
-        _require(
+        require_same(
+            Reason.NOTICE_INVALID,
             ("force", said.force, answer.force),
             ("recall_sha256", said.recall_sha256, sha256(ordered.recall.payload).digest()),
         )
@@ -208,12 +211,6 @@ class NoticesCommand:
             known=self.releases.knows_revocation(digest),
             keep=lambda connection: keep_revocations(connection, [(digest, said)]),
         )
-
-
-def _require(*pairs: tuple[str, object, object]) -> None:
-    for name, said, expected in pairs:
-        if said != expected:
-            raise ProbegateError(Reason.NOTICE_INVALID, "of something else", field=name)
 
 
 def _require_listed(answer: HandedOut, reference: str) -> None:

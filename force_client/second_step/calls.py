@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from force_client.ground import Ground
 from force_client.models import SearchView
 from force_client.orderbook import OrderBook
-from force_client.second_step.checks import Ground, Matter
+from force_client.second_step.checks import Matter
 from force_client.second_step.kept import Kept
 from force_client.second_step.models import ReviewStatus
 from force_client.second_step.reviews import digest_of

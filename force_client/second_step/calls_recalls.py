@@ -7,9 +7,10 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Final
 
+from force_client.ground import Ground
 from force_client.second_step import wire
 from force_client.second_step.calls import Connected
-from force_client.second_step.checks import Ground, Matter, check_receipt
+from force_client.second_step.checks import Matter, check_receipt
 from force_client.second_step.models import RecallView
 from force_client.second_step.recalls import (
     ACKNOWLEDGED,

@@ -15,9 +15,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+from force_client.ground import Ground
 from force_client.second_step import wire
 from force_client.second_step.calls import Connected
-from force_client.second_step.checks import Ground, Matter, check_receipt
+from force_client.second_step.checks import Matter, check_receipt
 from force_client.second_step.images import Picture, open_images, request_images
 from force_client.second_step.kept import KeptSeat, KeptSitting
 from force_client.second_step.models import (

@@ -1,7 +1,7 @@
 """Signatures and receipts of the second step: what a broker shows is checked, then believed.
 
-1. A receipt proves, under the broker's search-log key in the directory, an entry of the kind that
-   was asked for, with the very ids and digests that this force knows.
+1. A receipt proves an entry of the kind that was asked for, with the very ids and digests that this
+   force knows (``Ground``).
 2. An agency's word is the agency's: its signature verifies under its own key in the directory,
    judged at instants of ours (when the order was made, or now), and it is about this very search.
 3. Any failure is ``RESULT_INVALID`` with the failed ``check``.
@@ -9,45 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from audit.leaves import parse_leaf
-from audit.notes import VerifierKey
-from audit.proofs import verify_receipt
+from force_client.ground import Ground, failing, invalid
 from force_client.orders import SignedOrder
 from force_client.second_step.models import Receipt
-from force_client.settings import MAX_CLOCK_SKEW
 from trust import dsse
-from trust.directory import Directory, KeyUse, MemberKey, Role
+from trust.directory import Role
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.member_folder import LOG_SEARCH
 from trust.messages import Model
 from trust.payload_types import PayloadType
 from trust.wire import decode
 
 _Said = TypeVar("_Said", bound=Model)
-_SEARCH_LOG: Final = f"/{LOG_SEARCH.name_part}"
-"""The end of a search log's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What a check stands on: the members, their broker, and instants of this force's own."""
-
-    directory: Directory
-    broker: str
-    now: datetime
-    since: datetime
-    """When what is checked can have begun: when the order or the request was made."""
-
-    def in_time(self, moment: datetime) -> bool:
-        """Whether something was made since then and not in the future."""
-        return self.since - MAX_CLOCK_SKEW <= moment <= self.now + MAX_CLOCK_SKEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +66,7 @@ def check_receipt(receipt: Receipt | None, ground: Ground, expected: Mapping[str
     """
     if receipt is None:
         raise invalid("no receipt", "receipt")
-    with failing("receipt"):
-        text = _text(receipt.proof)
-        signed = verify_receipt(text, _log_keys(ground), receipt.leaf)
-        leaf = parse_leaf(receipt.leaf)
-    if not signed.checkpoint.origin.endswith(_SEARCH_LOG):
-        raise invalid("of another log", "receipt")
-    for name, value in ({"v": 1} | dict(expected)).items():
-        if leaf.get(name) != value:
-            raise invalid(f"the entry states another {name}", "receipt_leaf")
+    ground.proved(receipt.proof, receipt.leaf, expected)
     return receipt
 
 
@@ -111,7 +80,7 @@ def signed_by_agency(
     """
     with failing(check):
         ground.directory.member(agency, Role.AGENCY)
-        dsse.verify(envelope, _TYPES[kind.__name__], _resolver(ground, agency))
+        dsse.verify(envelope, _TYPES[kind.__name__], ground.resolver(agency))
         return decode(kind, envelope.payload)
 
 
@@ -131,47 +100,3 @@ def same(stated: object, known: object, what: str, check: str) -> None:
     """
     if stated != known:
         raise invalid(f"of another {what}", check)
-
-
-@contextmanager
-def failing(check: str) -> Iterator[None]:
-    """Turn whatever is refused inside into ``RESULT_INVALID`` (3)."""
-    try:
-        yield
-    except ProbegateError as error:
-        raise invalid(f"{error.reason.name} {error.detail}".strip(), check) from None
-
-
-def invalid(why: str, check: str) -> ProbegateError:
-    """Return the one error of a check that failed."""
-    return ProbegateError(Reason.RESULT_INVALID, why, check=check)
-
-
-def _resolver(ground: Ground, member: str) -> dsse.Resolve:
-    first, second = (
-        ground.directory.resolver(member, KeyUse.SIGN, at) for at in (ground.since, ground.now)
-    )
-
-    def resolve(kid: str) -> bytes:
-        try:
-            return first(kid)
-        except ProbegateError:
-            return second(kid)
-
-    return resolve
-
-
-def _log_keys(ground: Ground) -> list[VerifierKey]:
-    known: dict[str, MemberKey] = {}
-    for at in (ground.since, ground.now):
-        for key in ground.directory.keys(ground.broker, KeyUse.LOG, at):
-            if key.name is not None and key.name.endswith(_SEARCH_LOG):
-                known[key.kid] = key
-    return [VerifierKey.listed(key) for key in known.values()]
-
-
-def _text(receipt: bytes) -> str:
-    try:
-        return receipt.decode()
-    except UnicodeDecodeError:
-        raise ProbegateError(Reason.LOG_PROOF_INVALID, "not text") from None

@@ -30,15 +30,8 @@ from hashlib import sha256
 from typing import Final
 
 from audit import kinds
-from force_client.second_step.checks import (
-    Ground,
-    Matter,
-    check_receipt,
-    failing,
-    invalid,
-    same,
-    signed_by_agency,
-)
+from force_client.ground import Ground, failing, invalid
+from force_client.second_step.checks import Matter, check_receipt, same, signed_by_agency
 from force_client.second_step.models import (
     DisclosureState,
     DisclosureView,

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from force_client.second_step.checks import Ground, Matter, failing, invalid, same, signed_by_agency
+from force_client.ground import Ground, failing, invalid
+from force_client.second_step.checks import Matter, same, signed_by_agency
 from force_client.second_step.models import ReceivedImage
 from trust import dsse, sealing
 from trust.dsse import Envelope

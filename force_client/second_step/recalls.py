@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from audit import kinds
-from force_client.second_step.checks import Ground, Matter, check_receipt, same, signed_by_agency
+from force_client.ground import Ground
+from force_client.second_step.checks import Matter, check_receipt, same, signed_by_agency
 from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.reviews import digest_of
 from trust import dsse

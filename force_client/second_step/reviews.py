@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from audit import kinds
 from audit.leaves import parse_leaf
-from force_client.second_step.checks import Ground, Matter, check_receipt, invalid, same
+from force_client.ground import Ground, invalid
+from force_client.second_step.checks import Matter, check_receipt, same
 from force_client.second_step.models import CandidateStanding, Receipt, ReviewStatus
 from trust.dsse import Envelope
 from trust.messages import SHA256_BYTES
