@@ -33,11 +33,12 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         """Compile before the files are collected."""
         if self.target_name != "wheel":
             return
+        out = Path(self.root) / LIBRARY
+        out.unlink(missing_ok=True)  # an older one may lack what the package calls
         compiler = shutil.which(os.environ.get("CC", "cc"))
         if compiler is None:
             self.app.display_warning("no C compiler: galleries will be scanned by NumKong")
             return
-        out = Path(self.root) / LIBRARY
         made = out.with_suffix(".new")
         command = [compiler, *FLAGS, "-o", str(made)]
         command += [str(Path(self.root) / source) for source in SOURCES]

@@ -71,6 +71,8 @@ DisclosureField = Annotated[Code, AfterValidator(_word_of("disclosure_field"))]
 OnwardTransfer = Annotated[Code, AfterValidator(_word_of("onward_transfer"))]
 Images = Annotated[Code, AfterValidator(_word_of("images"))]
 NO_IMAGES: Final = "never"
+IMAGES_WITH_ANSWER: Final = "with"
+"""Images are sent without a reason given for each; every other word but "never" asks for one."""
 RELEASE_WITHIN_HOURS: Final = 48
 """How long an owner has to decide about details where its agreement does not say, hours
 (Reg. (EU) 2024/982 art. 47(1))."""

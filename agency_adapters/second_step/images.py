@@ -34,7 +34,7 @@ from agency_adapters.second_step.models import ImagesParams, SentImage
 from agency_adapters.second_step.papers import IMAGES_ENTRY, Papers, Shown
 from agency_adapters.second_step.recording import Book, Certain
 from audit import kinds
-from policy.agreements import NO_IMAGES
+from policy.agreements import IMAGES_WITH_ANSWER, NO_IMAGES
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
 from trust import dsse
@@ -49,7 +49,6 @@ from trust.wire import decode, encode, envelope_to_bytes
 
 SENT_ENTRY: Final = kinds.IMAGES_SENT
 REFUSED_ENTRY: Final = "images.refused"
-WITH_THE_ANSWER: Final = "with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ class ImagesCommand:
         kind = kind_named(self.gallery().facts.kind)
         today = agreed(self.policy(), shown.order, self.agency, kind, now)  # (10)
         images = today.duties.images if today is not None else NO_IMAGES
-        if images == NO_IMAGES or (images != WITH_THE_ANSWER and not request.reasons.strip()):
+        if images == NO_IMAGES or (images != IMAGES_WITH_ANSWER and not request.reasons.strip()):
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, images)
         require_switched_on(shown.order, self.agency, self.ledger.switched_off)  # (11)
         return request, shown

@@ -16,15 +16,12 @@ from datetime import UTC, datetime
 from broker.decisions import KNOWN_OBLIGATIONS
 from broker.models import SearchRecord
 from broker.second_step.rules import MIN_NEEDED, Listed
-from policy.agreements import NO_IMAGES, Agreement, Obligations
+from policy.agreements import IMAGES_WITH_ANSWER, NO_IMAGES, Agreement, Obligations
 from policy.decision import CompiledPolicy, enforceable
 from policy.ledger import Ledger
 from policy.standing import switches_of
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
-
-ON_REQUEST = "on_request"
-"""Images are sent where reasons are given for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Agreed:
         duties = self._in_force(record, order, agency, now)
         if duties is None or duties.images == NO_IMAGES:
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, agency=agency)
-        if duties.images == ON_REQUEST and not reasons.strip():
+        if duties.images != IMAGES_WITH_ANSWER and not reasons.strip():
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, field="reasons")
         self._require_switched_on(order, agency)
 
