@@ -216,7 +216,6 @@ class LogWriter:
                 SERVER_BUSY if too many wait; TEXT_INVALID or MESSAGE_TOO_LARGE for the leaf.
             Exception: whatever the entry's own ``also`` raised.
         """
-        self._queue.announce()
         leaf, private = build_leaf(entry.leaf, entry.private)
         until = entry.retain_until
         loop = asyncio.get_running_loop()
