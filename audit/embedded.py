@@ -22,13 +22,13 @@ from audit.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from audit.leaves import JsonValue
 from audit.notes import (
     KEY_ID_BYTES,
-    SIGNATURE_BYTES,
     VerifierKey,
     decode_base64,
     signature_line,
     split_note,
 )
 from trust.directory import Directory, KeyUse
+from trust.ed25519 import SIGNATURE_BYTES
 from trust.errors import ProbegateError, Reason
 
 SEARCH_LOG_SUFFIX: Final = "/search"

@@ -29,16 +29,12 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from audit.settings import NOTE_MAX_BYTES, NOTE_MAX_SIGNATURES
 from trust.directory import MemberKey
+from trust.ed25519 import PUBLIC_KEY_BYTES, is_valid
 from trust.errors import ProbegateError, Reason
 
 KEY_ID_BYTES: Final = 4
-PUBLIC_KEY_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
 TIMESTAMP_BYTES: Final = 8
 TIMESTAMP_MAX: Final = 2**63 - 1
 _DASH: Final = "\u2014 "
@@ -274,10 +270,8 @@ def _verified(key: VerifierKey, text: str, signature: bytes) -> Signature:
         if timestamp > TIMESTAMP_MAX:
             raise _refused("a cosignature's time is out of range")
         message = _cosigned(text, timestamp)
-    try:
-        _loaded(key.public_key).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        raise _refused("a known key's signature does not verify") from None
+    if not is_valid(key.public_key, signature, message):
+        raise _refused("a known key's signature does not verify")
     return Signature(key, timestamp)
 
 
@@ -295,11 +289,6 @@ def _is_name(name: str) -> bool:
         one == "+" or one.isspace() or unicodedata.category(one) in {"Cc", "Zs", "Zl", "Zp"}
         for one in name
     )
-
-
-@lru_cache(maxsize=256)
-def _loaded(public_key: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public_key)
 
 
 _cached_key_id = lru_cache(maxsize=256)(key_id)

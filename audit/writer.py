@@ -217,16 +217,15 @@ class LogWriter:
             Exception: whatever the entry's own ``also`` raised.
         """
         leaf, private = build_leaf(entry.leaf, entry.private)
-        until = entry.retain_until
-        loop = asyncio.get_running_loop()
+        until, loop = entry.retain_until, asyncio.get_running_loop()
         waiting = Waiting(
-            leaf=leaf,
-            leaf_hash=leaf_hash(leaf),
-            private=private,
-            retain_until=None if until is None else int(until.timestamp()),
-            also=entry.also,
-            loop=loop,
-            future=loop.create_future(),
+            leaf,
+            leaf_hash(leaf),
+            private,
+            None if until is None else int(until.timestamp()),
+            entry.also,
+            loop,
+            loop.create_future(),
         )
         with self._gate:
             self._refuse_if_unwell()

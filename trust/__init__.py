@@ -25,7 +25,7 @@ whose, and at what time. Nothing else is trusted.
 What is where:
 
 - foundations: ``errors`` (the catalogue of reasons), ``clock``, ``files``, ``strict_json``;
-- keys: ``algorithms``, ``keys`` (the ``Signer`` and ``Opener`` protocols, file-backed keys);
+- keys: ``algorithms``, ``ed25519``, ``keys`` (``Signer`` and ``Opener``, file-backed keys);
 - signing and sealing: ``payload_types``, ``dsse``, ``sealing`` (HPKE);
 - membership: ``directory`` (models and rules), ``directory_store`` (its files, no way back);
 - people: ``tokens`` (officer tokens bound to a channel);

@@ -21,13 +21,9 @@ import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from trust import strict_json
+from trust import ed25519, strict_json
 from trust.algorithms import KEY_ID_PATTERN
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
@@ -36,10 +32,6 @@ MAX_ENVELOPE_BYTES: Final = 8 * 1024 * 1024
 """Longest JSON form of an envelope, bytes."""
 MAX_SIGNATURES: Final = 16
 """Most signatures on one envelope."""
-SIGNATURE_BYTES: Final = 64
-"""Length of an Ed25519 signature, bytes."""
-MAX_CACHED_KEYS: Final = 4096
-"""Most parsed public keys kept ready."""
 
 Resolve = Callable[[str], bytes]
 """Returns the raw 32-byte Ed25519 key of a key id, or raises KEY_UNKNOWN or KEY_REVOKED."""
@@ -134,17 +126,9 @@ def verify(envelope: Envelope, payload_type: str, resolve: Resolve) -> tuple[str
         raise _invalid("no, too many or repeated signatures")
     signed = pae(payload_type, envelope.payload)  # (1)
     for one in envelope.signatures:
-        key = _public_key(resolve(one.keyid))  # (4)
-        try:
-            key.verify(one.sig, signed)
-        except InvalidSignature:
-            raise ProbegateError(Reason.ENVELOPE_TAMPERED, f"key {one.keyid[:16]!r}") from None
+        if not ed25519.is_valid(resolve(one.keyid), one.sig, signed):  # (4)
+            raise ProbegateError(Reason.ENVELOPE_TAMPERED, f"key {one.keyid[:16]!r}")
     return kids
-
-
-@lru_cache(maxsize=MAX_CACHED_KEYS)
-def _public_key(raw: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def _signature(value: Any) -> Signature:

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from trust import files, sealing
+from trust import ed25519, files, sealing
 from trust.algorithms import Algorithm, key_id
 from trust.errors import ProbegateError, Reason
 
@@ -86,8 +86,8 @@ class FileSigner:
     algorithm: Final = Algorithm.ED25519
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
-        self._private = private
-        self.public_key: bytes = private.public_key().public_bytes_raw()
+        self._private = ed25519.SigningKey(private)
+        self.public_key: bytes = self._private.public_key
         self.kid: str = key_id(Algorithm.ED25519, self.public_key)  # (2)
 
     @classmethod

@@ -16,15 +16,16 @@ from audit.merkle import EMPTY_ROOT, fold, leaf_hash
 from audit.notes import NoteSigner, note_signer
 from audit.tables import Session
 from audit.tiles import CHECKPOINT_FILE, ENTRIES, TILE_WIDTH, encode_bundle, subtree_of, tile_path
+from trust.ed25519 import SigningKey
 
 ORIGIN: Final = "broker.example/search"
-KEY: Final = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
+KEY: Final = SigningKey(Ed25519PrivateKey.from_private_bytes(b"b" * 32))
 NAME: Final = "search"
 
 
 def signer() -> NoteSigner:
     """Return the benchmark's log key."""
-    return note_signer(ORIGIN, KEY.sign, KEY.public_key().public_bytes_raw())
+    return note_signer(ORIGIN, KEY.sign, KEY.public_key)
 
 
 def entry(number: int) -> bytes:

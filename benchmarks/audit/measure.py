@@ -49,38 +49,34 @@ class Appends:
         p50_ms, p99_ms: latency.
         cpu_us: processor time of an append, its caller's and all threads', which other work on the
             machine disturbs least.
-        best_per_second: of the best round.
     """
 
     per_second: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
-    best_per_second: float = 0.0
 
 
 @dataclass(slots=True)
 class Compared:
-    """The log and both floors in the same rounds; medians, and the best round's appends a second.
+    """The log and both floors in the same rounds; medians.
 
     Attributes:
         callers: how many at once.
         log: the log.
         floor: a bare group commit that waits the whole window for company.
         best_floor: one that gathers as the log does.
+        ratio: appends of the log for one of the floor, the median of the rounds: what ran within
+            the same few seconds met the same disk.
+        best_floor_ratio: the same beside the other floor.
     """
 
     callers: int
     log: Appends
     floor: Appends
     best_floor: Appends
-
-    def ratios(self, floor: Appends) -> tuple[float, float]:
-        """Return appends of the log for one of a floor: by medians, and by best rounds."""
-        return (
-            self.log.per_second / floor.per_second,
-            self.log.best_per_second / floor.best_per_second,
-        )
+    ratio: float
+    best_floor_ratio: float
 
 
 @dataclass(slots=True)
@@ -101,7 +97,14 @@ def compare(callers: int, entries: int, rounds: int) -> Compared:
         log.append(asyncio.run(_log(callers, entries)))
         fixed.append(asyncio.run(_floor(callers, entries, fixed=True)))
         best.append(asyncio.run(_floor(callers, entries, fixed=False)))
-    return Compared(callers, _median(log), _median(fixed), _median(best))
+    return Compared(
+        callers=callers,
+        log=_median(log),
+        floor=_median(fixed),
+        best_floor=_median(best),
+        ratio=_ratio(log, fixed),
+        best_floor_ratio=_ratio(log, best),
+    )
 
 
 async def _log(callers: int, entries: int) -> Appends:
@@ -162,13 +165,17 @@ async def _timed(callers: int, entries: int, append: Callable[[int], Awaitable[N
     )
 
 
+def _ratio(log: list[Appends], floor: list[Appends]) -> float:
+    pairs = zip(log, floor, strict=True)
+    return statistics.median(one.per_second / other.per_second for one, other in pairs)
+
+
 def _median(found: list[Appends]) -> Appends:
     return Appends(
         per_second=statistics.median(one.per_second for one in found),
         p50_ms=statistics.median(one.p50_ms for one in found),
         p99_ms=statistics.median(one.p99_ms for one in found),
         cpu_us=min(one.cpu_us for one in found),
-        best_per_second=max(one.per_second for one in found),
     )
 
 
