@@ -203,7 +203,7 @@ class MatchCommand:
             earlier = await self._answered_anew(admitted, params, seen, peer.id)
         return MatchAnswer(  # (17)
             report=earlier.report,
-            statement=self.recorder.statement(earlier.report, admitted.order),
+            statement=self.recorder.statement(earlier.report, admitted.order, earlier.said),
             acknowledged=papers.admission.acknowledged,
             agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=earlier.leaf_index,

@@ -100,7 +100,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredMatch:
-    """An answer that was given before."""
+    """An answer that was given before; ``said`` is what its report says, if that is at hand."""
 
     order_sha256: bytes
     grant_sha256: bytes
@@ -108,6 +108,7 @@ class StoredMatch:
     report: Envelope
     leaf_index: int
     links: Envelope | None = None
+    said: MatchReport | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

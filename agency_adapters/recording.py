@@ -34,7 +34,7 @@ from policy.ledger import UNCONFIRMED_ENTRY, Ledger, UrgentUse
 from trust import dsse, telemetry
 from trust.errors import Reason
 from trust.keys import Signer
-from trust.messages import AnswerStatement, SearchOrder
+from trust.messages import AnswerStatement, MatchReport, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import decode_report, encode_report, encode_statement
 
@@ -90,6 +90,7 @@ class Recorder:
                 report=envelope,
                 leaf_index=index,
                 links=finding.links,
+                said=report,
             )
 
         def also(connection: Connection, index: int) -> None:  # (1)
@@ -143,9 +144,17 @@ class Recorder:
         await self.log.append(NewEntry(leaf=leaf, also=also))
         telemetry.log("refused", reason=reason.name)
 
-    def statement(self, report: dsse.Envelope, order: SearchOrder) -> dsse.Envelope | None:
-        """Return the signed statement that goes with our report on an order, or None (3)."""
-        said = decode_report(report.payload)
+    def statement(
+        self, report: dsse.Envelope, order: SearchOrder, said: MatchReport | None = None
+    ) -> dsse.Envelope | None:
+        """Return the signed statement that goes with our report on an order, or None (3).
+
+        Args:
+            report: the report.
+            order: what it answers.
+            said: what the report says, if that is at hand.
+        """
+        said = said or decode_report(report.payload)
         if not said.state.searched:
             return None
         statement = AnswerStatement(

@@ -149,6 +149,7 @@ class Witness:
         self._retired: deque[tuple[float, int]] = deque()
         self._debts: dict[int, _Known] = {}
         self._stopped = False
+        self._written = (0, b"{}")
 
     @classmethod
     def open(
@@ -327,22 +328,23 @@ class Witness:
     def _persist(self, connection: Connection) -> None:
         """Write the newest state; an older transaction that commits later changes nothing."""
         with self._lock:
-            revision = self._revision
-            stored = self._settings.recent_stored_count
-            recent = list(self._retired)[-stored:] if stored else []
-            state = {
-                "newest": self._chain[self._newest].note.decode(),
-                "recent": [[self._chain[size].note.decode(), since] for since, size in recent],
-                "debts": [[one.note.decode(), one.since] for one in self._debts.values()],
-            }
+            if self._written[0] != self._revision:  # one commit writes it for many admissions
+                self._written = self._revision, self._state()
+            revision, state = self._written
         connection.execute(
-            _REMEMBER,
-            {
-                "of": self._origin,
-                "new_revision": revision,
-                "new_state": json.dumps(state).encode(),
-            },
+            _REMEMBER, {"of": self._origin, "new_revision": revision, "new_state": state}
         )  # (7)
+
+    def _state(self) -> bytes:
+        """Return what is remembered as it is stored."""
+        stored = self._settings.recent_stored_count
+        recent = list(self._retired)[-stored:] if stored else []
+        state = {
+            "newest": self._chain[self._newest].note.decode(),
+            "recent": [[self._chain[size].note.decode(), since] for since, size in recent],
+            "debts": [[one.note.decode(), one.since] for one in self._debts.values()],
+        }
+        return json.dumps(state).encode()
 
     def _persist_apart(self) -> None:
         """Keep what a refused admission proved, on its own."""
