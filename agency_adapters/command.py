@@ -110,6 +110,13 @@ class _Papers:
     checkpoint: Mapping[str, JsonValue] | None = None
 
 
+@dataclass(slots=True)
+class _UnderWay:
+    """How many calls are being served now."""
+
+    calls: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class MatchCommand:
     """Answers requests to match; free of transport.
@@ -141,6 +148,7 @@ class MatchCommand:
     references: References
     linker: Linker
     clock: Clock
+    _under_way: _UnderWay = field(default_factory=_UnderWay, init=False, repr=False)
     _one_at_a_time: WeakValueDictionary[bytes, asyncio.Lock] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
     )
@@ -156,6 +164,7 @@ class MatchCommand:
             ProbegateError: whatever rules (1) to (10) raise, or the log's own failure.
         """
         papers = _Papers()
+        self._under_way.calls += 1
         try:
             checks.require_broker(peer)  # (1)
             dossier = decode_dossier(params.dossier)  # (2)
@@ -181,6 +190,8 @@ class MatchCommand:
                 )
             _count(error.reason.name)
             raise
+        finally:
+            self._under_way.calls -= 1
 
     async def _answered(
         self,
@@ -290,6 +301,7 @@ class MatchCommand:
             day=reporting.now.date(),
             switches=self.settings.switches(),
             deadline=params.deadline,
+            company=self._under_way.calls,
         )
         started = time.perf_counter()
         try:

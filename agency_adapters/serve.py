@@ -109,6 +109,7 @@ class Adapter:
             settings.scan_threads or DEFAULT_LIMITS.threads,
             settings.probes_per_pass,
             settings.max_waiting_probes,
+            settings.gather_patience_s,
         )
         gallery = await open_gallery(settings.gallery, kind, limits, settings)
         # Who is eligible is worked out before any request waits for it.

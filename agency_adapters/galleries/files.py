@@ -33,11 +33,13 @@ class ScanLimits:
         threads: how many threads scan; more than there are cores only share one memory.
         probes_per_pass: the most probes of one pass.
         waiting: the most probes that wait for the next passes.
+        patience_s: how long a pass waits for calls that are being served, seconds.
     """
 
     threads: int = os.cpu_count() or 1
     probes_per_pass: int = 64
     waiting: int = 256
+    patience_s: float = 0.1
 
 
 DEFAULT_LIMITS: Final = ScanLimits()
@@ -53,7 +55,10 @@ class FileGallery:
         self._kernel = best_kernel(stored.manifest.dims)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="scan")
         self._gatherer: Gatherer[Query, Found] = Gatherer(
-            self.search_all, most=limits.probes_per_pass, waiting=limits.waiting
+            self.search_all,
+            most=limits.probes_per_pass,
+            waiting=limits.waiting,
+            patience_s=limits.patience_s,
         )
 
     @classmethod
@@ -98,7 +103,7 @@ class FileGallery:
 
     async def search(self, query: Query) -> Found:
         """Search for one probe, in one pass with whatever else waits."""
-        return await self._gatherer.ask(query, query.deadline)
+        return await self._gatherer.ask(query, query.deadline, query.company)
 
     def search_all(self, queries: Sequence[Query]) -> list[Found]:
         """Search for some probes on this thread and the scanning ones.

@@ -61,6 +61,7 @@ class Query:
         day: the day that eligibility is decided on.
         switches: the operator's eligibility switches that are on.
         deadline: when the answer is of no more use, on the event loop's clock, seconds.
+        company: how many calls the adapter serves now, this one included.
     """
 
     probe: Probe = field(repr=False)
@@ -69,6 +70,7 @@ class Query:
     day: date
     switches: frozenset[str] = frozenset()
     deadline: float | None = None
+    company: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,41 @@ async def test_what_waits_while_a_pass_runs_goes_into_the_next_together() -> Non
     await gatherer.idle()
 
 
+async def test_a_pass_waits_for_most_of_the_calls_that_are_being_served() -> None:
+    passes = Passes()
+    passes.go.set()
+    gatherer = Gatherer(passes.run, most=100, waiting=100, patience_s=60)
+    first = [asyncio.ensure_future(gatherer.ask(n, company=8)) for n in range(5)]
+    await asyncio.sleep(0.05)
+    assert passes.sizes == [], "five of eight are too few"
+    last = asyncio.ensure_future(gatherer.ask(5, company=8))
+    assert await asyncio.gather(*first, last) == [2 * n for n in range(6)]
+    assert passes.sizes == [6]
+    assert await gatherer.ask(6, company=1) == 12, "a lone one waits for nobody"
+
+
+async def test_a_pass_is_no_larger_than_it_may_be_whoever_else_is_served() -> None:
+    passes = Passes()
+    passes.go.set()
+    gatherer = Gatherer(passes.run, most=3, waiting=100, patience_s=60)
+    asked = [asyncio.ensure_future(gatherer.ask(n, company=50)) for n in range(3)]
+    assert await asyncio.gather(*asked) == [0, 2, 4]
+    assert passes.sizes == [3]
+
+
+async def test_patience_ends_and_what_is_too_late_by_then_is_not_searched_for() -> None:
+    passes = Passes()
+    passes.go.set()
+    gatherer = Gatherer(passes.run, most=100, waiting=100, patience_s=0.05)
+    soon = asyncio.get_running_loop().time() + 0.01
+    late = asyncio.ensure_future(gatherer.ask(1, deadline=soon, company=9))
+    assert await gatherer.ask(2, company=9) == 4
+    with pytest.raises(ProbegateError) as refused:
+        await late
+    assert refused.value.reason is Reason.DEADLINE_PASSED
+    assert passes.sizes == [1]
+
+
 async def test_more_than_may_wait_are_refused_before_anything_is_done() -> None:
     passes = Passes()
     gatherer = Gatherer(passes.run, most=1, waiting=2)
