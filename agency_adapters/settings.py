@@ -77,8 +77,8 @@ class AdapterSettings(EngineSettings):
     max_waiting_probes: Annotated[int, Field(gt=0, le=4096)] = 256
     """Most probes that wait for a pass; another is refused with a time to come back."""
     gather_patience_s: Annotated[float, Field(ge=0, le=5)] = 0.1
-    """How long a pass over a gallery in files waits for calls whose papers are being read, seconds;
-    a search that is alone waits for nobody."""
+    """How long a pass over a gallery in files waits for company while several searches are being
+    served, seconds: more are answered, each a little later. One that is alone waits for nobody."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 2.0
     """How often directory, bundle, gallery and calibration are looked at for a change, seconds."""
     admin_poll_s: Annotated[float, Field(gt=0)] = 0.25

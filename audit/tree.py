@@ -51,8 +51,8 @@ class LiveTree:
     def append(self, leaf_hash: bytes) -> None:
         """Add a leaf.
 
-        The complete subtrees to its left, the smallest first, are the proof of the newest leaf, and
-        folding them gives the root: a lone caller waits for every look-up that this spares.
+        The complete subtrees to its left, the smallest first, are its proof while it is the newest,
+        and folding them with it gives the root: a lone caller waits for every look-up.
         """
         index, left, hash_ = self.size, self._left, leaf_hash
         nodes, level = self._nodes, 0

@@ -33,7 +33,7 @@ class ScanLimits:
         threads: how many threads scan; more than there are cores only share one memory.
         probes_per_pass: the most probes of one pass.
         waiting: the most probes that wait for the next passes.
-        patience_s: how long a pass waits for calls that are being served, seconds.
+        patience_s: how long a pass waits for company while several calls are served, seconds.
     """
 
     threads: int = os.cpu_count() or 1

@@ -2,9 +2,10 @@
 
 1. What arrives while a pass runs waits, and goes into the next one together, up to ``most`` probes.
 2. A pass costs nearly the same for one probe as for a dozen, and takes the processor from whoever
-   reads the papers of the next ones. So it waits until most (``SHARE``) of the calls that are being
-   served have brought their probe, and ``patience_s`` at most. It waits for calls that are there,
-   never for ones that might come: a lone probe is searched for at once.
+   reads the papers of the next ones. So while several calls are being served, it waits until as
+   many probes have come as ``SHARE`` of those calls, and ``patience_s`` at most: what is on its way
+   has its papers read meanwhile, and who is answered mostly asks again. A lone probe waits for
+   nobody.
 3. No more than ``waiting`` probes wait. Another is refused with ``SERVER_BUSY`` and a time to come
    back, before anything is done for it.
 4. A probe whose caller has gone, or whose deadline has passed, is not searched for.
@@ -23,7 +24,7 @@ from typing import Final, Generic, TypeVar
 from trust.errors import ProbegateError, Reason
 
 SHARE: Final = 0.75
-"""Of the calls that are being served, how many a pass waits for."""
+"""As many probes as this part of the calls that are being served are enough for a pass."""
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
@@ -42,7 +43,7 @@ class Gatherer(Generic[_Asked, _Answer]):
         run: answers some questions in one pass; called on a worker thread.
         most: the most questions of one pass.
         waiting: the most questions that wait.
-        patience_s: how long a pass waits for calls that are being served, seconds.
+        patience_s: how long a pass waits for company, seconds.
     """
 
     def __init__(
