@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -64,15 +65,9 @@ def _parsing_safely(handler: Any) -> Any:
             return None
 
     if handler.response_streaming:
-        stream = handler.unary_stream
-
-        async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
-            if request is None:
-                await _refuse(context)
-            async for response in stream(request, context):
-                yield response
-
-        return grpc.unary_stream_rpc_method_handler(streamed, parsed, handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(
+            _streaming(handler.unary_stream), parsed, handler.response_serializer
+        )
     unary = handler.unary_unary
 
     async def answered(request: Any, context: Any) -> Any:
@@ -81,6 +76,26 @@ def _parsing_safely(handler: Any) -> Any:
         return await unary(request, context)
 
     return grpc.unary_unary_rpc_method_handler(answered, parsed, handler.response_serializer)
+
+
+def _streaming(stream: Any) -> Any:
+    """Return a stream's method that refuses what did not parse."""
+    if inspect.iscoroutinefunction(stream):  # it writes by itself, as the health service does
+
+        async def written(request: Any, context: Any) -> None:
+            if request is None:
+                await _refuse(context)
+            await stream(request, context)
+
+        return written
+
+    async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
+        if request is None:
+            await _refuse(context)
+        async for response in stream(request, context):
+            yield response
+
+    return streamed
 
 
 async def _refuse(context: Any) -> None:
@@ -133,7 +148,7 @@ async def serve(
         options=(
             ("grpc.max_receive_message_length", limits.max_message_bytes),
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ("grpc.so_reuseport", 0),
         ),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from probegate.agency.v1 import match_service_pb2, match_service_pb2_grpc
 
 from agency_adapters.operators import Operator
@@ -60,12 +61,33 @@ async def server(adapter: Adapter) -> AsyncIterator[RunningServer]:
     await server.stop(0)
 
 
-def channel(world: World, member: str, port: int) -> grpc.aio.Channel:
+def channel(world: World, member: str, port: int, *more: tuple[str, int]) -> grpc.aio.Channel:
     folder = world.folder(member)
     credentials = channel_credentials(folder.tls_cert, folder.tls_key, world.directory.ca_pem)
     name = world.directory.member("custody").server_name
-    options = (("grpc.ssl_target_name_override", name),)
+    options = (("grpc.ssl_target_name_override", name), *more)
     return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
+
+
+async def test_a_peer_that_waits_long_and_pings_as_often_as_it_may_is_not_cut_off(
+    world: World, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC ends a connection on which somebody pings oftener than the server says."""
+    monkeypatch.setattr("trust.server.MIN_PING_INTERVAL_MS", 20)
+    server = await adapter.listen()
+    pings = (("grpc.keepalive_time_ms", 1000), ("grpc.http2.max_pings_without_data", 0))
+    async with channel(world, "broker", server.port, *pings) as link:
+        watching = health_pb2_grpc.HealthStub(link).Watch(
+            health_pb2.HealthCheckRequest(), timeout=30
+        )
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        # Nothing more comes while the server serves; the third ping would be one too many.
+        more = asyncio.ensure_future(watching.read())
+        done, _ = await asyncio.wait({more}, timeout=4.5)
+        assert not done, await more
+        await server.stop(0)
+        last = await more
+        assert last.status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_the_broker_asks_over_mtls_and_nobody_else_may(
