@@ -53,7 +53,7 @@ class ImageStore:
         Raises:
             ProbegateError: as ``find``.
         """
-        return any(self._open(path, _HEAD_BYTES) is not None for path in self._files(record_id))
+        return self._first(record_id, _HEAD_BYTES) is not None
 
     def find(self, record_id: str) -> ImageFile | None:
         """Return a record's image, or None if there is none that can be sent (2) (3).
@@ -61,8 +61,7 @@ class ImageStore:
         Raises:
             ProbegateError: ``FILE_MISSING`` if a file that is there cannot be read.
         """
-        found = (self._open(path, MAX_IMAGE_BYTES + 1) for path in self._files(record_id))
-        return next((one for one in found if one is not None), None)
+        return self._first(record_id, MAX_IMAGE_BYTES + 1)
 
     def erase(self, record_ids: Sequence[str]) -> int:
         """Erase records' images (4); return how many files there were.
@@ -84,18 +83,20 @@ class ImageStore:
             _sync(self.folder)
         return erased
 
-    def _open(self, path: Path, most: int) -> ImageFile | None:
-        """Read at most so many bytes of a file, if it can be sent (2)."""
-        try:
-            with path.open("rb") as stream:
-                content = stream.read(most)
-                size = os.fstat(stream.fileno()).st_size
-        except OSError as error:
-            raise ProbegateError(Reason.FILE_MISSING, error.strerror or "", file="image") from None
-        for magic, media_type in _MAGIC:
-            if content.startswith(magic) and max(size, len(content)) <= MAX_IMAGE_BYTES:
-                return ImageFile(media_type, content)
-        telemetry.log("an image that cannot be sent", logging.WARNING, bytes=size)
+    def _first(self, record_id: str, most: int) -> ImageFile | None:
+        """Read at most so many bytes of the record's first file that can be sent (2) (3)."""
+        for path in self._files(record_id):
+            try:
+                with path.open("rb") as stream:
+                    content = stream.read(most)
+                    size = os.fstat(stream.fileno()).st_size
+            except OSError as error:
+                detail = error.strerror or ""
+                raise ProbegateError(Reason.FILE_MISSING, detail, file="image") from None
+            for magic, media_type in _MAGIC:
+                if content.startswith(magic) and max(size, len(content)) <= MAX_IMAGE_BYTES:
+                    return ImageFile(media_type, content)
+            telemetry.log("an image that cannot be sent", logging.WARNING, bytes=size)
         return None
 
     def _files(self, record_id: str) -> tuple[Path, ...]:

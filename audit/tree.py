@@ -54,18 +54,13 @@ class LiveTree:
         The complete subtrees to its left, the smallest first, are its proof while it is the newest,
         and folding them with it gives the root: a lone caller waits for every look-up.
         """
-        index, left, hash_ = self.size, self._left, leaf_hash
-        nodes, level = self._nodes, 0
-        nodes[0][index] = hash_
-        while index & 1:
-            hash_ = node_hash(left[level], hash_)
-            level += 1
-            index >>= 1
-            nodes[level][index] = hash_
-        self._left_of_newest, self._left = left, (hash_, *left[level:])
+        left = self._left
+        level, top = self._push(0, self.size, leaf_hash)
+        self._left_of_newest, self._left = left, (top, *left[level:])
         self.size += 1
 
-    def _push(self, level: int, index: int, hash_: bytes) -> None:
+    def _push(self, level: int, index: int, hash_: bytes) -> tuple[int, bytes]:
+        """Add a node and what it completes; return the last, its level first."""
         nodes = self._nodes
         nodes[level][index] = hash_
         while index & 1:
@@ -73,6 +68,7 @@ class LiveTree:
             level += 1
             index >>= 1
             nodes[level][index] = hash_
+        return level, hash_
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree (a ``NodeReader``)."""

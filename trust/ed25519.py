@@ -13,7 +13,7 @@ The rules:
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
@@ -34,11 +34,6 @@ class SigningKey:
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self.public_key, self._secret = crypto_sign_seed_keypair(private.private_bytes_raw())
-
-    @classmethod
-    def generate(cls) -> Self:
-        """Make a new key."""
-        return cls(Ed25519PrivateKey.generate())
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature; the same one for the same message, as RFC 8032 says."""

@@ -268,11 +268,11 @@ def _verify(
     key = _resolve_key(resolve, kid)  # (2)
     try:
         payload = jws.extract_compact(token.encode()).payload
-        signed, _, signature = token.rpartition(".")
-        good = ed25519.is_valid(key, _decode(signature), signed.encode())
+        signed, _, encoded = token.rpartition(".")
+        signature = _decode(encoded)
     except (JoseError, ValueError):
-        good, payload = False, b""
-    if not good:
+        raise _refused("signature") from None
+    if not ed25519.is_valid(key, signature, signed.encode()):
         raise _refused("signature")
     claims = _read_claims(payload, force_id)  # (3)
     _check_times(claims, now)  # (4)

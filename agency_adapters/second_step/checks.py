@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from agency_adapters.second_step.models import ReleaseParams, ShownReview
 from agency_adapters.second_step.papers import (
@@ -50,6 +50,7 @@ from trust.messages import Person
 from trust.payload_types import PayloadType
 from trust.second_step import (
     DisclosureRequest,
+    ImageRequest,
     Opinion,
     Review,
     ReviewerRevocation,
@@ -77,20 +78,9 @@ class Reviewed:
         return plain_id(self.review.reviewer.id)
 
 
-class OfSearch(Protocol):
-    """What a force says of the search that a request is about."""
-
-    @property
-    def search_id(self) -> str: ...  # noqa: D102
-    @property
-    def order_sha256(self) -> bytes: ...  # noqa: D102
-    @property
-    def force(self) -> str: ...  # noqa: D102
-    @property
-    def agency(self) -> str: ...  # noqa: D102
-
-
-def require_of_this_search(request: OfSearch, shown: Shown, agency: str, reason: Reason) -> None:
+def require_of_this_search(
+    request: DisclosureRequest | ImageRequest, shown: Shown, agency: str, reason: Reason
+) -> None:
     """Apply rule (7).
 
     Raises:
