@@ -8,7 +8,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -91,12 +91,21 @@ class Grown:
 
 
 def compare(callers: int, entries: int, rounds: int) -> Compared:
-    """Append with some callers at once, log and floors in turn."""
+    """Append with some callers at once, log and floors in turn.
+
+    Who goes first, second and third rotates: what ran before leaves files to delete and a disk to
+    settle, which would favour whoever always comes last.
+    """
     log, fixed, best = list[Appends](), list[Appends](), list[Appends]()
+    runs: list[tuple[list[Appends], Callable[[], Coroutine[Any, Any, Appends]]]] = [
+        (log, lambda: _log(callers, entries)),
+        (fixed, lambda: _floor(callers, entries, fixed=True)),
+        (best, lambda: _floor(callers, entries, fixed=False)),
+    ]
     for _ in range(rounds):
-        log.append(asyncio.run(_log(callers, entries)))
-        fixed.append(asyncio.run(_floor(callers, entries, fixed=True)))
-        best.append(asyncio.run(_floor(callers, entries, fixed=False)))
+        for found, run in runs:
+            found.append(asyncio.run(run()))
+        runs.append(runs.pop(0))
     return Compared(
         callers=callers,
         log=_median(log),
