@@ -6,7 +6,7 @@ witnesses cosign only three lines, so a fourth could differ between two readers 
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -30,7 +30,8 @@ class Checkpoint(NamedTuple):
 
     def text(self) -> str:
         """Return the note text."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        root = binascii.b2a_base64(self.root).decode()  # it ends in a newline
+        return f"{self.origin}\n{self.size}\n{root}"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:

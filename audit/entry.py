@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,8 +15,7 @@ from audit.checkpoints import SignedCheckpoint
 from audit.leaves import JsonValue, PrivateValue
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+class NewEntry(NamedTuple):
     """What a caller wants on the record.
 
     Args:
@@ -29,7 +29,7 @@ class NewEntry:
     """
 
     leaf: Mapping[str, JsonValue]
-    private: Mapping[str, JsonValue] = field(default_factory=dict)
+    private: Mapping[str, JsonValue] = MappingProxyType({})
     retain_until: datetime | None = None
     also: Callable[[Connection, int], None] | None = None
 
@@ -75,8 +75,10 @@ def deliver(verdicts: Sequence[Verdict]) -> None:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, verdicts: Sequence[Verdict]) -> None:
-    with suppress(RuntimeError):  # the loop was closed; its entries are durable all the same
+    try:  # noqa: SIM105 - suppress() is dear where a lone append comes by
         loop.call_soon_threadsafe(_resolve, verdicts)
+    except RuntimeError:
+        pass  # the loop was closed; its entries are durable all the same
 
 
 def _resolve(verdicts: Sequence[Verdict]) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -61,8 +60,10 @@ def canonical(value: JsonValue) -> bytes:
         # orjson writes the same bytes for everything but floats and keys beyond the basic plane, at
         # a hundredth of the cost. What it does not take (deep nesting), the slow way decides about.
         if _is_plain(value):
-            with suppress(orjson.JSONEncodeError):
+            try:  # suppress() is dear where a lone append comes by
                 return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+            except orjson.JSONEncodeError:
+                pass
         return rfc8785.dumps(_thawed(value))
     except (ValueError, TypeError, RecursionError) as error:
         raise ProbegateError(

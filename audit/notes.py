@@ -74,10 +74,7 @@ class _CallableSigner:
     name: str
     key_id: bytes
     public_key: bytes
-    _sign: Callable[[bytes], bytes]
-
-    def sign(self, message: bytes, /) -> bytes:
-        return self._sign(message)
+    sign: Callable[[bytes], bytes]
 
 
 def note_signer(
@@ -179,7 +176,7 @@ def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
     """Return ``text`` (ending in a newline) signed by each Ed25519 (0x01) signer."""
     message = text.encode()
     lines = [signature_line(one.name, one.key_id + one.sign(message)) for one in signers]
-    return (text + "\n" + "".join(lines)).encode()
+    return f"{text}\n{''.join(lines)}".encode()
 
 
 def cosign(note: bytes, signer: NoteSigner, timestamp: int) -> bytes:
@@ -293,7 +290,7 @@ def _cosigned(text: str, timestamp: int) -> bytes:
 
 def signature_line(name: str, payload: bytes) -> str:
     """Return one line of a note's signatures, for a key's id and what it signed."""
-    return f"{_DASH}{name} {base64.b64encode(payload).decode()}\n"
+    return f"{_DASH}{name} {binascii.b2a_base64(payload).decode()}"  # it ends in a newline
 
 
 def _is_name(name: str) -> bool:
