@@ -222,13 +222,25 @@ def test_every_log_verifies_for_us_and_for_a_stranger(
         report = json.loads(ours.stdout)
         assert report["ok"]
         assert report["pinned"]
-        stranger = subprocess.run(
-            [sys.executable, ROOT / "docs" / "verify" / "verify_log.py", folder, folder / "vkey"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert stranger.stdout.startswith(f"OK {report['origin']} size {report['size']} root ")
+        said = strangers_word("verify_log", folder, folder / "vkey")
+        assert said.startswith(f"OK {report['origin']} size {report['size']} root ")
+
+
+def test_a_stranger_holds_the_agencies_logs_to_what_the_brokers_embeds(
+    searched: dict[str, Any], place: Place
+) -> None:
+    brokers = place.logs(BROKER) / "search"
+    for one in searched["outcomes"]:
+        folder = place.logs(one["agency"]) / "search"
+        said = strangers_word("verify_embedded", folder, folder / "vkey", brokers)
+        held = int(said.removeprefix("OK ").split(" continues ")[1].split()[0])
+        assert held or one["state"] == "denied"
+
+
+def strangers_word(script: str, *words: Path) -> str:
+    """Return what a script of ``docs/verify`` prints; it must be content."""
+    command = [sys.executable, str(ROOT / "docs" / "verify" / f"{script}.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_log_is_read_entry_by_entry(searched: dict[str, Any], place: Place) -> None:

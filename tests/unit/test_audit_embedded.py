@@ -118,7 +118,7 @@ def test_the_stand_alone_verifier_holds_a_log_to_what_another_embeds(tmp_path: P
     broker = MadeLog(tmp_path / "broker", "broker.example/search")
     sizes = (0, 1, 2, 3, 127, 255, 256, 257, 300)
     broker.write([{"outcomes": [{"checkpoint": agency.embedded(size)}]} for size in sizes])
-    checks, vkey = strangers_verifier(), str(agency.vkey)
+    checks, vkey = strangers_verifier("verify_embedded"), str(agency.vkey)
     assert checks.check_continues(agency.folder, vkey, broker.folder) == len(sizes)
     for size, root, why in (
         (255, bytes(32), "another history"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import json
 import os
 import pty
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,24 +29,20 @@ from audit.writer import LogWriter, NewEntry
 from benchmarks.audit.made import make_log as make_published
 from benchmarks.audit.made import signer as published_signer
 from cli.audit import app
+from tests.forces import ROOT, strangers_verifier
 from tests.scale import scaled
 from trust.errors import ProbegateError, Reason
 
 ORIGIN = "broker.example/search"
 ENTRIES = 600
-STRANGER = Path(__file__).parents[2] / "docs" / "verify" / "verify_log.py"
+stranger = strangers_verifier()
+STRANGER_MAX_LINES = 150
+"""What somebody can read in one sitting before trusting it."""
 
 
-def load_stranger() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("verify_log", STRANGER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-stranger = load_stranger()
+def test_the_stand_alone_verifier_stays_short_enough_to_be_read() -> None:
+    script = ROOT / "docs" / "verify" / "verify_log.py"
+    assert len(script.read_text().splitlines()) <= STRANGER_MAX_LINES
 
 
 def make_log(base: Path, signer: NoteSigner, entries: int, batch: int = 97) -> Path:
