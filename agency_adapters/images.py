@@ -20,14 +20,10 @@ from urllib.parse import quote
 
 from trust import telemetry
 from trust.errors import ProbegateError, Reason
+from trust.media import HEAD_BYTES, media_type_of
 from trust.second_step import MAX_IMAGE_BYTES, MediaType
 
 SUFFIXES: Final = (".png", ".jpg")
-_MAGIC: Final[tuple[tuple[bytes, MediaType], ...]] = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-)
-_HEAD_BYTES: Final = max(len(magic) for magic, _ in _MAGIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class ImageStore:
         Raises:
             ProbegateError: as ``find``.
         """
-        return self._first(record_id, _HEAD_BYTES) is not None
+        return self._first(record_id, HEAD_BYTES) is not None
 
     def find(self, record_id: str) -> ImageFile | None:
         """Return a record's image, or None if there is none that can be sent (2) (3).
@@ -93,9 +89,9 @@ class ImageStore:
             except OSError as error:
                 detail = error.strerror or ""
                 raise ProbegateError(Reason.FILE_MISSING, detail, file="image") from None
-            for magic, media_type in _MAGIC:
-                if content.startswith(magic) and max(size, len(content)) <= MAX_IMAGE_BYTES:
-                    return ImageFile(media_type, content)
+            kind = media_type_of(content)
+            if kind is not None and max(size, len(content)) <= MAX_IMAGE_BYTES:
+                return ImageFile(kind, content)
             telemetry.log("an image that cannot be sent", logging.WARNING, bytes=size)
         return None
 

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from force_client.ground import Ground, failing, invalid
 from force_client.second_step.checks import Matter, same, signed_by_agency
@@ -24,12 +23,11 @@ from trust import dsse, sealing
 from trust.dsse import Envelope
 from trust.errors import Reason
 from trust.keys import Opener, Signer
+from trust.media import media_type_of
 from trust.messages import Person
 from trust.payload_types import PayloadType
 from trust.second_step import CandidateImage, ImageRequest
 from trust.wire import checked, encode, envelope_from_bytes
-
-_MAGIC: Final[Mapping[str, bytes]] = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +110,6 @@ def _opened(
     same(image.reference, received.reference, "candidate", "image")
     if not ground.in_time(image.sent_at):
         raise invalid("not of this search's time", "image")
-    if not image.image.startswith(_MAGIC[image.media_type]):  # (4)
+    if media_type_of(image.image) != image.media_type:  # (4)
         raise invalid(f"not the {image.media_type} that it says", "image")
     return Picture(image.media_type, image.image)

@@ -31,6 +31,7 @@ from trust.clock import Clock
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
+from trust.media import media_type_of
 from trust.messages import Person
 from trust.payload_types import PayloadType
 from trust.second_step import MAX_SECONDS_ON_TASK, Finding, Opinion, Review
@@ -38,10 +39,6 @@ from trust.wire import checked, encode
 
 MAX_PROBE_IMAGE_BYTES: Final = 32 * 2**20
 """Largest probe image, bytes."""
-_KINDS: Final[Mapping[bytes, str]] = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG\r\n": "image/png",
-}
 _LETTERS: Final = 26
 
 
@@ -330,7 +327,7 @@ def read_probe_image(path: Path) -> Picture:
         ProbegateError: ``FILE_MISSING``, or ``REVIEW_INVALID`` for what is no JPEG or PNG.
     """
     content = files.read(path)
-    kind = next((said for magic, said in _KINDS.items() if content.startswith(magic)), None)
+    kind = media_type_of(content)
     if kind is None or len(content) > MAX_PROBE_IMAGE_BYTES:
         raise _refused(f"{path}: give a JPEG or PNG image", "probe_image")
     return Picture(kind, content)
