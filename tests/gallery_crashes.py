@@ -8,7 +8,7 @@ after some random time. Then the parent holds the gallery against what was told:
 1. It opens, every digest right.
 2. It is what it was after the last change that was acknowledged, or what the one under way makes.
 3. Once the next command has held the lock, no file has a template or an id of a record that is not
-   in the gallery.
+   in the gallery, and none is there that belongs to no gallery.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ import numpy as np
 
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing as editing_module
-from agency_adapters.galleries.editing import editing, swept
+from agency_adapters.galleries.editing import JOURNAL, LOCK, editing, swept
 from agency_adapters.galleries.segment_content import NewRecord, contents_of
-from agency_adapters.galleries.store import Check, StoredGallery
+from agency_adapters.galleries.store import MANIFEST, SEGMENTS, Check, StoredGallery
 from agency_adapters.galleries.templates import unit_rows
 from tests.galleries import custody_record
 
@@ -42,6 +43,7 @@ State = dict[str, int]
 """Record id to the version of its template."""
 
 
+@cache  # every round looks for each that ever was
 def template(name: str, version: int) -> np.ndarray:
     seed = int(name[1:]) * 1000 + version
     made: np.ndarray = unit_rows(np.random.default_rng(seed).standard_normal((1, DIMS)))[0]
@@ -139,7 +141,7 @@ def held(gallery: Path) -> dict[str, bytes]:
 def left_behind(gallery: Path, gone: dict[str, set[int]], state: State) -> list[str]:
     """Return what is in some file of records and versions that are no more (3)."""
     content = b"".join(path.read_bytes() for path in gallery.rglob("*") if path.is_file())
-    found = []
+    found = sorted({path.name for path in gallery.iterdir()} - {MANIFEST, JOURNAL, LOCK, SEGMENTS})
     for name, versions in gone.items():
         if name not in state and f'"{name}"'.encode() in content:
             found.append(name)

@@ -7,6 +7,7 @@ one rename (or link, where an existing file must not be replaced); then the fold
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import tempfile
 from pathlib import Path
@@ -61,6 +62,21 @@ def write_atomic(
         raise ProbegateError(reason, f"{path}: {error.strerror}", file=path.name) from None
 
 
+def sweep(path: Path) -> None:
+    """Remove what writes of ``path`` left that a crash cut short; for who alone writes it.
+
+    Raises:
+        ProbegateError: ``FILE_UNWRITABLE``.
+    """
+    try:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise ProbegateError(
+            Reason.FILE_UNWRITABLE, f"{path}: {error.strerror}", file=path.name
+        ) from None
+
+
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
     """Write a file only its owner can read (0600), in a folder made 0700 if it is new."""
     make_folder(path.parent, mode=PRIVATE_FOLDER_MODE)
@@ -82,7 +98,8 @@ def make_folder(path: Path, *, mode: int = PUBLIC_FOLDER_MODE) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made 0600
+    # Made 0600; `sweep` knows it by its name.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:

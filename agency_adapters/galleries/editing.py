@@ -4,8 +4,9 @@
 2. New segments are written and flushed first. Then the manifest is replaced by one rename, and that
    is the change: before it the gallery is the old one, after it the new one, and a crash at any
    instant leaves one of the two.
-3. Segments that no manifest names are left by a crash, or are what the change replaced. They are
-   removed after the change, and by the next command that holds the lock.
+3. Segments that no manifest names are left by a crash, or are what the change replaced. They, and
+   manifests that were not written to the end, are removed after the change, and by the next command
+   that holds the lock.
 4. A record that was erased or updated is overwritten with zeros in the segment it was in, flushed,
    before that segment is removed and before the command says that it is done. So no file of the
    gallery holds its template any more, and whoever still reads the old generation reads zeros.
@@ -182,6 +183,7 @@ class Editor:
 
     def sweep(self) -> None:
         """Remove what a crash left (3), and complete the journal (5)."""
+        files.sweep(self._path / MANIFEST)
         folder = self._path / SEGMENTS
         named = {entry.name for entry in self._entries}
         for left in folder.iterdir() if folder.is_dir() else ():

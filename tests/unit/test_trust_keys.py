@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,24 @@ def test_a_failed_write_leaves_the_old_content(
     assert refusal(error) is Reason.DISK_FULL
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_write_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "file.other"
+    script = (
+        "import os, pathlib, signal; from trust import files; "
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); "
+        f"files.write_atomic(pathlib.Path({str(path)!r}), b'new')"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    files.write_atomic(path, b"old")
+    files.write_atomic(other, b"another's")
+    files.sweep(path)
+    assert sorted(tmp_path.iterdir()) == [path, other]
 
 
 def test_a_place_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
