@@ -39,6 +39,8 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DIMS = 32
 SEGMENT_ROWS = 24
 PEOPLE = 90
+WINDOW = 16
+"""How many of a template's bytes are looked for; no other has the same."""
 State = dict[str, int]
 """Record id to the version of its template."""
 
@@ -142,13 +144,15 @@ def left_behind(gallery: Path, gone: dict[str, set[int]], state: State) -> list[
     """Return what is in some file of records and versions that are no more (3)."""
     content = b"".join(path.read_bytes() for path in gallery.rglob("*") if path.is_file())
     found = sorted({path.name for path in gallery.iterdir()} - {MANIFEST, JOURNAL, LOCK, SEGMENTS})
+    # Wherever it may lie in a file, and however many versions there ever were.
+    windows = {content[at : at + WINDOW] for at in range(len(content))}
     for name, versions in gone.items():
         if name not in state and f'"{name}"'.encode() in content:
             found.append(name)
         found += [
             f"{name}/{version}"
             for version in versions
-            if state.get(name) != version and template(name, version).tobytes()[:64] in content
+            if state.get(name) != version and template(name, version).tobytes()[:WINDOW] in windows
         ]
     return found
 
