@@ -26,7 +26,7 @@ def main(
         Path | None, typer.Option("--json", help="Where to write the figures.")
     ] = None,
     callers: Annotated[str, typer.Option(help="Callers at once.")] = "1,16,256",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, in turn.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, in turn.")] = 31,
     sizes: Annotated[
         str, typer.Option(help="Entries of logs that are appended to.")
     ] = "10000,100000,1000000,10000000",
