@@ -121,7 +121,8 @@ def _words(
         said.append(
             f"The whole adapter answers {reached.per_second:.0f} searches a second to "
             f"{reached.callers} callers, the scan alone {reached.in_process:.0f}: "
-            f"{reached.ratio:.2f}."
+            f"{reached.ratio:.2f}. A bare call that does nothing but scan answers "
+            f"{reached.bare:.0f}: {reached.bare_ratio:.2f}."
         )
     return "\n".join(said)
 

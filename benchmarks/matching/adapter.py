@@ -66,11 +66,16 @@ class OverTheWire:
         """Over the wire by in process."""
         return self.per_second / self.in_process
 
+    @property
+    def bare_ratio(self) -> float:
+        """The bare call by in process."""
+        return self.bare / self.in_process
+
     def report(self) -> dict[str, Any]:
         """Return the figures."""
         return {name: round(value, 1) for name, value in asdict(self).items()} | {
             "ratio": round(self.ratio, 2),
-            "bare_ratio": round(self.bare / self.in_process, 2),
+            "bare_ratio": round(self.bare_ratio, 2),
         }
 
 
