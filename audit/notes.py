@@ -39,6 +39,8 @@ TIMESTAMP_BYTES: Final = 8
 TIMESTAMP_MAX: Final = 2**63 - 1
 _GOOD_MAX: Final = 1024
 """Good signatures that are remembered, of about 300 bytes each."""
+_SPLIT_MAX: Final = 256
+"""Notes that are remembered with their parts, of at most twice ``NOTE_MAX_BYTES`` each."""
 _DASH: Final = "\u2014 "
 _FIRST_PRINTABLE: Final = 0x20
 
@@ -212,11 +214,14 @@ def open_note(note: bytes, keys: Iterable[VerifierKey]) -> OpenedNote:
     return OpenedNote(text, tuple(good))
 
 
-def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+@lru_cache(maxsize=_SPLIT_MAX)
+def split_note(note: bytes) -> tuple[str, tuple[tuple[str, bytes], ...]]:
     """Return the text and the signature lines as ``(name, key id || signature)``, unverified.
 
+    Whoever opens a note mostly embeds or cosigns it next, so the newest are remembered.
+
     Raises:
-        ProbegateError: CHECKPOINT_INVALID.
+        ProbegateError: CHECKPOINT_INVALID, and nothing is remembered.
     """
     if len(note) > NOTE_MAX_BYTES:
         raise _refused("the note is too long")
@@ -232,7 +237,7 @@ def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     lines = tail[:-1].split("\n")
     if len(lines) > NOTE_MAX_SIGNATURES:
         raise _refused("the note has too many signatures")
-    return text + "\n", [_parse_line(line) for line in lines]
+    return text + "\n", tuple([_parse_line(line) for line in lines])
 
 
 def decode_base64(text: str) -> bytes:

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 WINDOW: Final = 16
 """Bytes of a template or salt that are looked for at once."""
 STEP: Final = 4
 """Bytes from one window to the next: one float32."""
+_MIXED_BITS: Final = 20
+_MULTIPLIER: Final = np.uint32(2_654_435_761)
+"""Knuth's: 2**32 by the golden ratio."""
 _CHUNK: Final = 16 * 2**20
 _OVERLAP: Final = 4096
 _UNREADABLE: Final = frozenset({"[vvar]", "[vsyscall]", "[vvar_vclock]"})
@@ -45,23 +49,29 @@ class Secrets:
 
     def found_in(self, pieces: Iterable[bytes]) -> set[str]:
         """Return the names of the secrets that lie in any of the pieces, at any alignment."""
-        firsts = np.unique([int.from_bytes(one[:STEP], "little") for one in self.windows])
-        # Most of memory is ruled out by two bytes of each window's first four.
-        likely = np.zeros(1 << 16, dtype=bool)
-        likely[firsts.astype("<u4") >> 16] = True
+        eights = [int.from_bytes(one[: 2 * STEP], "little") for one in self.windows]
+        firsts = np.unique(np.array(eights, dtype=np.uint64))
+        # Most of memory is ruled out by a small table of what windows' first four bytes mix to.
+        likely = np.zeros(1 << _MIXED_BITS, dtype=bool)
+        likely[_mixed(firsts.astype("<u4"))] = True
         found: set[str] = set()
         for piece in pieces:
             found |= {name for word, name in self.words.items() if word in piece}
             for shift in range(min(STEP, len(piece))):
                 count = (len(piece) - shift) // STEP
                 numbers = np.frombuffer(piece, "<u4", count=count, offset=shift)
-                hits = np.flatnonzero(likely[numbers >> 16])
-                for hit in hits[np.isin(numbers[hits], firsts)]:
+                hits = np.flatnonzero(likely[_mixed(numbers[:-1])])
+                eight = numbers[hits] | numbers[hits + 1].astype("u8") << np.uint64(32)
+                for hit in hits[np.isin(eight, firsts)]:
                     at = shift + STEP * int(hit)
                     name = self.windows.get(piece[at : at + WINDOW])
                     if name is not None:
                         found.add(name)
         return found
+
+
+def _mixed(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return numbers * _MULTIPLIER >> np.uint32(32 - _MIXED_BITS)
 
 
 def memory_of(pid: int) -> Iterator[bytes]:
