@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +10,9 @@ from rich.console import Console
 
 from cli.output import console
 from cli.second_step import OPINIONS, head
+from cli.viewing import viewing_folder
 from force_client import BlindCandidate, Opinion, ProbegateError, Reason, Sitting
 from trust import files
-from trust.files import PRIVATE_FOLDER_MODE
 
 _ENDS: Final = {"image/jpeg": ".jpg", "image/png": ".png"}
 _KEYS: Final = {
@@ -26,7 +25,7 @@ _KEYS: Final = {
 def converse(sitting: Sitting, probe_image: Path, folder: Path) -> None:
     """Ask a reviewer about every candidate.
 
-    The images are files in a folder that is its owner's alone, and is gone at the end.
+    The images are files in a folder that is its owner's alone and does not outlive the sitting.
 
     Args:
         sitting: the sitting.
@@ -39,10 +38,9 @@ def converse(sitting: Sitting, probe_image: Path, folder: Path) -> None:
     screen = console(stderr=True)
     head(screen)
     screen.print(f"{len(sitting.candidates)} candidates in a random sequence. Work alone.")
-    files.make_folder(folder, mode=PRIVATE_FOLDER_MODE)
-    with tempfile.TemporaryDirectory(prefix="viewing-", dir=folder) as viewing:  # made 0700
+    with viewing_folder(folder) as viewing:
         for one in sitting.candidates:
-            _ask(sitting, one, probe_image, Path(viewing), screen)
+            _ask(sitting, one, probe_image, viewing, screen)
 
 
 def _ask(

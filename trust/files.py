@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import glob
+import math
 import os
 import tempfile
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,8 @@ PRIVATE_FILE_MODE: Final = 0o600
 PUBLIC_FILE_MODE: Final = 0o644
 PRIVATE_FOLDER_MODE: Final = 0o700
 PUBLIC_FOLDER_MODE: Final = 0o755
+_UNFINISHED: Final = ".new"
+"""How the name of a file ends that has not got its own yet."""
 OTHERS_MAY_READ: Final = 0o077
 """Permission bits that let anybody but the owner at a file."""
 
@@ -68,13 +73,41 @@ def sweep(path: Path) -> None:
     Raises:
         ProbegateError: ``FILE_UNWRITABLE``.
     """
-    try:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            left.unlink(missing_ok=True)
-    except OSError as error:
-        raise ProbegateError(
-            Reason.FILE_UNWRITABLE, f"{path}: {error.strerror}", file=path.name
-        ) from None
+    own = f".{path.name}."
+    _remove(
+        one
+        for one in path.parent.glob(f"{glob.escape(own)}*{_UNFINISHED}")
+        if "." not in one.name.removeprefix(own).removesuffix(_UNFINISHED)  # not another's
+    )
+
+
+def sweep_folder(folder: Path, before: datetime) -> int:
+    """Remove what writes into a folder left that a crash cut short; return how many there were.
+
+    Args:
+        folder: where to look; it need not be there.
+        before: what was written to since may be somebody's that is on its way, and stays.
+
+    Raises:
+        ProbegateError: ``FILE_UNWRITABLE``.
+    """
+    return _remove(folder.glob(f".*{_UNFINISHED}"), before.timestamp())
+
+
+def _remove(left: Iterable[Path], before_s: float = math.inf) -> int:
+    removed = 0
+    for one in left:
+        try:
+            if one.stat().st_mtime < before_s:
+                one.unlink()
+                removed += 1
+        except FileNotFoundError:
+            continue  # it has its own name by now
+        except OSError as error:
+            raise ProbegateError(
+                Reason.FILE_UNWRITABLE, f"{one}: {error.strerror}", file=one.name
+            ) from None
+    return removed
 
 
 def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
@@ -98,8 +131,7 @@ def make_folder(path: Path, *, mode: int = PUBLIC_FOLDER_MODE) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
-    # Made 0600; `sweep` knows it by its name.
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)  # made 0600
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -41,6 +41,8 @@ from trust.wire import decode
 
 SITTING_KEPT: Final = timedelta(days=30)
 """How long a sheet that was never submitted can still be."""
+UNFINISHED_KEPT: Final = timedelta(hours=1)
+"""How long a file that has not got its name yet may still be on its way to the disk."""
 _REQUEST_END: Final = ".request.json"
 
 
@@ -157,8 +159,12 @@ class Kept:
         )
 
     def forget_expired(self, now: datetime) -> int:
-        """Delete details whose time has come, and sheets nobody submitted; return how many."""
-        forgotten = 0
+        """Delete details whose time has come, and sheets nobody submitted; return how many.
+
+        With them goes what a client that was killed had begun to write: it holds the same.
+        """
+        begun = now - UNFINISHED_KEPT
+        forgotten = sum(files.sweep_folder(one, begun) for one in (self._details, self._sittings))
         for path in _listed(self._details):
             if not path.name.endswith(_REQUEST_END):
                 forgotten += _forget(path, now >= _read(path, _KeptDetails).delete_by)

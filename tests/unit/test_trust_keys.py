@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import stat
-import subprocess
-import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.killed import killed_writing
 from trust import files
 from trust.algorithms import Algorithm, key_id
 from trust.errors import ProbegateError, Reason
@@ -134,20 +133,26 @@ def test_a_failed_write_leaves_the_old_content(
 
 def test_what_a_killed_write_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "file.other"
-    script = (
-        "import os, pathlib, signal; from trust import files; "
-        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); "
-        f"files.write_atomic(pathlib.Path({str(path)!r}), b'new')"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 1
+    killed_writing(other)
+    (others,) = tmp_path.iterdir()
+    killed_writing(path)
     files.write_atomic(path, b"old")
-    files.write_atomic(other, b"another's")
+    assert len(list(tmp_path.iterdir())) == 3
     files.sweep(path)
-    assert sorted(tmp_path.iterdir()) == [path, other]
+    assert {*tmp_path.iterdir()} == {others, path}
+
+
+def test_what_killed_writes_left_in_a_folder_goes_once_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_atomic(path, b"old")
+    killed_writing(path)
+    (left,) = {*tmp_path.iterdir()} - {path}
+    written = datetime.fromtimestamp(left.stat().st_mtime, UTC)
+    assert files.sweep_folder(tmp_path, written - timedelta(seconds=1)) == 0
+    assert left.exists()
+    assert files.sweep_folder(tmp_path, written + timedelta(seconds=1)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+    assert files.sweep_folder(tmp_path / "none", written) == 0
 
 
 def test_a_place_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
