@@ -267,6 +267,7 @@ class DisclosingCalls(Connected):
         opened = await self.open_disclosure(request_id)
         exporting.require_exportable(evidence, opened.details.delete_by, now, recalled=recalled)
         content = write(exporting.document(opened, evidence, now))
+        await asyncio.to_thread(files.sweep, path)  # an export that was killed
         await asyncio.to_thread(files.write_private, path, content.encode())
 
     async def forget_expired(self) -> int:

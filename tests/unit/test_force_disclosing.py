@@ -17,6 +17,7 @@ from force_client import AsyncForceClient, ForceClient, Part, SearchView
 from force_client.second_step.disclosing import Wanted
 from force_client.second_step.exporting import BANNER
 from force_client.second_step.models import DisclosureState, DisclosureView
+from tests.killed import killed_writing
 from tests.unit.force_second_peer import (
     NAME,
     OFFICER,
@@ -603,8 +604,11 @@ async def test_an_export_carries_its_terms(
 ) -> None:
     view = await released(client, running)
     await corroborated(client, view)
-    path = tmp_path / f"out{end}"
+    (tmp_path / "case").mkdir()
+    path = tmp_path / "case" / f"out{end}"
+    killed_writing(path)  # an earlier export
     await client.export(view.request_id, path)
+    assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o600
     content = path.read_text()
     for said in (
