@@ -54,15 +54,11 @@ def viewing_folder(parent: Path) -> Iterator[Path]:
 def _made(parent: Path) -> tuple[Path, int]:
     """Return a new folder and the lock on it, with what was left over gone (2)."""
     try:
-        lock = os.open(parent / _LOCK, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE_MODE)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # so that no folder is seen before it is locked
+        with files.turn(parent / _LOCK):  # so that no folder is seen before it is locked
             for left in parent.glob(f"{PREFIX}*"):
                 _remove_if_left(left)
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # 0700 (1)
             return folder, _locked(folder)
-        finally:
-            os.close(lock)
     except OSError as error:
         detail = error.strerror or type(error).__name__
         raise ProbegateError(Reason.FILE_UNWRITABLE, detail, file=parent.name) from None

@@ -7,11 +7,13 @@ one rename (or link, where an existing file must not be replaced); then the fold
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -128,6 +130,25 @@ def make_folder(path: Path, *, mode: int = PUBLIC_FOLDER_MODE) -> None:
         raise ProbegateError(
             Reason.FILE_UNWRITABLE, f"{path}: {error.strerror}", file=path.name
         ) from None
+
+
+@contextmanager
+def turn(lock: Path) -> Iterator[None]:
+    """Wait until no other process is inside with the same lock file, which is made if missing.
+
+    Raises:
+        ProbegateError: ``FILE_UNWRITABLE``.
+    """
+    make_folder(lock.parent)
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE_FILE_MODE)
+    except OSError as error:
+        raise ProbegateError(Reason.FILE_UNWRITABLE, f"{lock}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:

@@ -10,10 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -61,21 +58,10 @@ class FloorFile:
         """Keep a floor on the disk (1); call it within ``turn`` and only with a higher one."""
         files.write_atomic(self._path, floor.model_dump_json().encode())
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Hold the lock that lets one process at a time read and raise the floor (2).
 
         Raises:
             ProbegateError: ``FILE_UNWRITABLE``.
         """
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE_MODE)
-        except OSError as error:
-            raise ProbegateError(Reason.FILE_UNWRITABLE, f"{lock}: {error.strerror}") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        return files.turn(self._path.with_name(f"{self._path.name}.lock"))

@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterator
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 
 from verify_log import (
@@ -60,7 +61,7 @@ def check_continues(folder: Path, vkey: str, other: Path) -> int:
     if any(size > whole for size in shown):
         raise Wrong(f"{other}: embeds {max(shown)} entries of this log, which has {whole}")
     subtrees: list[bytes] = []  # complete ones, from left to right
-    for size, entry in enumerate([b"", *all_entries(folder)]):
+    for size, entry in enumerate(chain([b""], all_entries(folder))):
         if size:
             subtrees.append(leaf_hash(entry))
             while len(subtrees) > size.bit_count():
