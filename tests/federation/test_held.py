@@ -116,6 +116,13 @@ def test_two_reviewers_release_a_passport_answer_over_two_crashes(
         again = verify_evidence(tmp_path / "evidence", client.directory, BROKER, utc_now())
         assert again.candidates == view.candidates
         assert people(here, "inbox") == []
+    told = probegate(  # as docs/inspecting.md asks it
+        *("audit", "search", "--config", here.config(PASSPORT), "--of", "adapter"),
+        *("--log", "admin", "--purpose", "lawfulness", "--type", "held.released"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert "P-114" in told.stdout
+    assert "P-209" in told.stdout
 
 
 def test_a_refusal_reaches_the_force_as_the_owners_denial(
