@@ -100,6 +100,7 @@ def _table(compared: list[Comparison]) -> Table:
         table.add_column(heading, justify="left" if name == "target" else "right", no_wrap=True)
     for one in compared:
         table.add_row(str(one.agencies), str(one.callers), "bare", *_figures(one.bare))
+        table.add_row("", "", "proofs", *_figures(one.proved), f"{one.proved_cpu_ratio:.2f}")
         table.add_row(
             *("", "", "broker", *_figures(one.ours)),
             f"{one.cpu_ratio:.2f}",
@@ -139,6 +140,7 @@ def _report(plan: Plan, compared: list[Comparison], footprint: Footprint | None)
         "results": [
             _rounded(asdict(one))
             | {
+                "proved_cpu_ratio": round(one.proved_cpu_ratio, 3),
                 "cpu_ratio": round(one.cpu_ratio, 3),
                 "throughput_ratio": round(one.throughput_ratio, 3),
                 "added_latency_in_fan_outs": round(one.added_latency, 3),

@@ -11,6 +11,7 @@ import grpc
 
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
+from trust.directory import Directory
 from trust.directory_store import DirectoryStore
 from trust.mtls import channel_credentials, server_credentials
 
@@ -60,6 +61,21 @@ async def start(
     """Serve the fan-out with the broker's certificate; commands are ``FanOut.handle``."""
     known = DirectoryStore(directory, scheme_key, state).load(utc_now())
     folder = MemberFolder(broker)
+    server, port = secure_server(folder, known)
+    proxy = FanOut(server, port, calls_to(agencies, folder, known))
+    await server.start()
+    return proxy
+
+
+def secure_server(folder: MemberFolder, known: Directory) -> tuple[grpc.aio.Server, int]:
+    """Return a server with a member's certificate, not started, and its port."""
+    server = grpc.aio.server()
+    credentials = server_credentials(folder.tls_cert, folder.tls_key, known)
+    return server, server.add_secure_port("127.0.0.1:0", credentials)
+
+
+def calls_to(agencies: tuple[str, ...], folder: MemberFolder, known: Directory) -> dict[str, Any]:
+    """Return the call of each agency's ``Match``, made with a member's certificate."""
     calls = {}
     for name in agencies:
         agency = known.member(name)
@@ -69,8 +85,4 @@ async def start(
             options=(("grpc.ssl_target_name_override", agency.server_name),),
         )
         calls[name] = channel.unary_unary(MATCH_METHOD)
-    server = grpc.aio.server()
-    credentials = server_credentials(folder.tls_cert, folder.tls_key, known)
-    proxy = FanOut(server, server.add_secure_port("127.0.0.1:0", credentials), calls)
-    await server.start()
-    return proxy
+    return calls

@@ -1,4 +1,4 @@
-"""Alternating rounds of the bare fan-out and the broker, and what they come to."""
+"""Alternating rounds of the fan-outs and the broker, and what they come to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Final
 
 import psutil
 
-from benchmarks.broker import agencies, bare, load
+from audit.organisation import SEARCH
+from benchmarks.broker import agencies, bare, load, proved
 from benchmarks.broker.load import Burst, Sent
 from benchmarks.broker.processes import BrokerProcess, Child, cpu_seconds
 from benchmarks.broker.scheme import FORCE, Orders, failures_in
@@ -28,6 +29,8 @@ MOST_FAILED: Final = 0.01
 """Share of a long run's searches that may end otherwise, as on a machine that stands still."""
 MEMORY_BURST: Final = 200
 """Searches signed and sealed at once in a long run, which keeps this process small."""
+FAN_OUTS: Final = ("bare", "proved")
+"""What the broker is compared with."""
 WARM_UP: Final = 100
 """Searches before anything is measured; the requests the bare fan-out sends come from them."""
 
@@ -47,12 +50,18 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both targets at one number of callers: the median over the rounds of each figure."""
+    """All targets at one number of callers: the median over the rounds of each figure."""
 
     agencies: int
     callers: int
     bare: Round
+    proved: Round
     ours: Round
+
+    @property
+    def proved_cpu_ratio(self) -> float:
+        """Bare CPU by that of the proofs alone: what a broker with all else free would reach."""
+        return self.bare.cpu_ms / self.proved.cpu_ms
 
     @property
     def cpu_ratio(self) -> float:
@@ -109,22 +118,25 @@ class Bench:
         self._world = world
         self._plan = plan
         self._children = children
-        self._meters = {"bare": children["bare"].meter, "ours": broker.meter}
+        self._meters = {name: children[name].meter for name in FAN_OUTS} | {"ours": broker.meter}
         self._orders = Orders(world, plan.searches_per_token)
 
     def compare(self, callers: int) -> Comparison:
-        """Measure both targets in turn at one number of callers."""
+        """Measure all targets in turn at one number of callers."""
         sent = self._burst("ours", callers, WARM_UP)
         requests = self._children["agencies"].ask("requests")
         mean = statistics.mean(len(answer) for answer in sent.answers)
         self._children["bare"].ask((requests, int(mean)))
-        self._burst("bare", callers, WARM_UP)
-        rounds: dict[str, list[Round]] = {"bare": [], "ours": []}
+        log = self._world.broker_settings().logs_dir / SEARCH
+        self._children["proved"].ask((requests, int(mean), log))
+        for target in FAN_OUTS:
+            self._burst(target, callers, WARM_UP)
+        rounds: dict[str, list[Round]] = {target: [] for target in (*FAN_OUTS, "ours")}
         for _ in range(self._plan.rounds):
             for target, done in rounds.items():
                 done.append(self._measured(target, callers))
         agencies = len(self._world.agencies)
-        return Comparison(agencies, callers, _median(rounds["bare"]), _median(rounds["ours"]))
+        return Comparison(agencies, callers, **{name: _median(rounds[name]) for name in rounds})
 
     def footprint(self, searches: int, callers: int) -> Footprint:
         """Make so many searches in equal parts, and watch the broker's memory."""
@@ -203,7 +215,7 @@ def running(root: Path, world: World, plan: Plan) -> Iterator[Bench]:
     config = root / "broker.toml"
     port_file = root / "broker.port"
     config.write_text(_toml(world, port_file))
-    states = (root / f"directory-{name}.json" for name in ("agencies", "bare", "load"))
+    states = (root / f"directory-{name}.json" for name in ("agencies", *FAN_OUTS, "load"))
     folders = {name: world.folder(name).path for name in world.agencies}
     broker_folder = world.folder("broker").path
     with contextlib.ExitStack() as stack:
@@ -214,10 +226,12 @@ def running(root: Path, world: World, plan: Plan) -> Iterator[Bench]:
         children = {
             "agencies": child(agencies.start, folders, broker_folder),
             "bare": child(bare.start, broker_folder, tuple(world.agencies)),
+            "proved": child(proved.start, broker_folder, tuple(world.agencies), root / "proved"),
         }
         broker = stack.enter_context(BrokerProcess(config, port_file))
         targets = {
             "bare": (children["bare"].ask(None), bare.BARE_METHOD),
+            "proved": (children["proved"].ask(None), proved.METHOD),
             "ours": (int(port_file.read_text()), CREATE_METHOD),
         }
         children["load"] = child(load.start, world.folder(FORCE).path, targets)
