@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from audit.merkle import EMPTY_ROOT, HASH_BYTES
@@ -18,6 +19,8 @@ SIZE_MAX: Final = 2**53 - 1
 """Largest tree that is read, entries. A witness records sizes of others' trees in RFC 8785 JSON,
 which holds no larger integer, and what could not be recorded must not be accepted."""
 _LINES: Final = 3
+_PARSED_MAX: Final = 256
+"""Checkpoints remembered in the form in which they were read."""
 _SIZE_DIGITS: Final = len(str(SIZE_MAX))
 
 
@@ -33,24 +36,29 @@ class Checkpoint(NamedTuple):
         root = binascii.b2a_base64(self.root).decode()  # it ends in a newline
         return f"{self.origin}\n{self.size}\n{root}"
 
-    @classmethod
-    def parse(cls, text: str) -> Checkpoint:
-        """Read note text.
+    @staticmethod
+    def parse(text: str) -> Checkpoint:
+        """Read note text; the newest are remembered, for whoever opens one mostly embeds it next.
 
         Raises:
-            ProbegateError: CHECKPOINT_INVALID.
+            ProbegateError: CHECKPOINT_INVALID, and nothing is remembered.
         """
-        lines = text.split("\n")
-        if len(lines) != _LINES + 1 or lines[-1]:
-            raise _refused("a checkpoint has three lines")
-        origin, size, root = lines[:_LINES]
-        digits = size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS
-        if not origin or not digits or str(int(size)) != size or int(size) > SIZE_MAX:
-            raise _refused("malformed origin or size")
-        raw = decode_base64(root)
-        if len(raw) != HASH_BYTES or (int(size) == 0 and raw != EMPTY_ROOT):
-            raise _refused("the root is not a hash of this size of tree")
-        return cls(origin, int(size), raw)
+        return _parsed(text)
+
+
+@lru_cache(maxsize=_PARSED_MAX)
+def _parsed(text: str) -> Checkpoint:
+    lines = text.split("\n")
+    if len(lines) != _LINES + 1 or lines[-1]:
+        raise _refused("a checkpoint has three lines")
+    origin, size, root = lines[:_LINES]
+    digits = size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS
+    if not origin or not digits or str(int(size)) != size or int(size) > SIZE_MAX:
+        raise _refused("malformed origin or size")
+    raw = decode_base64(root)
+    if len(raw) != HASH_BYTES or (int(size) == 0 and raw != EMPTY_ROOT):
+        raise _refused("the root is not a hash of this size of tree")
+    return Checkpoint(origin, int(size), raw)
 
 
 class SignedCheckpoint(NamedTuple):

@@ -299,6 +299,8 @@ def signature_line(name: str, payload: bytes) -> str:
 
 
 def _is_name(name: str) -> bool:
+    if name.isascii():  # nearly all are, and each answer of an agency brings some
+        return name.isprintable() and not {" ", "+"}.intersection(name) and bool(name)
     return bool(name) and not any(
         one == "+" or one.isspace() or unicodedata.category(one) in {"Cc", "Zs", "Zl", "Zp"}
         for one in name

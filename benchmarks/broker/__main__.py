@@ -1,4 +1,4 @@
-"""``python -m benchmarks.broker``: what a search costs beside a bare gRPC fan-out."""
+"""``python -m benchmarks.broker``: what a search costs beside bare gRPC calls and bare proofs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(
         int, typer.Option(min=0, help="Searches over which memory is watched; 0 for none.")
     ] = 3000,
 ) -> None:
-    """Measure the broker and a bare fan-out in turn, on this machine, over loopback.
+    """Measure a bare fan-out, one with a search's proofs, and the broker in turn, over loopback.
 
     First the comparisons, for each number of agencies and of callers; then the broker's memory
     over a long run, with the fewest agencies and the most callers.
@@ -95,7 +95,7 @@ _COLUMNS: Final = (
 
 
 def _table(compared: list[Comparison]) -> Table:
-    table = Table(title="One search, beside a bare fan-out of the same calls")
+    table = Table(title="One search, beside a bare fan-out of the same calls", padding=(0, 1, 0, 0))
     for name, heading in _COLUMNS:
         table.add_column(heading, justify="left" if name == "target" else "right", no_wrap=True)
     for one in compared:
@@ -126,8 +126,8 @@ def _figures(one: Round) -> tuple[str, ...]:
     return (
         f"{one.cpu_ms:.2f}",
         f"{one.per_second:.0f}",
-        f"{one.p50_ms:.2f}",
-        f"{one.p95_ms:.2f}",
+        f"{one.p50_ms:.1f}",
+        f"{one.p95_ms:.1f}",
     )
 
 

@@ -138,19 +138,18 @@ async def start(
     state: Path,
     broker: Path,
     agencies: tuple[str, ...],
-    base: Path,
+    log_folder: Path,
 ) -> ProvedFanOut:
     """Serve with the broker's certificate; commands are ``ProvedFanOut.handle``."""
     known = DirectoryStore(directory, scheme_key, state).load(utc_now())
     folder = MemberFolder(broker)
     key = folder.log_search_signer()
-    base.mkdir()
     log = LogWriter.open(
-        durable_engine(f"sqlite:///{base / 'state.db'}"),
+        durable_engine(f"sqlite:///{log_folder}.db"),
         name="search",
         origin=ORIGIN,
         signer=note_signer(ORIGIN, key.sign, key.public_key),
-        folder=base / "log",
+        folder=log_folder,
     )
     server, port = secure_server(folder, known)
     proxy = ProvedFanOut(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import unicodedata
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from audit.notes import (
     note_signer,
     open_note,
     sign_note,
+    split_note,
 )
 from audit.proofs import format_proof, parse_proof, verify_receipt
 from audit.tiles import decode_bundle, encode_bundle, tile_path, tiles_between
@@ -149,6 +151,25 @@ def test_unknown_signatures_are_ignored_and_known_bad_ones_condemn() -> None:
 def test_malformed_notes_are_refused(note: bytes) -> None:
     with refused():
         open_note(note, [VerifierKey.parse(GO_KEY)])
+
+
+def test_names_hold_neither_spaces_nor_controls_nor_plus_signs() -> None:
+    """Every character below U+3400, beside ASCII and beside other letters."""
+    payload = base64.b64encode(bytes(68)).decode()
+
+    def taken(name: str) -> bool:
+        try:
+            split_note(f"text\n\n\N{EM DASH} {name} {payload}\n".encode())
+        except ProbegateError:
+            return False
+        return True
+
+    for one in map(chr, range(0x3400)):
+        kind = unicodedata.category(one)
+        refused = one == "+" or one.isspace() or kind in {"Cc", "Zs", "Zl", "Zp"}
+        for name in (one, f"log{one}", f"{one}\N{LATIN SMALL LETTER E WITH ACUTE}"):
+            assert taken(name) is not refused, (hex(ord(one)), name)
+    assert not taken("")
 
 
 def test_cosignatures_cover_time_and_text() -> None:
