@@ -85,7 +85,7 @@ _COLUMNS: Final = (
     ("callers", "call-\ners"),
     ("target", ""),
     ("cpu", "CPU\nms"),
-    ("rate", "searches\n/s"),
+    ("rate", "per\nsecond"),
     ("p50", "p50\nms"),
     ("p95", "p95\nms"),
     ("cpu ratio", "CPU\nratio"),

@@ -28,13 +28,14 @@ from probegate.agency.v1 import match_service_pb2 as agency_pb
 from probegate.broker.v1 import search_service_pb2 as broker_pb
 from probegate.common.v1 import envelope_pb2
 
+from audit import kinds
 from audit.durable import durable_engine
 from audit.entry import NewEntry
+from audit.evidence import ORDER_ENTRY
 from audit.notes import KEY_ID_BYTES, note_signer
 from audit.reader import LogReader
 from audit.writer import LogWriter
 from benchmarks.broker.bare import TIMEOUT_S, calls_to, secure_server
-from broker.leaves import ORDER_ENTRY, RESULT_ENTRY
 from trust.ceremony import MemberFolder
 from trust.clock import utc_now
 from trust.directory import Directory, KeyUse
@@ -167,10 +168,10 @@ async def start(
 
 def _entries(log: Path) -> tuple[NewEntry, NewEntry]:
     """Return the newest entry of each of the two kinds that a search makes."""
-    kinds = {}
+    newest = {}
     for _, facts in LogReader(log).facts():
-        kinds[facts["type"]] = {name: facts[name] for name in facts if name != _NOT_GIVEN}
-    return NewEntry(kinds[ORDER_ENTRY]), NewEntry(kinds[RESULT_ENTRY])
+        newest[facts["type"]] = {name: facts[name] for name in facts if name != _NOT_GIVEN}
+    return NewEntry(newest[ORDER_ENTRY]), NewEntry(newest[kinds.RESULT])
 
 
 def _keys(known: Directory) -> dict[str, bytes]:
