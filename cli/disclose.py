@@ -165,7 +165,6 @@ def open_details(
 
     async def run() -> OpenedDisclosure:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            await _take_recalls(client)
             return await client.open_disclosure(request)
 
     opened = asyncio.run(run())
@@ -203,7 +202,6 @@ def export(
 
     async def run() -> None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            await _take_recalls(client)
             await client.export(request, out)
 
     asyncio.run(run())
@@ -211,12 +209,6 @@ def export(
         print_json({"notice": LEAD_ONLY, "request_id": request, "file": str(out)})
         return
     console().print(text(f"Wrote {out}. {LEAD_ONLY}.", "green"))
-
-
-async def _take_recalls(client: AsyncForceClient) -> None:
-    """Mark what was recalled since, before any detail is shown."""
-    async for _ in client.recalls():
-        pass
 
 
 def _facts(given: str, path: Path | None) -> str:

@@ -119,8 +119,7 @@ def acknowledge(
 
     async def run() -> None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            async for _ in client.recalls():
-                pass
+            await client.take_recalls()
             who, token = presented(client, person, token_file, Part.OFFICER)
             await client.acknowledge_recall(recall, person=who, person_token=token, action=action)
 

@@ -51,6 +51,10 @@ class Connected(ABC):
     async def review_status(self, search_id: str) -> ReviewStatus:
         """Return how the reviews of a search stand, verified."""
 
+    @abstractmethod
+    async def take_recalls(self) -> int:
+        """Mark what was recalled since, before anything of it is used."""
+
     @property
     @abstractmethod
     def _own_signer(self) -> Signer: ...

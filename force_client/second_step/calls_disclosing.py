@@ -212,6 +212,8 @@ class DisclosingCalls(Connected):
     async def open_disclosure(self, request_id: str) -> OpenedDisclosure:
         """Open released details and keep them until they are to be deleted; or read the kept ones.
 
+        What was recalled is heard of first: without the broker no details are read.
+
         Example::
 
             >>> opened = await client.open_disclosure(request_id)
@@ -223,18 +225,20 @@ class DisclosingCalls(Connected):
 
         Raises:
             ProbegateError: ``STOP_USE`` if the candidate was recalled; ``RELEASE_EXPIRED``;
-                ``NOT_FOUND`` if nothing was released; or what ``disclosure`` raises.
+                ``NOT_FOUND`` if nothing was released; or what ``take_recalls`` or ``disclosure``
+                raises.
         """
         kept = await self._own_request(request_id)
         request = kept.request
-        await asyncio.to_thread(
-            self._kept.require_usable, request.search_id, request.agency, request.reference
-        )
+        about = (request.search_id, request.agency, request.reference)
+        await asyncio.to_thread(self._kept.require_usable, *about)
         opened = await asyncio.to_thread(self._kept.details, request_id)
+        if opened is not None and self._clock() >= opened.details.delete_by:
+            await self.forget_expired()
+            raise ProbegateError(Reason.RELEASE_EXPIRED)
+        await self.take_recalls()
+        await asyncio.to_thread(self._kept.require_usable, *about)
         if opened is not None:
-            if self._clock() >= opened.details.delete_by:
-                await self.forget_expired()
-                raise ProbegateError(Reason.RELEASE_EXPIRED)
             return opened
         view = await self._stands(kept)
         ground = self._ground(request.created_at)

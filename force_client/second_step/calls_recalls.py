@@ -130,6 +130,21 @@ class RecallingCalls(Connected):
             if not received:
                 return
 
+    async def take_recalls(self) -> int:
+        """Read every recall and mark its candidate; return how many there are.
+
+        Opening and exporting details do it by themselves.
+
+        Example::
+
+            >>> await client.take_recalls()
+            1
+
+        Raises:
+            ProbegateError: what ``recalls`` raises; then nothing may be taken for usable.
+        """
+        return len([one async for one in self.recalls()])
+
     async def acknowledge_recall(
         self, recall_id: str, *, person: Person, person_token: str, action: str
     ) -> None:

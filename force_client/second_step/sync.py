@@ -247,6 +247,10 @@ class BlockingSecondStep(ABC):
         """Yield what agencies recalled, verified and marked, the oldest first."""
         return self._iterate(self._client.recalls())
 
+    def take_recalls(self) -> int:
+        """Read every recall and mark its candidate; return how many there are."""
+        return self._run(self._client.take_recalls())
+
     def acknowledge_recall(
         self, recall_id: str, *, person: Person, person_token: str, action: str
     ) -> None:

@@ -94,6 +94,59 @@ async def test_what_was_recalled_is_neither_read_nor_exported_nor_asked_for(
         await client.open_disclosure(view.request_id)
 
 
+@pytest.mark.parametrize("opened_before", [False, True])
+async def test_what_is_recalled_meanwhile_is_heard_of_before_details_are_read_or_exported(
+    client: AsyncForceClient,
+    running: RunningSecondPeer,
+    second: SecondPeer,
+    tmp_path: Path,
+    opened_before: bool,
+) -> None:
+    """A program that never looks for recalls is as safe as one that does."""
+    search = await searched(client)
+    view = await asked(client, running, view=search)
+    second.release(view.request_id)
+    await corroborated(client, view)
+    if opened_before:
+        await client.open_disclosure(view.request_id)
+    second.recall(search, "custody", "custody-a", FIRST)
+    with refusal(Reason.STOP_USE):
+        await client.export(view.request_id, tmp_path / "out.json")
+    with refusal(Reason.STOP_USE):
+        await client.open_disclosure(view.request_id)
+    assert not (tmp_path / "out.json").exists()
+    assert len(kept_files(client, "stop-use")) == 1
+    await acknowledge(client, FIRST)
+
+
+async def test_a_recall_found_by_opening_stops_that_very_reading(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
+) -> None:
+    search = await searched(client)
+    view = await asked(client, running, view=search)
+    second.release(view.request_id)
+    await client.open_disclosure(view.request_id)
+    second.recall(search, "custody", "custody-a", FIRST)
+    with refusal(Reason.STOP_USE):
+        await client.open_disclosure(view.request_id)
+
+
+async def test_no_details_are_read_or_exported_while_recalls_cannot_be_heard_of(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer, tmp_path: Path
+) -> None:
+    view = await asked(client, running)
+    second.release(view.request_id)
+    await corroborated(client, view)
+    await client.open_disclosure(view.request_id)
+    second.fails["ListRecallsRequest"] = [Reason.LOG_UNAVAILABLE] * 2
+    with refusal(Reason.LOG_UNAVAILABLE):
+        await client.open_disclosure(view.request_id)
+    with refusal(Reason.LOG_UNAVAILABLE):
+        await client.export(view.request_id, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+    await client.export(view.request_id, tmp_path / "out.json")
+
+
 async def test_nothing_is_acknowledged_before_it_is_marked(
     client: AsyncForceClient, second: SecondPeer
 ) -> None:
