@@ -100,6 +100,7 @@ async def test_what_is_recalled_meanwhile_is_heard_of_before_details_are_read_or
     running: RunningSecondPeer,
     second: SecondPeer,
     tmp_path: Path,
+    *,
     opened_before: bool,
 ) -> None:
     """A program that never looks for recalls is as safe as one that does."""
