@@ -144,6 +144,7 @@ class SecondStep:
             statements=RecordStatements(
                 settings=settings,
                 store=store,
+                disclosures=requests,
                 statements=statements,
                 notices=notices,
                 refusals=refusals,

@@ -68,6 +68,21 @@ class DisclosureStore:
         )
         return tuple(map(_disclosure, rows))
 
+    async def was_released(self, force: str, search_id: str, agency: str, reference: str) -> bool:
+        """Whether details of a candidate were released to a force, whatever is kept of them."""
+        rows = await self.storage.rows(
+            select(disclosures.c.request_id)
+            .where(
+                disclosures.c.force == force,
+                disclosures.c.search_id == search_id,
+                disclosures.c.agency == agency,
+                disclosures.c.reference == reference,
+                disclosures.c.state == DisclosureState.RELEASED.value,
+            )
+            .limit(1)
+        )
+        return bool(rows)
+
     async def due(self, now: datetime, most: int) -> tuple[Disclosure, ...]:
         """Return the open requests that are to be worked on now, the longest due first."""
         rows = await self.storage.rows(

@@ -5,8 +5,8 @@
 2. It names that force and no other.
 3. Whoever stands for it holds a token of the force, for their part, bound to this very channel, and
    it says of them what the token says.
-4. It is about a search of that force, by its id and its order's digest, that has ended. Another
-   force's search and one that never was get the same answer.
+4. It is about a search of that force, by its id and its order's digest, that has ended and whose
+   results are not gone. Another force's search and one that never was get the same answer.
 5. It is of this moment: not from the future beyond clock skew, and not older than its kind may be.
 """
 
@@ -112,14 +112,21 @@ async def ended_search(
     """Return the force's own search that something is about (4).
 
     Raises:
-        ProbegateError: ``NOT_FOUND``; ``reason`` for one that has not ended.
+        ProbegateError: ``NOT_FOUND``; ``reason`` for one that has not ended; ``RESULT_GONE``.
     """
     record = await store.get(force, said.search_id)
     if record is None or record.order_sha256 != said.order_sha256:
         raise ProbegateError(Reason.NOT_FOUND)
+    if results_are_gone(record):
+        raise ProbegateError(Reason.RESULT_GONE)
     if record.state is SearchState.RUNNING or record.result is None:
         raise ProbegateError(reason, "the search has not ended", field="search_id")
     return record
+
+
+def results_are_gone(record: SearchRecord) -> bool:
+    """Whether what a search found was erased when its time was over (``broker.retention``)."""
+    return record.result_leaf_index is not None and record.result is None
 
 
 def listed_in(record: SearchRecord) -> tuple[Listed, ...]:

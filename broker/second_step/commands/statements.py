@@ -1,7 +1,8 @@
 """Record what a force states of a candidate: other evidence, or that it is not the person.
 
 1. The statement is signed by the force that owns the channel, and of this moment.
-2. It is about a candidate of the result, as it stands, of one of its searches that has ended.
+2. It is about a candidate of the result, as it stands, of one of its searches that has ended; or,
+   once that result is gone, about one whose details were released, which are kept for longer.
 3. Whoever makes it holds a token for the part of an officer that says the same of them.
 4. The same signed bytes again return what they recorded; its id used for another is refused.
 5. It is on the log before it is acknowledged, and the owner of the record is told of a wrong match.
@@ -16,6 +17,7 @@ from audit.leaves import JsonValue
 from audit.writer import LogWriter, NewEntry
 from broker.leaves import sha256
 from broker.second_step import leaves
+from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Receipt, SignedByForce
 from broker.second_step.notice_store import NoticeStore, StatementStore
 from broker.second_step.opening import Caller, ended_search, listed_by
@@ -54,6 +56,7 @@ class RecordStatements:
 
     settings: BrokerSettings
     store: SearchStore
+    disclosures: DisclosureStore
     statements: StatementStore
     notices: NoticeStore
     refusals: Refusals
@@ -68,7 +71,7 @@ class RecordStatements:
 
         Raises:
             ProbegateError: an envelope's or key's reason, ``NOTICE_INVALID``, ``NOT_FOUND``,
-                ``OFFICER_TOKEN_INVALID``, or the log's own failure.
+                ``RESULT_GONE``, ``OFFICER_TOKEN_INVALID``, or the log's own failure.
         """
         caller = Caller(peer, directory, self.clock())
         said = await self.refusals.opened(  # (1)
@@ -143,11 +146,7 @@ class RecordStatements:
         earlier = await self._earlier(caller, params, statement)  # (4)
         if earlier is not None:
             return earlier
-        said = statement.said
-        record = await ended_search(self.store, caller.force, said, Reason.NOTICE_INVALID)  # (2)
-        listed = listed_by(record, said.agency)
-        if listed is None or said.reference not in listed.references:
-            raise ProbegateError(Reason.NOTICE_INVALID, field="reference")
+        await self._require_candidate(caller.force, statement.said)  # (2)
         skew = timedelta(seconds=self.settings.clock_skew_s)
         caller.require_fresh(statement.made_at, skew, Reason.NOTICE_INVALID, statement.field)  # (1)
         caller.require_person(params.token, Part.OFFICER, statement.person)  # (3)
@@ -164,6 +163,19 @@ class RecordStatements:
             if earlier is None:
                 raise
             return earlier  # the same bytes came at once
+
+    async def _require_candidate(self, force: str, said: Corroboration | WrongMatch) -> None:
+        try:
+            record = await ended_search(self.store, force, said, Reason.NOTICE_INVALID)
+        except ProbegateError as error:
+            if error.reason is not Reason.RESULT_GONE or not await self.disclosures.was_released(
+                force, said.search_id, said.agency, said.reference
+            ):
+                raise
+            return
+        listed = listed_by(record, said.agency)
+        if listed is None or said.reference not in listed.references:
+            raise ProbegateError(Reason.NOTICE_INVALID, field="reference")
 
     async def _earlier(
         self, caller: Caller, params: SignedByForce, statement: _Statement
