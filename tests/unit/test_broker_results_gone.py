@@ -64,7 +64,7 @@ async def test_a_recall_still_reaches_its_force(case: Case) -> None:
 async def test_old_recalls_do_not_hold_up_a_new_one(case: Case) -> None:
     owner = case.office.owners["custody"]
     await erased(case.office)
-    case.office.ahead(days=-1)  # the agencies' clocks are not turned
+    case.office.ahead(days=-1, minutes=-1)  # the agencies' clocks are not turned
     fresh = await searched(case.office)
     for number in range(3):
         owner.recall(recall(case, reference=f"ref-{number}"))
