@@ -33,4 +33,5 @@ def get(
 
 async def _get(search: str, config: Path | None) -> SearchView:
     async with AsyncForceClient(facts.settings_from(config)) as client:
+        await client.take_recalls()  # what is shown says what must not be used any more
         return await client.get(search)

@@ -34,4 +34,5 @@ def watch(
 
 async def _watch(search: str, config: Path | None, *, as_json: bool) -> SearchView:
     async with AsyncForceClient(facts.settings_from(config)) as client:
+        await client.take_recalls()  # what is shown says what must not be used any more
         return await follow(client, search, console(stderr=as_json))

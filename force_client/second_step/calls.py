@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
@@ -82,6 +83,28 @@ class Connected(ABC):
         if not view.verified:
             raise ProbegateError(reason, "the search has not ended", field="search_id")
         return matter_of(view, self._orders)
+
+    async def _candidate(self, search_id: str, agency: str, reference: str) -> tuple[bytes, Ground]:
+        """Return the order's digest of a search with a candidate, and what its proofs stand on.
+
+        Once the results are gone, a request for the candidate's details that is kept here says it.
+
+        Raises:
+            ProbegateError: ``NOTICE_INVALID`` if it is no candidate; ``RESULT_GONE``; or what
+                ``get`` raises.
+        """
+        try:
+            matter = await self._matter(search_id, Reason.NOTICE_INVALID)
+        except ProbegateError as error:
+            if error.reason is not Reason.RESULT_GONE:
+                raise
+            about = (search_id, agency, reference)
+            kept = await asyncio.to_thread(self._kept.request_about, *about)
+            if kept is None:
+                raise
+            return kept.order_sha256, self._ground(kept.created_at)
+        matter.report_of(agency, reference, Reason.NOTICE_INVALID)
+        return matter.order.sha256, self._ground(matter.order.order.created_at)
 
 
 def matter_of(view: SearchView, orders: OrderBook) -> Matter:

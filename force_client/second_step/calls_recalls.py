@@ -7,14 +7,14 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Final
 
-from force_client.ground import Ground
 from force_client.second_step import wire
 from force_client.second_step.calls import Connected
-from force_client.second_step.checks import Matter, check_receipt
-from force_client.second_step.models import RecallView
+from force_client.second_step.checks import check_receipt
+from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.recalls import (
     ACKNOWLEDGED,
     WRONG,
+    recorded_at,
     signed_notice,
     stated,
     verify_recall,
@@ -27,6 +27,8 @@ from trust.wire import checked
 
 MAX_RECALL_PAGES: Final = 10_000
 """Most pages of recalls read at once."""
+_UNREADABLE: Final = frozenset({Reason.RESULT_GONE, Reason.FILE_MISSING})
+"""Why a recalled search cannot be read: its time is over, or its order is kept elsewhere."""
 
 
 class RecallingCalls(Connected):
@@ -64,16 +66,16 @@ class RecallingCalls(Connected):
             reasons: how it came to light, naming nobody.
 
         Raises:
-            ProbegateError: ``NOTICE_INVALID``, ``RESULT_INVALID`` or the broker's reason.
+            ProbegateError: ``NOTICE_INVALID``, ``RESULT_INVALID`` or the broker's reason;
+                ``RESULT_GONE`` for a candidate whose details were never asked for here.
         """
-        matter = await self._matter(search_id, Reason.NOTICE_INVALID)
-        matter.report_of(agency, reference, Reason.NOTICE_INVALID)
+        order_sha256, ground = await self._candidate(search_id, agency, reference)
         report = checked(
             Reason.NOTICE_INVALID,
             lambda: WrongMatch(
                 report_id=str(uuid.uuid4()),
                 search_id=search_id,
-                order_sha256=matter.order.sha256,
+                order_sha256=order_sha256,
                 force=self.force,
                 agency=agency,
                 reference=reference,
@@ -94,7 +96,7 @@ class RecallingCalls(Connected):
             "reference": reference,
             "wrong_match_sha256": digest_of(signed).hex(),
         }
-        check_receipt(wire.read_receipt(response), self._about(matter), expected)
+        check_receipt(wire.read_receipt(response), ground, expected)
         return report.report_id
 
     async def recalls(self) -> AsyncIterator[RecallView]:
@@ -113,27 +115,14 @@ class RecallingCalls(Connected):
             ProbegateError: ``RESULT_INVALID`` for a recall that does not verify; or the broker's
                 reason.
         """
-        after = 0
-        for _ in range(MAX_RECALL_PAGES):
-            request = wire.recalls_request(after)
-            response = await self._call(lambda stubs: stubs.second.recalls, request)
-            received = wire.read_recalls(response)
-            for one in received:
-                if one.number <= after:
-                    raise ProbegateError(Reason.RESULT_INVALID, "out of order", check="recall")
-                after = one.number
-                search_id = stated(one).search_id
-                matter = await self._matter(search_id, Reason.RESULT_INVALID)
-                view = verify_recall(one, matter, self._about(matter))
-                await asyncio.to_thread(self._kept.mark, one.number, one.recall)
-                yield view
-            if not received:
-                return
+        async for one in self._listed():
+            yield await self._marked(one)
 
     async def take_recalls(self) -> int:
         """Read every recall and mark its candidate; return how many there are.
 
-        Opening and exporting details do it by themselves.
+        Opening and exporting details do it by themselves. What is marked here was verified, and is
+        not verified again.
 
         Example::
 
@@ -143,7 +132,14 @@ class RecallingCalls(Connected):
         Raises:
             ProbegateError: what ``recalls`` raises; then nothing may be taken for usable.
         """
-        return len([one async for one in self.recalls()])
+        marks = await asyncio.to_thread(lambda: tuple(self._kept.marks()))
+        known = {(one.number, one.recall_sha256) for one in marks}
+        count = 0
+        async for one in self._listed():
+            count += 1
+            if (one.number, digest_of(one.recall)) not in known:
+                await self._marked(one)
+        return count
 
     async def acknowledge_recall(
         self, recall_id: str, *, person: Person, person_token: str, action: str
@@ -197,5 +193,30 @@ class RecallingCalls(Connected):
         ground = self._ground(said.acknowledged_at)
         check_receipt(wire.read_receipt(response), ground, expected)
 
-    def _about(self, matter: Matter) -> Ground:
-        return self._ground(matter.order.order.created_at)
+    async def _listed(self) -> AsyncIterator[ReceivedRecall]:
+        """Yield every recall as the broker lists it, the oldest first; nothing is verified."""
+        after = 0
+        for _ in range(MAX_RECALL_PAGES):
+            request = wire.recalls_request(after)
+            response = await self._call(lambda stubs: stubs.second.recalls, request)
+            received = wire.read_recalls(response)
+            for one in received:
+                if one.number <= after:
+                    raise ProbegateError(Reason.RESULT_INVALID, "out of order", check="recall")
+                after = one.number
+                yield one
+            if not received:
+                return
+
+    async def _marked(self, received: ReceivedRecall) -> RecallView:
+        """Verify a recall, mark its candidate, and return it."""
+        try:
+            matter = await self._matter(stated(received).search_id, Reason.RESULT_INVALID)
+        except ProbegateError as error:
+            if error.reason not in _UNREADABLE:
+                raise
+            view = verify_recall(received, None, self._ground(recorded_at(received)))
+        else:
+            view = verify_recall(received, matter, self._ground(matter.order.order.created_at))
+        await asyncio.to_thread(self._kept.mark, received.number, received.recall)
+        return view

@@ -333,16 +333,16 @@ class ReviewingCalls(Connected):
             person_token: for the part of an officer.
 
         Raises:
-            ProbegateError: ``NOTICE_INVALID``, ``RESULT_INVALID`` or the broker's reason.
+            ProbegateError: ``NOTICE_INVALID``, ``RESULT_INVALID`` or the broker's reason;
+                ``RESULT_GONE`` for a candidate whose details were never asked for here.
         """
-        matter = await self._matter(search_id, Reason.NOTICE_INVALID)
-        matter.report_of(agency, reference, Reason.NOTICE_INVALID)
+        order_sha256, ground = await self._candidate(search_id, agency, reference)
         said = checked(
             Reason.NOTICE_INVALID,
             lambda: Corroboration(
                 corroboration_id=str(uuid.uuid4()),
                 search_id=search_id,
-                order_sha256=matter.order.sha256,
+                order_sha256=order_sha256,
                 force=self.force,
                 agency=agency,
                 reference=reference,
@@ -365,7 +365,7 @@ class ReviewingCalls(Connected):
             "corroboration_sha256": digest_of(signed).hex(),
             "kind": kind.value,
         }
-        receipt = check_receipt(wire.read_receipt(response), self._ground_of(matter), expected)
+        receipt = check_receipt(wire.read_receipt(response), ground, expected)
         await asyncio.to_thread(self._kept.keep_corroboration, signed, receipt)
         return RecordedCorroboration(said, receipt)
 

@@ -36,7 +36,7 @@ from trust import files
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import MemberId, Reference, Uuid
-from trust.second_step import Corroboration, Disclosure, Recall
+from trust.second_step import Corroboration, Disclosure, DisclosureRequest, Recall
 from trust.wire import decode
 
 SITTING_KEPT: Final = timedelta(days=30)
@@ -137,6 +137,18 @@ class Kept:
             return None
         kept = _read(path, _KeptRequest)
         return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
+
+    def request_about(
+        self, search_id: str, agency: str, reference: str
+    ) -> DisclosureRequest | None:
+        """Return a request of this force for one candidate's details, None if none is kept here."""
+        for path in _listed(self._details):
+            if path.name.endswith(_REQUEST_END):
+                envelope = _envelope(_read(path, _KeptRequest).request)
+                said = decode(DisclosureRequest, envelope.payload)
+                if (said.search_id, said.agency, said.reference) == (search_id, agency, reference):
+                    return said
+        return None
 
     def keep_details(self, opened: OpenedDisclosure) -> None:
         """Keep opened details until they are to be deleted."""

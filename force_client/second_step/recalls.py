@@ -2,6 +2,9 @@
 
 1. A recall is believed of its agency alone: signed under its key in the directory, of a search that
    this force ordered and a candidate that the agency's own report lists, and on the broker's log.
+   Of a search whose results are gone, or whose order another client of this force keeps, the
+   signature and the log are what there is. They are enough to stop: details of a candidate are
+   kept for longer than what listed it, and a mark too many takes nothing from anybody.
 2. What is believed is marked on the disk before anybody is told of it: from then on its details are
    neither read out nor exported here.
 3. Nothing is acknowledged before that mark is there: an acknowledgement says that it is used no
@@ -10,10 +13,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from audit import kinds
-from force_client.ground import Ground
+from audit.leaves import parse_leaf
+from force_client.ground import Ground, failing, invalid
 from force_client.second_step.checks import Matter, check_receipt, same, signed_by_agency
 from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.reviews import digest_of
@@ -62,22 +67,38 @@ def stated(received: ReceivedRecall) -> Recall:
         raise ProbegateError(Reason.RESULT_INVALID, error.detail, check="recall") from None
 
 
-def verify_recall(received: ReceivedRecall, matter: Matter, ground: Ground) -> RecallView:
+def recorded_at(received: ReceivedRecall) -> datetime:
+    """Return when an entry says that the broker recorded a recall; nothing is verified.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with ``check`` ``receipt_leaf``.
+    """
+    with failing("receipt_leaf"):
+        at = parse_leaf(received.receipt.leaf if received.receipt else b"").get("at")
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise invalid("no time", "receipt_leaf")
+    return moment
+
+
+def verify_recall(received: ReceivedRecall, matter: Matter | None, ground: Ground) -> RecallView:
     """Return a recall that may be relied on (1).
+
+    Args:
+        received: what the broker sent.
+        matter: the search, unless it cannot be read any more.
+        ground: since the order was made; without the search, since the recall was recorded.
 
     Raises:
         ProbegateError: ``RESULT_INVALID``.
     """
     agency = stated(received).agency
     recall = signed_by_agency(received.recall, Recall, agency, ground, "recall")
-    same(recall.search_id, matter.search_id, "search", "recall")
-    same(recall.order_sha256, matter.order.sha256, "order", "recall")
-    if (agency, recall.reference) not in matter.candidates or not ground.in_time(
-        recall.recalled_at
-    ):
-        raise ProbegateError(
-            Reason.RESULT_INVALID, "not of a candidate of this search", check="recall"
-        )
+    if matter is not None:
+        _require_candidate(recall, matter, ground)
     check_receipt(
         received.receipt,
         ground,
@@ -92,3 +113,11 @@ def verify_recall(received: ReceivedRecall, matter: Matter, ground: Ground) -> R
         },
     )
     return RecallView(received.number, recall, received.acknowledged_at)
+
+
+def _require_candidate(recall: Recall, matter: Matter, ground: Ground) -> None:
+    same(recall.search_id, matter.search_id, "search", "recall")
+    same(recall.order_sha256, matter.order.sha256, "order", "recall")
+    listed = (recall.agency, recall.reference) in matter.candidates
+    if not listed or not ground.in_time(recall.recalled_at):
+        raise invalid("not of a candidate of this search", "recall")

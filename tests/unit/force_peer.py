@@ -17,6 +17,8 @@ from uuid import uuid4
 
 import grpc
 from probegate.broker.v1 import (
+    disclosure_service_pb2,
+    disclosure_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     search_service_pb2,
@@ -63,6 +65,7 @@ class Peer(
         confirmations: every confirmation of an urgent search.
         answering: makes the ended search.
         searches: what was answered, by search id.
+        gone: searches whose results are erased.
         cut_watch: how many watch streams end after their first event.
     """
 
@@ -73,6 +76,7 @@ class Peer(
         self.confirmations: list[Envelope] = []
         self.answering: Answering = honestly
         self.searches: dict[str, ReceivedSearch] = {}
+        self.gone: set[str] = set()
         self.cut_watch = 0
         self.peers: list[bytes] = []
 
@@ -109,6 +113,8 @@ class Peer(
         await self._maybe_fail(context)
         if request.search_id not in self.searches:
             await context.abort_with_status(to_status(ProbegateError(Reason.NOT_FOUND)))
+        if request.search_id in self.gone:
+            await context.abort_with_status(to_status(ProbegateError(Reason.RESULT_GONE)))
         found = self.searches[request.search_id]
         return search_service_pb2.GetSearchResponse(search=_search(found))
 
@@ -239,6 +245,13 @@ def _search(search: ReceivedSearch) -> Any:
     )
 
 
+class NothingRecalled(disclosure_service_pb2_grpc.DisclosureServiceServicer):
+    """What every reading of a search asks of the second step."""
+
+    async def ListRecalls(self, _request: Any, _context: Any) -> Any:  # noqa: N802 - the contract's
+        return disclosure_service_pb2.ListRecallsResponse()
+
+
 class RunningPeer:
     """A peer that is listening, with a scheme made for its port and a force's settings for it."""
 
@@ -299,6 +312,11 @@ class RunningPeer:
     def _add_services(self, server: Any) -> None:
         search_service_pb2_grpc.add_SearchServiceServicer_to_server(self.peer, server)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self.peer, server)
+        self._add_second_step(server)
+
+    def _add_second_step(self, server: Any) -> None:
+        nothing = NothingRecalled()  # type: ignore[abstract] # the rest is not offered
+        disclosure_service_pb2_grpc.add_DisclosureServiceServicer_to_server(nothing, server)
 
     async def _serve(self) -> None:
         self._server = grpc.aio.server()

@@ -30,7 +30,7 @@ from probegate.broker.v1 import (
     review_service_pb2 as review_pb,
 )
 
-from audit.leaves import canonical
+from audit.leaves import canonical, stamp
 from force_client import AsyncForceClient, Part, SearchView
 from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
@@ -537,6 +537,7 @@ class SecondPeer(
             "recall_id": said.recall_id,
             "recall_sha256": _digest(signed),
             "reason": said.reason.value,
+            "at": stamp(said.recalled_at),
         }
         return disclosure_pb.RecallRecord(
             number=number, recall=envelope_to_wire(signed), receipt=self.receipt(facts)
@@ -568,8 +569,7 @@ class RunningSecondPeer(RunningPeer):
         # What it shows does not matter; that no part of it is anywhere else does.
         self.probe_image.write_bytes(b"\x89PNG\r\n\x1a\n" + Random(7).randbytes(4096))
 
-    def _add_services(self, server: Any) -> None:
-        super()._add_services(server)
+    def _add_second_step(self, server: Any) -> None:
         self.peer.answering = listing
         self.second = SecondPeer(self.peer)
         review_service_pb2_grpc.add_ReviewServiceServicer_to_server(self.second, server)

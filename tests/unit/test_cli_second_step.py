@@ -395,6 +395,16 @@ def test_a_wrong_match_is_reported(second: SecondPeer, view: SearchView, shell: 
     assert len(second.notices) == 2
 
 
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_whoever_reads_a_search_is_told_what_was_recalled_of_it(
+    second: SecondPeer, view: SearchView, shell: Shell, command: str
+) -> None:
+    """Nobody has listed recalls."""
+    second.recall(view, "custody", "custody-a", RECALL)
+    said = " ".join(shell(command, view.search_id).split())
+    assert "STOP USE: custody custody-a was recalled" in said
+
+
 def test_a_recalled_candidate_is_marked_on_its_search(
     running: RunningSecondPeer, second: SecondPeer, view: SearchView, shell: Shell
 ) -> None:
