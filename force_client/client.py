@@ -111,6 +111,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         self._refresh()
         self.directory.member(self.force, Role.FORCE)
         await self.forget_expired()
+        self._forgetting = asyncio.create_task(self._forget_in_time())
         return self
 
     async def __aexit__(
@@ -120,6 +121,8 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         trace: TracebackType | None,
     ) -> None:
         """Let go of the broker; searches under way go on there."""
+        self._forgetting.cancel()
+        await asyncio.wait({self._forgetting})
         await self._connection.close()
 
     # --- what is known here -------------------------------------------------------------------

@@ -70,6 +70,8 @@ class ForceSettings(BaseSettings):
     """Longest pause between attempts, seconds."""
     reload_interval_s: Annotated[float, Field(gt=0)] = 5.0
     """How often the directory and the certificate are looked at for a change, seconds."""
+    forget_interval_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often kept details are looked at for some whose time has come, seconds."""
     max_message_bytes: Annotated[int, Field(gt=0)] = 8 * 2**20
     """Largest answer taken from the broker, bytes."""
     keepalive_ms: Annotated[int, Field(ge=20_000)] = 30_000

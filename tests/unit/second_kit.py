@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def refusal(reason: Reason, **metadata: str) -> Iterator[None]:
         yield
     assert refused.value.reason is reason, refused.value
     assert metadata.items() <= refused.value.metadata.items(), refused.value
+
+
+async def until(met: Callable[[], bool]) -> None:
+    """Wait for what a client does by itself, a while."""
+    for _ in range(1000):
+        if met():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
 
 
 def kept_files(client: AsyncForceClient, folder: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from tests.unit.force_second_peer import (
     reviewed,
     searched,
 )
-from tests.unit.second_kit import client, kept_files, refusal, running, second
+from tests.unit.second_kit import client, kept_files, refusal, running, second, until
 from trust.errors import ProbegateError, Reason
 from trust.messages import Offence
 from trust.second_step import CorroborationKind, Nature, Opinion
@@ -566,6 +567,23 @@ async def test_opening_the_client_forgets(
     kept.write_text(json.dumps(document))
     async with AsyncForceClient(client.settings):
         assert opened_files(client) == []
+
+
+async def test_a_client_that_stays_open_forgets_in_time(
+    client: AsyncForceClient, running: RunningSecondPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = await released(client, running)
+    opened = await client.open_disclosure(view.request_id)
+    settings = client.settings.model_copy(update={"forget_interval_s": 0.01})
+    (kept,) = opened_files(client)
+    whole, now = kept.read_bytes(), datetime.now(UTC)
+    async with AsyncForceClient(settings, clock=lambda: now) as standing:
+        kept.write_bytes(b"{")
+        now = opened.details.delete_by
+        await until(lambda: "details not deleted" in caplog.text)  # and it is tried again
+        assert opened_files(standing) == [kept]
+        kept.write_bytes(whole)
+        await until(lambda: not opened_files(standing))
 
 
 # --- exporting -----------------------------------------------------------------------------------
