@@ -670,8 +670,6 @@ async def test_another_end_of_a_name_is_refused_before_anything_is_opened(
 def test_the_blocking_client_does_it_too(
     running: RunningSecondPeer, second: SecondPeer, tmp_path: Path
 ) -> None:
-    import asyncio
-
     settings = running.settings(state_dir=tmp_path / "state")
 
     async def before() -> DisclosureView:
