@@ -122,7 +122,7 @@ class RecallingCalls(Connected):
         """Read every recall and mark its candidate; return how many there are.
 
         Opening and exporting details do it by themselves. What is marked here was verified, and is
-        not verified again.
+        not verified again. One that does not verify hides no other: the rest are marked first.
 
         Example::
 
@@ -134,11 +134,18 @@ class RecallingCalls(Connected):
         """
         marks = await asyncio.to_thread(lambda: tuple(self._kept.marks()))
         known = {(one.number, one.recall_sha256) for one in marks}
-        count = 0
+        count, unbelieved = 0, None
         async for one in self._listed():
             count += 1
             if (one.number, digest_of(one.recall)) not in known:
-                await self._marked(one)
+                try:
+                    await self._marked(one)
+                except ProbegateError as error:
+                    if error.reason is not Reason.RESULT_INVALID:
+                        raise
+                    unbelieved = unbelieved or error
+        if unbelieved is not None:
+            raise unbelieved
         return count
 
     async def acknowledge_recall(

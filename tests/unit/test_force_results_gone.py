@@ -157,6 +157,19 @@ async def test_what_is_known_is_not_verified_again_and_what_is_new_is(
     assert len(kept_files(client, "stop-use")) == 2
 
 
+async def test_a_recall_that_does_not_verify_hides_no_other(
+    client: AsyncForceClient, second: SecondPeer
+) -> None:
+    view = await searched(client)
+    second.signers["recall"] = "broker"
+    second.recall(view, "custody", "custody-a", FIRST)
+    del second.signers["recall"]
+    second.recall(view, "custody", "custody-b", LATER)
+    with refusal(Reason.RESULT_INVALID, check="recall"):
+        await client.take_recalls()
+    assert (await client.get(view.search_id)).stop_use == {("custody", "custody-b")}
+
+
 async def test_a_recall_under_a_known_number_that_says_something_else_is_verified(
     client: AsyncForceClient, second: SecondPeer
 ) -> None:
