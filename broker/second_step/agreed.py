@@ -85,6 +85,11 @@ class Agreed:
         named = switches_of(agency, order.force, order.justification.purpose, order.probe.model)
         return not self.ledger.switched_off.isdisjoint(named)
 
+    def is_either_switched_off(self, agency: str, force: str) -> bool:
+        """Whether an agency or a force is switched off, where no order says more (4)."""
+        named = switches_of(agency, force, None, None)
+        return not self.ledger.switched_off.isdisjoint(named)
+
     def _require_switched_on(self, order: SearchOrder, agency: str) -> None:
         if self.is_switched_off(order, agency):
             raise ProbegateError(Reason.RELEASE_SWITCHED_OFF)

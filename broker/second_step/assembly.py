@@ -93,10 +93,9 @@ class SecondStep:
         agreed = Agreed(policy, ledger)
         standings = Standings(reviews, agreed, log, receipts, clock)
         releasing = Releasing(agencies, receipts, settings, clock)
-        reading = ReadDisclosures(settings, requests, recalls, receipts, log, clock)
+        reading = ReadDisclosures(settings, requests, recalls, orders, agreed, receipts, log, clock)
         handing = Handing(
             settings=settings,
-            storage=storage,
             disclosures=requests,
             reviews=reviews,
             orders=orders,

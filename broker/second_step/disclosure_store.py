@@ -83,6 +83,16 @@ class DisclosureStore:
         )
         return bool(rows)
 
+    async def still_stands(self, said: DisclosureRequest) -> bool:
+        """Whether every review that a request stands on still counts."""
+        try:
+            await self.storage.run(lambda connection: require_reviews(connection, said))
+        except ProbegateError as error:
+            if error.reason is not Reason.REVIEWER_REVOKED:
+                raise
+            return False
+        return True
+
     async def due(self, now: datetime, most: int) -> tuple[Disclosure, ...]:
         """Return the open requests that are to be worked on now, the longest due first."""
         rows = await self.storage.rows(

@@ -30,12 +30,12 @@ from broker.backoff import pause
 from broker.second_step import leaves
 from broker.second_step.agreed import Agreed
 from broker.second_step.decisions import decision_of
-from broker.second_step.disclosure_store import DisclosureStore, require_reviews
+from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Disclosure, DisclosureState, Released
 from broker.second_step.orders import Orders
 from broker.second_step.releasing import Releasing, passes
 from broker.second_step.review_store import ReviewStore
-from broker.second_step.storing import Storage, Write
+from broker.second_step.storing import Write
 from broker.settings import BrokerSettings
 from trust import telemetry
 from trust.clock import Clock
@@ -58,7 +58,6 @@ class Handing:
 
     Attributes:
         settings: how often and how long.
-        storage: the broker's database.
         disclosures: the requests.
         reviews: what they stand on.
         orders: the searches' orders.
@@ -70,7 +69,6 @@ class Handing:
     """
 
     settings: BrokerSettings
-    storage: Storage
     disclosures: DisclosureStore
     reviews: ReviewStore
     orders: Orders
@@ -209,14 +207,10 @@ class Handing:
         said = record.said
         if said is None:
             return False
-        try:
-            await self.storage.run(lambda connection: require_reviews(connection, said))
-        except ProbegateError as error:
-            if error.reason is not Reason.REVIEWER_REVOKED:
-                raise
-            await self._refused(record, error.reason.name, leaves.BROKER)
-            return True
-        return False
+        if await self.disclosures.still_stands(said):
+            return False
+        await self._refused(record, Reason.REVIEWER_REVOKED.name, leaves.BROKER)
+        return True
 
     async def _refused(self, record: Disclosure, reason: str, by: str) -> None:
         await self._end(

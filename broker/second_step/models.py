@@ -145,6 +145,8 @@ class DisclosureView:
     """A request as its force reads it."""
 
     record: Disclosure
+    withheld: str = ""
+    """The reason for which released details do not go out."""
     sealed: bytes = field(default=b"", repr=False)
     receipt: Receipt | None = None
     decision_receipt: Receipt | None = None

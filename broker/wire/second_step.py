@@ -177,7 +177,7 @@ def disclosure_message(view: DisclosureView) -> disclosure_service_pb2.Disclosur
         agency=record.agency,
         reference=record.reference,
         state=_state(record),
-        reason=record.reason,
+        reason=record.reason or view.withheld,
         created_at=timestamp(record.created_at),
         decide_by=timestamp(record.decide_by) if record.decide_by else None,
         decision=envelope_to_wire(record.decision) if record.decision else None,

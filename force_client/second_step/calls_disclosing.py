@@ -226,6 +226,7 @@ class DisclosingCalls(Connected):
 
         Raises:
             ProbegateError: ``STOP_USE`` if the candidate was recalled; ``RELEASE_EXPIRED``;
+                ``REVIEWER_REVOKED`` or ``RELEASE_SWITCHED_OFF`` while they are withheld;
                 ``NOT_FOUND`` if nothing was released; or what ``take_recalls`` or ``disclosure``
                 raises.
         """

@@ -14,7 +14,8 @@ is opened and nothing is kept:
 
 Details are opened only if besides:
 
-5. The time to open them has not passed (``RELEASE_EXPIRED`` otherwise).
+5. The time to open them has not passed (``RELEASE_EXPIRED`` otherwise), and the broker does not
+   withhold them, for a reason of those it may have.
 6. They open under the very context of this order, agency and reference; inside is the agency's own
    signature, and what it signed is of this request, search, agency, reference and end, with no
    field that was not asked for. A broker can seal to a force's public key, and signs nothing.
@@ -64,6 +65,9 @@ DECIDED: Final = kinds.DISCLOSURE_DECIDED
 REQUEST_LIFETIME: Final = timedelta(minutes=5)
 """How long a request may be used after it is made."""
 _SALT_DOMAIN: Final = b"probegate/facts-salt/v1\0"
+_WITHHELD: Final[Mapping[str, Reason]] = {
+    one.name: one for one in (Reason.STOP_USE, Reason.REVIEWER_REVOKED, Reason.RELEASE_SWITCHED_OFF)
+}
 _DECIDED: Final[Mapping[ReleaseState, DisclosureState]] = {
     ReleaseState.RELEASED: DisclosureState.RELEASED,
     ReleaseState.REFUSED: DisclosureState.REFUSED,
@@ -211,7 +215,7 @@ def verify_disclosure(
     return DisclosureView(
         request=request,
         state=received.state,
-        reason=decision.reason if decision is not None else received.reason,
+        reason=(decision.reason if decision is not None else "") or received.reason,
         created_at=received.created_at,
         decide_by=received.decide_by,
         decision=decision,
@@ -293,14 +297,17 @@ def open_details(
     """Open the details of a verified release: rules (5) and (6).
 
     Raises:
-        ProbegateError: ``NOT_FOUND`` if nothing was released; ``RELEASE_EXPIRED``;
+        ProbegateError: ``NOT_FOUND`` if nothing was released; ``RELEASE_EXPIRED``; why it is
+            withheld: ``STOP_USE``, ``REVIEWER_REVOKED`` or ``RELEASE_SWITCHED_OFF``; or
             ``RESULT_INVALID``.
     """
     decision, request = view.decision, view.request
     if decision is None or decision.expires_at is None:
         raise ProbegateError(Reason.NOT_FOUND, f"it is {view.state.value}")
-    if ground.now >= decision.expires_at or not view.received.sealed:  # (5)
+    if ground.now >= decision.expires_at:  # (5)
         raise ProbegateError(Reason.RELEASE_EXPIRED)
+    if not view.received.sealed:  # (5)
+        raise ProbegateError(_WITHHELD.get(view.reason, Reason.RELEASE_EXPIRED))
     with failing("sealed"):  # (6)
         opener = openers.get(decision.sealed_key_id)
         if opener is None:

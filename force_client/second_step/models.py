@@ -142,7 +142,7 @@ class DisclosureView:
     request: DisclosureRequest
     state: DisclosureState
     reason: str
-    """Why it was refused, whoever refused it."""
+    """Why it was refused, whoever refused it; or why released details are withheld."""
     created_at: datetime
     decide_by: datetime | None
     decision: ReleaseDecision | None

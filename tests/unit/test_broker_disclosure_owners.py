@@ -117,6 +117,56 @@ async def test_details_that_are_released_go_to_the_force_and_the_first_time_is_o
     assert (row.sealed_facts, row.token, row.next_us) == (b"", "", None)
 
 
+async def released(case: Case, owner: SimulatedOwner) -> str:
+    """Have details released that nobody has read yet, and return the request's id."""
+    record = await case.ask()
+    owner.knobs.owner = Owner.RELEASES
+    await case.office.work()
+    case.office.ahead(seconds=6)
+    await case.office.work()
+    request_id: str = record.request_id
+    return request_id
+
+
+@pytest.mark.parametrize(
+    "switch", ["agency:custody", "force:northshire", "purpose:crime_investigation"]
+)
+async def test_details_that_are_released_wait_while_a_kill_switch_is_off(
+    case: Case, owner: SimulatedOwner, switch: str
+) -> None:
+    office, request_id = case.office, await released(case, owner)
+    office.broker.ledger.switched(switch, off=True)
+    read = await case.read(request_id)
+    assert (read.sealed_disclosure, read.reason) == (b"", "RELEASE_SWITCHED_OFF")
+    assert read.state == pb.DISCLOSURE_STATE_RELEASED
+    assert office.entries("disclosure.delivered") == []
+    office.broker.ledger.switched(switch, off=False)
+    read = await case.read(request_id)
+    assert (read.sealed_disclosure, read.reason) == (SEALED, "")
+    assert len(office.entries("disclosure.delivered")) == 1
+
+
+async def test_details_that_stand_on_a_revoked_reviewers_review_are_handed_out_no_more(
+    case: Case, owner: SimulatedOwner
+) -> None:
+    request_id = await released(case, owner)
+    await case.revoke(ONE)
+    read = await case.read(request_id)
+    assert (read.sealed_disclosure, read.reason) == (b"", "REVIEWER_REVOKED")
+    assert read.decision.payload  # the owner's decision stays
+    assert case.office.entries("disclosure.delivered") == []
+
+
+async def test_details_of_a_recalled_candidate_are_handed_out_no_more(
+    case: Case, owner: SimulatedOwner
+) -> None:
+    request_id = await released(case, owner)
+    owner.recall(recall_of(case.search_id, case.view.record.order_sha256, "custody", "ref-1"))
+    await case.office.work()
+    read = await case.read(request_id)
+    assert (read.sealed_disclosure, read.reason) == (b"", "STOP_USE")
+
+
 async def test_sealed_details_are_erased_past_their_end_and_the_decision_stays(
     case: Case, owner: SimulatedOwner
 ) -> None:

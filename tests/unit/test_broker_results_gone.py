@@ -38,15 +38,17 @@ def recall(case: Case, agency: str = "custody", reference: str = "ref-1") -> Rec
     return recall_of(case.search_id, order, agency, reference, recall_id=recall_id)
 
 
-async def released(case: Case) -> None:
-    """Have custody release the details of its first candidate."""
+async def released(case: Case) -> str:
+    """Have custody release the details of its first candidate; return the request's id."""
     office = case.office
     office.owners["custody"].knobs.owner = Owner.RELEASES
     record = await case.ask()
     await office.work()
     office.ahead(seconds=6)
     await office.work()
-    assert (await case.read(record.request_id)).sealed_disclosure
+    request_id: str = record.request_id
+    assert (await case.read(request_id)).sealed_disclosure
+    return request_id
 
 
 async def test_a_recall_still_reaches_its_force(case: Case) -> None:
@@ -104,6 +106,16 @@ async def test_of_what_was_released_evidence_and_wrong_matches_are_still_recorde
         error = await refused(case.corroborate(other))
         expected = Reason.RESULT_GONE if any(other.order_sha256) else Reason.NOT_FOUND
         assert error.reason is expected
+
+
+@pytest.mark.parametrize("switch", ["agency:custody", "force:northshire"])
+async def test_a_kill_switch_holds_back_details_all_the_same(case: Case, switch: str) -> None:
+    request_id = await released(case)
+    await erased(case.office)
+    case.office.broker.ledger.switched(switch, off=True)
+    assert (await case.read(request_id)).reason == "RELEASE_SWITCHED_OFF"
+    case.office.broker.ledger.switched(switch, off=False)
+    assert (await case.read(request_id)).sealed_disclosure
 
 
 async def test_of_what_was_not_released_nothing_more_is_recorded(case: Case) -> None:

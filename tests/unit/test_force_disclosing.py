@@ -542,6 +542,36 @@ async def test_details_past_their_end_are_not_opened(
     assert opened_files(client) == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "raised"),
+    [
+        ("STOP_USE", Reason.STOP_USE),
+        ("REVIEWER_REVOKED", Reason.REVIEWER_REVOKED),
+        ("RELEASE_SWITCHED_OFF", Reason.RELEASE_SWITCHED_OFF),
+        ("", Reason.RELEASE_EXPIRED),
+        ("DISK_FULL", Reason.RELEASE_EXPIRED),
+        ("of its own making", Reason.RELEASE_EXPIRED),
+    ],
+)
+async def test_why_details_are_withheld_is_said(
+    client: AsyncForceClient,
+    running: RunningSecondPeer,
+    second: SecondPeer,
+    reason: str,
+    raised: Reason,
+) -> None:
+    view = await released(client, running)
+    kept = second.asked[view.request_id]
+    sealed, kept.sealed, kept.reason = kept.sealed, b"", reason
+    shown = await client.disclosure(view.request_id)
+    assert (shown.state, shown.reason) == (DisclosureState.RELEASED, reason)
+    with refusal(raised):
+        await client.open_disclosure(view.request_id)
+    assert opened_files(client) == []
+    kept.sealed, kept.reason = sealed, ""
+    await client.open_disclosure(view.request_id)
+
+
 async def test_kept_details_go_when_their_time_has_come(
     client: AsyncForceClient, running: RunningSecondPeer, tmp_path: Path
 ) -> None:

@@ -1,8 +1,9 @@
 """Read requests for disclosure: one, or a page of them. A force sees its own and no others.
 
 1. Another force's request and one that never was get the same answer.
-2. Sealed details go out only while they are released, not past their end, and the candidate was not
-   recalled. The first time is on the log before they do.
+2. Sealed details go out only while they are released and not past their end; not if the candidate
+   was recalled or a review that they stand on no longer counts; and not while a kill switch is off.
+   The first time is on the log before they do. Why they are withheld is said.
 3. The decision and its receipt stay when the details are gone.
 """
 
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from audit.writer import LogWriter, NewEntry
 from broker.pages import position_of, token_after
 from broker.second_step import leaves
+from broker.second_step.agreed import Agreed
 from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Disclosure, DisclosureState, DisclosureView
 from broker.second_step.notice_store import RecallStore
+from broker.second_step.orders import Orders
 from broker.second_step.receipts import Receipts
 from broker.settings import BrokerSettings
 from trust.clock import Clock
@@ -29,6 +32,8 @@ class ReadDisclosures:
     settings: BrokerSettings
     disclosures: DisclosureStore
     recalls: RecallStore
+    orders: Orders
+    agreed: Agreed
     receipts: Receipts
     log: LogWriter
     clock: Clock
@@ -68,21 +73,39 @@ class ReadDisclosures:
         Raises:
             ProbegateError: the log's own failure.
         """
-        sealed = await self._delivered(record)
+        withheld = await self._withheld(record)
+        sealed = b"" if withheld else await self._delivered(record)
         index = record.decision_index
         return DisclosureView(
             record,
+            withheld,
             sealed,
             self.receipts.of(record.leaf_index),
             None if index is None else self.receipts.of(index),
         )
 
+    async def _withheld(self, record: Disclosure) -> str:
+        """Return why released details do not go out now, if that is so (2)."""
+        if record.state is not DisclosureState.RELEASED:
+            return ""
+        if await self.recalls.is_recalled(record.search_id, record.agency, record.reference):
+            return Reason.STOP_USE.name
+        if record.said is not None and not await self.disclosures.still_stands(record.said):
+            return Reason.REVIEWER_REVOKED.name
+        try:
+            order, _ = await self.orders.of(record.search_id)
+        except ProbegateError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+            off = self.agreed.is_either_switched_off(record.agency, record.force)
+        else:
+            off = self.agreed.is_switched_off(order, record.agency)
+        return Reason.RELEASE_SWITCHED_OFF.name if off else ""
+
     async def _delivered(self, record: Disclosure) -> bytes:
         now = self.clock()
         released = record.state is DisclosureState.RELEASED and record.sealed
         if not released or record.expires_at is None or now >= record.expires_at:
-            return b""
-        if await self.recalls.is_recalled(record.search_id, record.agency, record.reference):
             return b""
         if not record.delivered:
             also = self.disclosures.delivered(record, now)

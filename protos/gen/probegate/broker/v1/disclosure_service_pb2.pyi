@@ -87,7 +87,9 @@ class DisclosureRecord(_message.Message):
     state: Global___DisclosureState.ValueType
     """Where it stands."""
     reason: _builtins.str
-    """The reason where it was refused before the owner's people saw it; empty otherwise."""
+    """The reason where it was refused before the owner's people saw it, or where it was released and
+    the details are withheld; empty otherwise.
+    """
     sealed_disclosure: _builtins.bytes
     """A signed Disclosure sealed to the force's key; only where released, and not past its end."""
     @_builtins.property
