@@ -22,6 +22,7 @@ from force_client.second_step.disclosing import (
     counted_reviews,
     make_request,
     open_details,
+    require_not_withheld,
     require_same,
     verify_disclosure,
 )
@@ -213,7 +214,8 @@ class DisclosingCalls(Connected):
     async def open_disclosure(self, request_id: str) -> OpenedDisclosure:
         """Open released details and keep them until they are to be deleted; or read the kept ones.
 
-        What was recalled is heard of first: without the broker no details are read.
+        What was recalled, and whether they are withheld, is asked first: without the broker no
+        details are read.
 
         Example::
 
@@ -240,9 +242,10 @@ class DisclosingCalls(Connected):
             raise ProbegateError(Reason.RELEASE_EXPIRED)
         await self.take_recalls()
         await asyncio.to_thread(self._kept.require_usable, *about)
+        view = await self._stands(kept)
+        require_not_withheld(view)
         if opened is not None:
             return opened
-        view = await self._stands(kept)
         ground = self._ground(request.created_at)
         opened = open_details(view, kept, self._folder.openers(), ground)
         if ground.now >= opened.details.delete_by:

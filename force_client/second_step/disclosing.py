@@ -14,11 +14,13 @@ is opened and nothing is kept:
 
 Details are opened only if besides:
 
-5. The time to open them has not passed (``RELEASE_EXPIRED`` otherwise), and the broker does not
-   withhold them, for a reason of those it may have.
+5. The time to open them has not passed (``RELEASE_EXPIRED`` otherwise).
 6. They open under the very context of this order, agency and reference; inside is the agency's own
    signature, and what it signed is of this request, search, agency, reference and end, with no
    field that was not asked for. A broker can seal to a force's public key, and signs nothing.
+
+7. The broker does not withhold them, for a reason of those it may have. This holds for details that
+   were opened before as well, at every use.
 """
 
 from __future__ import annotations
@@ -291,14 +293,23 @@ def _decision(
 # --- opening ---------------------------------------------------------------------------------
 
 
+def require_not_withheld(view: DisclosureView) -> None:
+    """Refuse what was released and is withheld (7).
+
+    Raises:
+        ProbegateError: ``STOP_USE``, ``REVIEWER_REVOKED`` or ``RELEASE_SWITCHED_OFF``.
+    """
+    if view.state is DisclosureState.RELEASED and view.reason in _WITHHELD:
+        raise ProbegateError(_WITHHELD[view.reason])
+
+
 def open_details(
     view: DisclosureView, kept: PreparedRequest, openers: Mapping[str, Opener], ground: Ground
 ) -> OpenedDisclosure:
     """Open the details of a verified release: rules (5) and (6).
 
     Raises:
-        ProbegateError: ``NOT_FOUND`` if nothing was released; ``RELEASE_EXPIRED``; why it is
-            withheld: ``STOP_USE``, ``REVIEWER_REVOKED`` or ``RELEASE_SWITCHED_OFF``; or
+        ProbegateError: ``NOT_FOUND`` if nothing was released; ``RELEASE_EXPIRED``;
             ``RESULT_INVALID``.
     """
     decision, request = view.decision, view.request
@@ -307,7 +318,7 @@ def open_details(
     if ground.now >= decision.expires_at:  # (5)
         raise ProbegateError(Reason.RELEASE_EXPIRED)
     if not view.received.sealed:  # (5)
-        raise ProbegateError(_WITHHELD.get(view.reason, Reason.RELEASE_EXPIRED))
+        raise ProbegateError(Reason.RELEASE_EXPIRED)
     with failing("sealed"):  # (6)
         opener = openers.get(decision.sealed_key_id)
         if opener is None:

@@ -106,7 +106,7 @@ async def test_details_are_opened_read_again_and_never_printed(
     calls = len(second.sent)
     again = await client.open_disclosure(view.request_id)
     assert again == opened
-    assert len(second.sent) == calls + 1  # recalls are asked for; the kept details are read
+    assert len(second.sent) == calls + 2  # recalls, and how it stands; the kept ones are read
     assert NAME.encode() not in b"".join(second.sent)
 
 
@@ -570,6 +570,30 @@ async def test_why_details_are_withheld_is_said(
     assert opened_files(client) == []
     kept.sealed, kept.reason = sealed, ""
     await client.open_disclosure(view.request_id)
+
+
+@pytest.mark.parametrize("reason", [Reason.REVIEWER_REVOKED, Reason.RELEASE_SWITCHED_OFF])
+async def test_details_that_lie_here_are_withheld_too(
+    client: AsyncForceClient,
+    running: RunningSecondPeer,
+    second: SecondPeer,
+    tmp_path: Path,
+    reason: Reason,
+) -> None:
+    """A review that counts no more, or a kill switch: it is asked for at every use."""
+    view = await released(client, running)
+    await corroborated(client, view)
+    opened = await client.open_disclosure(view.request_id)
+    kept = second.asked[view.request_id]
+    kept.sealed, kept.reason = b"", reason.name
+    with refusal(reason):
+        await client.open_disclosure(view.request_id)
+    with refusal(reason):
+        await client.export(view.request_id, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+    kept.reason = ""  # past the time to fetch them, and not past their own
+    assert await client.open_disclosure(view.request_id) == opened
+    await client.export(view.request_id, tmp_path / "out.json")
 
 
 async def test_kept_details_go_when_their_time_has_come(
