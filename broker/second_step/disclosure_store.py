@@ -222,6 +222,27 @@ class DisclosureStore:
 
         return write
 
+    def withheld(self, record: Disclosure, reason: str) -> Write:
+        """Return the write that keeps why released details did not go to the force.
+
+        The write raises ``SERVER_BUSY`` if the same was kept meanwhile.
+        """
+        statement = (
+            update(disclosures)
+            .where(_is(record.force, record.request_id), disclosures.c.withheld == record.withheld)
+            .values(withheld=reason)
+        )
+
+        def write(connection: Connection, _index: int) -> None:
+            if connection.execute(statement).rowcount != 1:
+                raise ProbegateError(Reason.SERVER_BUSY, "told already")
+
+        return write
+
+    async def withheld_no_more(self, record: Disclosure) -> None:
+        """Keep that released details go to the force again: the next time they do not is told."""
+        await self._values(record, {"withheld": ""})
+
     async def erase_expired(self, now: datetime) -> int:
         """Erase sealed details that are past their end; return of how many requests."""
         statement = (
@@ -292,6 +313,7 @@ def _disclosure(row: Any) -> Disclosure:
         expires_at=moment_of(row.expires_us),
         decision_index=row.decision_index,
         delivered=row.delivered_us is not None,
+        withheld=row.withheld,
         asked=row.asked,
         until=from_us(row.until_us),
     )

@@ -253,6 +253,11 @@ def disclosure_delivered(record: Disclosure, at: datetime) -> Leaf:
     return _entry(kinds.DISCLOSURE_DELIVERED, at, **_of(record))
 
 
+def disclosure_withheld(record: Disclosure, reason: str, at: datetime) -> Leaf:
+    """State that a force read a release and did not get its details, and why."""
+    return _entry(kinds.DISCLOSURE_WITHHELD, at, **_of(record), reason=reason)
+
+
 def _of(record: Disclosure) -> Leaf:
     return {
         "search_id": record.search_id,

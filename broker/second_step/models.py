@@ -113,6 +113,7 @@ class Disclosure:
         asked: how often its agency was asked since its state last changed.
         until: until when the agency is asked.
         sealed: the details, sealed to the force; empty before, and once past their end.
+        withheld: why they did not go out when the force asked for them last, if they did not.
     """
 
     force: str
@@ -136,6 +137,7 @@ class Disclosure:
     expires_at: datetime | None
     decision_index: int | None
     delivered: bool
+    withheld: str
     asked: int
     until: datetime
 

@@ -86,6 +86,7 @@ disclosures = Table(
     Column("expires_us", BigInteger),
     Column("decision_index", BigInteger),
     Column("delivered_us", BigInteger),
+    Column("withheld", String(64), nullable=False, server_default=""),
     Column("asked", Integer, nullable=False),
     Column("next_us", BigInteger),
     Column("until_us", BigInteger, nullable=False),
@@ -94,7 +95,8 @@ disclosures = Table(
     Index("ix_disclosures_expires", "expires_us"),
 )
 """One row for each request for disclosure. ``sealed_facts`` and ``token`` are emptied once nothing
-may come of it any more, ``sealed`` once the details are past their end."""
+may come of it any more, ``sealed`` once the details are past their end. ``withheld`` is the reason
+that the force was told last for not getting what was released, until it gets it."""
 
 force_statements = Table(
     "force_statements",

@@ -159,8 +159,33 @@ async def test_a_release_past_its_end_is_handed_to_nobody(case: Case) -> None:
     await office.work()
     assert (await case.read(record.request_id)).sealed_disclosure
     office.ahead(days=400)
+    for _ in range(2):
+        read = await case.read(record.request_id)
+        assert (read.sealed_disclosure, read.reason) == (b"", Reason.RELEASE_EXPIRED.name)
+        await office.work()
+    on_the_log(office, "disclosure.withheld", Reason.RELEASE_EXPIRED)
+    assert len(office.entries("disclosure.withheld")) == 1
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+async def test_a_release_on_a_revoked_reviewers_opinion_is_handed_to_nobody(
+    case: Case, fetched: bool
+) -> None:
+    await case.settled()
+    office, record = case.office, await case.ask()
+    office.owners["custody"].knobs.owner = Owner.RELEASES
     await office.work()
-    assert not (await case.read(record.request_id)).sealed_disclosure
+    office.ahead(seconds=6)
+    await office.work()
+    if fetched:
+        assert (await case.read(record.request_id)).sealed_disclosure
+    await case.revoke(TWO)
+    for _ in range(2):
+        read = await case.read(record.request_id)
+        assert (read.sealed_disclosure, read.reason) == (b"", Reason.REVIEWER_REVOKED.name)
+    on_the_log(office, "disclosure.withheld", Reason.REVIEWER_REVOKED)
+    assert len(office.entries("disclosure.withheld")) == 1
+    assert len(office.entries("disclosure.delivered")) == fetched
 
 
 # --- at the agency: a broker that lies, with a real log of its own -------------------------------

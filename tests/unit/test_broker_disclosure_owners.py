@@ -135,15 +135,21 @@ async def test_details_that_are_released_wait_while_a_kill_switch_is_off(
     case: Case, owner: SimulatedOwner, switch: str
 ) -> None:
     office, request_id = case.office, await released(case, owner)
-    office.broker.ledger.switched(switch, off=True)
-    read = await case.read(request_id)
-    assert (read.sealed_disclosure, read.reason) == (b"", "RELEASE_SWITCHED_OFF")
-    assert read.state == pb.DISCLOSURE_STATE_RELEASED
-    assert office.entries("disclosure.delivered") == []
-    office.broker.ledger.switched(switch, off=False)
-    read = await case.read(request_id)
-    assert (read.sealed_disclosure, read.reason) == (SEALED, "")
-    assert len(office.entries("disclosure.delivered")) == 1
+    for times in (1, 2):
+        office.broker.ledger.switched(switch, off=True)
+        for _ in range(2):
+            read = await case.read(request_id)
+            assert (read.sealed_disclosure, read.reason) == (b"", "RELEASE_SWITCHED_OFF")
+        assert read.state == pb.DISCLOSURE_STATE_RELEASED
+        told = office.entries("disclosure.withheld")
+        assert [one["reason"] for one in told] == ["RELEASE_SWITCHED_OFF"] * times
+        assert len(office.entries("disclosure.delivered")) == times - 1
+        office.broker.ledger.switched(switch, off=False)
+        read = await case.read(request_id)
+        assert (read.sealed_disclosure, read.reason) == (SEALED, "")
+        assert len(office.entries("disclosure.delivered")) == 1
+    (asked,) = office.entries("disclosure.requested")
+    assert told[0]["request_sha256"] == asked["request_sha256"]
 
 
 async def test_details_that_stand_on_a_revoked_reviewers_review_are_handed_out_no_more(

@@ -1,6 +1,6 @@
 """Link tokens of searches that wait for a held answer.
 
-Revision ID: 0003
+Revision ID: 0004
 """
 
 from __future__ import annotations

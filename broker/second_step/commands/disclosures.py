@@ -3,8 +3,10 @@
 1. Another force's request and one that never was get the same answer.
 2. Sealed details go out only while they are released and not past their end; not if the candidate
    was recalled or a review that they stand on no longer counts; and not while a kill switch is off.
-   The first time is on the log before they do. Why they are withheld is said.
-3. The decision and its receipt stay when the details are gone.
+   The first time is on the log before they do.
+3. That a force asked for released details and did not get them is on the log with the reason, once
+   for as long as it holds, before the force is told.
+4. The decision and its receipt stay when the details are gone.
 """
 
 from __future__ import annotations
@@ -68,12 +70,13 @@ class ReadDisclosures:
         return tuple(map(DisclosureView, shown)), following
 
     async def view(self, record: Disclosure) -> DisclosureView:
-        """Return a request with its receipts, and with its details where they go out (2) (3).
+        """Return a request with its receipts, and with its details where they go out (2) (4).
 
         Raises:
             ProbegateError: the log's own failure.
         """
         withheld = await self._withheld(record)
+        await self._note(record, withheld)
         sealed = b"" if withheld else await self._delivered(record)
         index = record.decision_index
         return DisclosureView(
@@ -92,6 +95,8 @@ class ReadDisclosures:
             return Reason.STOP_USE.name
         if record.said is not None and not await self.disclosures.still_stands(record.said):
             return Reason.REVIEWER_REVOKED.name
+        if not record.sealed or record.expires_at is None or self.clock() >= record.expires_at:
+            return Reason.RELEASE_EXPIRED.name
         try:
             order, _ = await self.orders.of(record.search_id)
         except ProbegateError as error:
@@ -102,12 +107,26 @@ class ReadDisclosures:
             off = self.agreed.is_switched_off(order, record.agency)
         return Reason.RELEASE_SWITCHED_OFF.name if off else ""
 
+    async def _note(self, record: Disclosure, withheld: str) -> None:
+        """Put on the log that details are withheld (3)."""
+        if withheld == record.withheld:
+            return
+        if not withheld:
+            await self.disclosures.withheld_no_more(record)
+            return
+        also = self.disclosures.withheld(record, withheld)
+        leaf = leaves.disclosure_withheld(record, withheld, self.clock())
+        try:
+            await self.log.append(NewEntry(leaf=leaf, also=also))
+        except ProbegateError as error:
+            if error.reason is not Reason.SERVER_BUSY:  # another call has just told it
+                raise
+
     async def _delivered(self, record: Disclosure) -> bytes:
-        now = self.clock()
-        released = record.state is DisclosureState.RELEASED and record.sealed
-        if not released or record.expires_at is None or now >= record.expires_at:
+        if record.state is not DisclosureState.RELEASED:
             return b""
         if not record.delivered:
+            now = self.clock()
             also = self.disclosures.delivered(record, now)
             leaf = leaves.disclosure_delivered(record, now)
             try:
