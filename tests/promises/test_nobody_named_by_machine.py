@@ -169,7 +169,7 @@ async def test_a_release_past_its_end_is_handed_to_nobody(case: Case) -> None:
 
 @pytest.mark.parametrize("fetched", [False, True])
 async def test_a_release_on_a_revoked_reviewers_opinion_is_handed_to_nobody(
-    case: Case, fetched: bool
+    case: Case, *, fetched: bool
 ) -> None:
     await case.settled()
     office, record = case.office, await case.ask()
