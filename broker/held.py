@@ -34,12 +34,11 @@ from broker.reports import Collected, Expectation, answer_of
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from policy.ledger import Ledger
-from policy.standing import switches_of
 from trust import telemetry
 from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
-from trust.messages import OutcomeState, SearchLimits, SearchOrder
+from trust.messages import OutcomeState, SearchLimits
 from trust.wire import decode_order, decode_report, decode_result
 
 AT_ONCE: Final = 32
@@ -92,7 +91,7 @@ class HeldAnswers:
         payload = await self.store.order_payload(row.search_id)
         if client is None or expected is None or payload is None:
             return None
-        if self._switched_off(row, decode_order(payload)):  # (5)
+        if self.ledger.is_switched_off(row.agency, row.force, decode_order(payload)):  # (5)
             return None
         try:
             return await client.collect(
@@ -109,12 +108,6 @@ class HeldAnswers:
                 reason=error.reason.name,
             )
             return None
-
-    def _switched_off(self, row: HeldRow, order: SearchOrder) -> bool:
-        """Whether what the search is about is switched off now (5)."""
-        purpose, model = order.justification.purpose, order.probe.model
-        named = switches_of(row.agency, row.force, purpose, model)
-        return not self.ledger.switched_off.isdisjoint(named)
 
     async def _completed(self, row: HeldRow, said: Collected) -> bool:
         """Complete the search with what came, if that can be believed (3) (4)."""

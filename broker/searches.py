@@ -46,12 +46,11 @@ from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
 from broker.urgency import urgent_uses
 from policy.ledger import Ledger, UrgentUse
-from policy.standing import switches_of
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchLimits, SearchOrder
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchLimits
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant
 
@@ -340,7 +339,8 @@ class Searches:
                 reason = Reason.AGENCY_UNKNOWN.name
                 search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, reason))
                 continue
-            if self._switched_off(permit.agency, admitted.order):  # (7)
+            order = admitted.order
+            if self._ledger.is_switched_off(permit.agency, order.force, order):  # (7)
                 search.settle(_nothing(permit.agency, OutcomeState.NOT_ASKED, SWITCHED_OFF))
                 continue
             dispatch = Dispatch(
@@ -367,12 +367,6 @@ class Searches:
         for agency, task in search.asking.items():
             if task.cancelled():
                 search.settle(_nothing(agency, OutcomeState.TIMED_OUT, CANCELLED))
-
-    def _switched_off(self, agency: str, order: SearchOrder) -> bool:
-        purpose, model = order.justification.purpose, order.probe.model
-        return not self._ledger.switched_off.isdisjoint(
-            switches_of(agency, order.force, purpose, model)
-        )
 
     async def _ask(
         self, search: RunningSearch, client: AgencyClient, dispatch: Dispatch, asked: Asked

@@ -35,7 +35,7 @@ from broker.models import SearchView
 from broker.second_step.opening import listed_in
 from broker.service import Broker
 from tests.brokers import Rig, TurnedClock, channel_to, simulated
-from tests.release_peers import SimulatedOwner, serve_owners
+from tests.release_peers import Owner, SimulatedOwner, serve_owners
 from tests.world import AUTHORISER, World
 from trust import dsse, sealing
 from trust.commitment import facts_commitment
@@ -350,6 +350,16 @@ class Case:
         response = await self.office.call("RequestDisclosure", self.asking(said, **changes))
         record: disclosure_pb.DisclosureRecord = response.disclosure
         return record
+
+    async def released(self) -> str:
+        """Have custody release details that nobody has read yet; return the request's id."""
+        record = await self.ask()
+        self.office.owners["custody"].knobs.owner = Owner.RELEASES
+        await self.office.work()
+        self.office.ahead(seconds=6)
+        await self.office.work()
+        request_id: str = record.request_id
+        return request_id
 
     async def read(self, request_id: str, force: str = FORCE) -> disclosure_pb.DisclosureRecord:
         """Read how a request stands."""

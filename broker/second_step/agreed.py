@@ -19,7 +19,6 @@ from broker.second_step.rules import MIN_NEEDED, Listed
 from policy.agreements import IMAGES_WITH_ANSWER, NO_IMAGES, Agreement, Obligations
 from policy.decision import CompiledPolicy, enforceable
 from policy.ledger import Ledger
-from policy.standing import switches_of
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
 
@@ -82,13 +81,7 @@ class Agreed:
 
     def is_switched_off(self, order: SearchOrder, agency: str) -> bool:
         """Whether a kill switch is off for this (4)."""
-        named = switches_of(agency, order.force, order.justification.purpose, order.probe.model)
-        return not self.ledger.switched_off.isdisjoint(named)
-
-    def is_either_switched_off(self, agency: str, force: str) -> bool:
-        """Whether an agency or a force is switched off, where no order says more (4)."""
-        named = switches_of(agency, force, None, None)
-        return not self.ledger.switched_off.isdisjoint(named)
+        return self.ledger.is_switched_off(agency, order.force, order)
 
     def _require_switched_on(self, order: SearchOrder, agency: str) -> None:
         if self.is_switched_off(order, agency):

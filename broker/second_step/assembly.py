@@ -93,7 +93,7 @@ class SecondStep:
         agreed = Agreed(policy, ledger)
         standings = Standings(reviews, agreed, log, receipts, clock)
         releasing = Releasing(agencies, receipts, settings, clock)
-        reading = ReadDisclosures(settings, requests, recalls, orders, agreed, receipts, log, clock)
+        reading = ReadDisclosures(settings, requests, recalls, orders, ledger, receipts, log, clock)
         handing = Handing(
             settings=settings,
             disclosures=requests,

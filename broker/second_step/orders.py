@@ -27,13 +27,26 @@ class Orders:
             ProbegateError: ``NOT_FOUND`` if there is no such search, or its order was erased;
                 ``STATE_UNAVAILABLE``.
         """
+        envelope = await self._envelope(search_id)
+        if envelope is None:
+            raise ProbegateError(Reason.NOT_FOUND, "no order")
+        return decode_order(envelope.payload), envelope
+
+    async def kept(self, search_id: str) -> SearchOrder | None:
+        """Return the order of a search, none if it was erased.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        envelope = await self._envelope(search_id)
+        return decode_order(envelope.payload) if envelope is not None else None
+
+    async def _envelope(self, search_id: str) -> Envelope | None:
         rows = await self.storage.rows(
             select(searches.c.order_envelope).where(searches.c.search_id == search_id)
         )
-        if not rows or not rows[0].order_envelope:
-            raise ProbegateError(Reason.NOT_FOUND, "no order")
-        envelope = envelope_from_bytes(rows[0].order_envelope)
-        return decode_order(envelope.payload), envelope
+        found = rows[0].order_envelope if rows else b""
+        return envelope_from_bytes(found) if found else None
 
     async def force_of(self, search_id: str) -> str | None:
         """Return whose search one is, or none if there is no such search."""

@@ -29,7 +29,7 @@ from policy.ledger.subjects import KEY_BYTES, SubjectKey, Subjects
 from policy.ledger.tables import keys, metadata, reason_uses, switches, urgent_searches, uses
 from policy.ledger.tallies import Reservation, Tallies
 from policy.ledger.urgent import UrgentRegister, UrgentUse, read_uses, uses_since
-from policy.standing import Standing
+from policy.standing import Standing, switches_of
 from trust import telemetry
 from trust.clock import Clock, from_us, to_us
 from trust.errors import ProbegateError, Reason
@@ -299,6 +299,18 @@ class Ledger:
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off, as ``kind:name``."""
         return self._switches
+
+    def is_switched_off(self, agency: str, force: str, order: SearchOrder | None) -> bool:
+        """Whether a kill switch stops what concerns a search at an agency.
+
+        Args:
+            agency: whom it would reach.
+            force: whose search it is.
+            order: the search; without it only switches of the agency and the force are known of.
+        """
+        purpose = order.justification.purpose if order is not None else None
+        matcher = order.probe.model if order is not None else None
+        return not self._switches.isdisjoint(switches_of(agency, force, purpose, matcher))
 
 
 def _oldest(table: Table, where: ColumnElement[bool]) -> Delete:

@@ -119,14 +119,9 @@ async def test_a_revoked_reviewers_opinion_names_nobody(case: Case) -> None:
 
 async def test_another_force_learns_nothing_of_what_was_released(case: Case) -> None:
     await case.settled()
-    office, record = case.office, await case.ask()
-    owner = office.owners["custody"]
-    owner.knobs.owner = Owner.RELEASES
-    await office.work()
-    office.ahead(seconds=6)
-    await office.work()
-    assert (await case.read(record.request_id)).state == pb.DISCLOSURE_STATE_RELEASED
-    for request_id in (record.request_id, "4fa3c1de-0000-4000-8000-000000000001"):
+    office, released = case.office, await case.released()
+    assert (await case.read(released)).state == pb.DISCLOSURE_STATE_RELEASED
+    for request_id in (released, "4fa3c1de-0000-4000-8000-000000000001"):
         error = await refused(case.read(request_id, OTHER_FORCE))
         assert error.reason is Reason.NOT_FOUND  # alike for what there is and what there is not
     theirs = (await case.disclosure()).model_copy(update={"force": OTHER_FORCE})
@@ -152,15 +147,11 @@ async def test_an_agency_that_replays_a_release_is_not_believed(case: Case) -> N
 
 async def test_a_release_past_its_end_is_handed_to_nobody(case: Case) -> None:
     await case.settled()
-    office, record = case.office, await case.ask()
-    office.owners["custody"].knobs.owner = Owner.RELEASES
-    await office.work()
-    office.ahead(seconds=6)
-    await office.work()
-    assert (await case.read(record.request_id)).sealed_disclosure
+    office, request_id = case.office, await case.released()
+    assert (await case.read(request_id)).sealed_disclosure
     office.ahead(days=400)
     for _ in range(2):
-        read = await case.read(record.request_id)
+        read = await case.read(request_id)
         assert (read.sealed_disclosure, read.reason) == (b"", Reason.RELEASE_EXPIRED.name)
         await office.work()
     on_the_log(office, "disclosure.withheld", Reason.RELEASE_EXPIRED)
@@ -172,16 +163,12 @@ async def test_a_release_on_a_revoked_reviewers_opinion_is_handed_to_nobody(
     case: Case, *, fetched: bool
 ) -> None:
     await case.settled()
-    office, record = case.office, await case.ask()
-    office.owners["custody"].knobs.owner = Owner.RELEASES
-    await office.work()
-    office.ahead(seconds=6)
-    await office.work()
+    office, request_id = case.office, await case.released()
     if fetched:
-        assert (await case.read(record.request_id)).sealed_disclosure
+        assert (await case.read(request_id)).sealed_disclosure
     await case.revoke(TWO)
     for _ in range(2):
-        read = await case.read(record.request_id)
+        read = await case.read(request_id)
         assert (read.sealed_disclosure, read.reason) == (b"", Reason.REVIEWER_REVOKED.name)
     on_the_log(office, "disclosure.withheld", Reason.REVIEWER_REVOKED)
     assert len(office.entries("disclosure.withheld")) == 1

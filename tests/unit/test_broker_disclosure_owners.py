@@ -117,24 +117,13 @@ async def test_details_that_are_released_go_to_the_force_and_the_first_time_is_o
     assert (row.sealed_facts, row.token, row.next_us) == (b"", "", None)
 
 
-async def released(case: Case, owner: SimulatedOwner) -> str:
-    """Have details released that nobody has read yet, and return the request's id."""
-    record = await case.ask()
-    owner.knobs.owner = Owner.RELEASES
-    await case.office.work()
-    case.office.ahead(seconds=6)
-    await case.office.work()
-    request_id: str = record.request_id
-    return request_id
-
-
 @pytest.mark.parametrize(
     "switch", ["agency:custody", "force:northshire", "purpose:crime_investigation"]
 )
 async def test_details_that_are_released_wait_while_a_kill_switch_is_off(
-    case: Case, owner: SimulatedOwner, switch: str
+    case: Case, switch: str
 ) -> None:
-    office, request_id = case.office, await released(case, owner)
+    office, request_id = case.office, await case.released()
     for times in (1, 2):
         office.broker.ledger.switched(switch, off=True)
         for _ in range(2):
@@ -152,10 +141,21 @@ async def test_details_that_are_released_wait_while_a_kill_switch_is_off(
     assert told[0]["request_sha256"] == asked["request_sha256"]
 
 
+async def test_a_kill_switch_is_told_of_past_the_time_to_fetch_them_as_well(case: Case) -> None:
+    """A force may hold them by then, and asks at every use."""
+    office, request_id = case.office, await case.released()
+    office.ahead(days=8)
+    assert (await case.read(request_id)).reason == "RELEASE_EXPIRED"
+    office.broker.ledger.switched("agency:custody", off=True)
+    assert (await case.read(request_id)).reason == "RELEASE_SWITCHED_OFF"
+    office.broker.ledger.switched("agency:custody", off=False)
+    assert (await case.read(request_id)).reason == "RELEASE_EXPIRED"
+
+
 async def test_details_that_stand_on_a_revoked_reviewers_review_are_handed_out_no_more(
-    case: Case, owner: SimulatedOwner
+    case: Case,
 ) -> None:
-    request_id = await released(case, owner)
+    request_id = await case.released()
     await case.revoke(ONE)
     read = await case.read(request_id)
     assert (read.sealed_disclosure, read.reason) == (b"", "REVIEWER_REVOKED")
@@ -166,7 +166,7 @@ async def test_details_that_stand_on_a_revoked_reviewers_review_are_handed_out_n
 async def test_details_of_a_recalled_candidate_are_handed_out_no_more(
     case: Case, owner: SimulatedOwner
 ) -> None:
-    request_id = await released(case, owner)
+    request_id = await case.released()
     owner.recall(recall_of(case.search_id, case.view.record.order_sha256, "custody", "ref-1"))
     await case.office.work()
     read = await case.read(request_id)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.release_peers import Owner, recall_of
+from tests.release_peers import recall_of
 from tests.second_steps import Case, Office, opened, refused, searched
 from tests.world import World
 from trust.errors import Reason
@@ -38,15 +38,9 @@ def recall(case: Case, agency: str = "custody", reference: str = "ref-1") -> Rec
     return recall_of(case.search_id, order, agency, reference, recall_id=recall_id)
 
 
-async def released(case: Case) -> str:
-    """Have custody release the details of its first candidate; return the request's id."""
-    office = case.office
-    office.owners["custody"].knobs.owner = Owner.RELEASES
-    record = await case.ask()
-    await office.work()
-    office.ahead(seconds=6)
-    await office.work()
-    request_id: str = record.request_id
+async def delivered(case: Case) -> str:
+    """Have custody's details released and read; return the request's id."""
+    request_id = await case.released()
     assert (await case.read(request_id)).sealed_disclosure
     return request_id
 
@@ -89,7 +83,7 @@ async def test_an_agency_that_was_not_asked_recalls_nothing_of_it(office: Office
 async def test_of_what_was_released_evidence_and_wrong_matches_are_still_recorded(
     case: Case,
 ) -> None:
-    await released(case)
+    await delivered(case)
     await erased(case.office)
     receipt = await case.corroborate()
     assert case.office.proved(receipt)["type"] == "corroboration.recorded"
@@ -110,7 +104,7 @@ async def test_of_what_was_released_evidence_and_wrong_matches_are_still_recorde
 
 @pytest.mark.parametrize("switch", ["agency:custody", "force:northshire"])
 async def test_a_kill_switch_holds_back_details_all_the_same(case: Case, switch: str) -> None:
-    request_id = await released(case)
+    request_id = await delivered(case)
     await erased(case.office)
     case.office.broker.ledger.switched(switch, off=True)
     assert (await case.read(request_id)).reason == "RELEASE_SWITCHED_OFF"

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from audit.writer import LogWriter, NewEntry
 from broker.pages import position_of, token_after
 from broker.second_step import leaves
-from broker.second_step.agreed import Agreed
 from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Disclosure, DisclosureState, DisclosureView
 from broker.second_step.notice_store import RecallStore
 from broker.second_step.orders import Orders
 from broker.second_step.receipts import Receipts
 from broker.settings import BrokerSettings
+from policy.ledger import Ledger
 from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 
@@ -35,7 +35,7 @@ class ReadDisclosures:
     disclosures: DisclosureStore
     recalls: RecallStore
     orders: Orders
-    agreed: Agreed
+    ledger: Ledger
     receipts: Receipts
     log: LogWriter
     clock: Clock
@@ -75,9 +75,11 @@ class ReadDisclosures:
         Raises:
             ProbegateError: the log's own failure.
         """
-        withheld = await self._withheld(record)
-        await self._note(record, withheld)
-        sealed = b"" if withheld else await self._delivered(record)
+        withheld, sealed = "", b""
+        if record.state is DisclosureState.RELEASED:
+            withheld = await self._withheld(record)
+            await self._note(record, withheld)
+            sealed = b"" if withheld else await self._delivered(record)
         index = record.decision_index
         return DisclosureView(
             record,
@@ -88,24 +90,20 @@ class ReadDisclosures:
         )
 
     async def _withheld(self, record: Disclosure) -> str:
-        """Return why released details do not go out now, if that is so (2)."""
-        if record.state is not DisclosureState.RELEASED:
-            return ""
+        """Return why released details do not go out now, if that is so (2).
+
+        That their time has passed comes last: a force that holds them asks for the rest.
+        """
         if await self.recalls.is_recalled(record.search_id, record.agency, record.reference):
             return Reason.STOP_USE.name
         if record.said is not None and not await self.disclosures.still_stands(record.said):
             return Reason.REVIEWER_REVOKED.name
+        order = await self.orders.kept(record.search_id)
+        if self.ledger.is_switched_off(record.agency, record.force, order):
+            return Reason.RELEASE_SWITCHED_OFF.name
         if not record.sealed or record.expires_at is None or self.clock() >= record.expires_at:
             return Reason.RELEASE_EXPIRED.name
-        try:
-            order, _ = await self.orders.of(record.search_id)
-        except ProbegateError as error:
-            if error.reason is not Reason.NOT_FOUND:
-                raise
-            off = self.agreed.is_either_switched_off(record.agency, record.force)
-        else:
-            off = self.agreed.is_switched_off(order, record.agency)
-        return Reason.RELEASE_SWITCHED_OFF.name if off else ""
+        return ""
 
     async def _note(self, record: Disclosure, withheld: str) -> None:
         """Put on the log that details are withheld (3)."""
@@ -123,8 +121,6 @@ class ReadDisclosures:
                 raise
 
     async def _delivered(self, record: Disclosure) -> bytes:
-        if record.state is not DisclosureState.RELEASED:
-            return b""
         if not record.delivered:
             now = self.clock()
             also = self.disclosures.delivered(record, now)
