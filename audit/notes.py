@@ -299,9 +299,11 @@ def signature_line(name: str, payload: bytes) -> str:
 
 
 def _is_name(name: str) -> bool:
+    if not name:
+        return False
     if name.isascii():  # nearly all are, and each answer of an agency brings some
-        return name.isprintable() and not {" ", "+"}.intersection(name) and bool(name)
-    return bool(name) and not any(
+        return name.isprintable() and not {" ", "+"}.intersection(name)
+    return not any(
         one == "+" or one.isspace() or unicodedata.category(one) in {"Cc", "Zs", "Zl", "Zp"}
         for one in name
     )

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -53,6 +54,7 @@ from force_client.second_step.calls_reviewing import ReviewingCalls
 from force_client.settings import ForceSettings
 from force_client.verify import Witness, verify_answer, verify_search
 from trust import dsse, telemetry
+from trust.chores import keep_doing
 from trust.clock import Clock, utc_now
 from trust.directory import Directory, Member, Role
 from trust.directory_store import DirectoryStore
@@ -111,7 +113,9 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         self._refresh()
         self.directory.member(self.force, Role.FORCE)
         await self.forget_expired()
-        self._forgetting = asyncio.create_task(self._forget_in_time())
+        self._forgetting = asyncio.create_task(
+            keep_doing([self.forget_expired], self.settings.forget_interval_s, logging.WARNING)
+        )
         return self
 
     async def __aexit__(

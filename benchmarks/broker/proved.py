@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from joserfc.util import urlsafe_b64decode
 from probegate.agency.v1 import match_service_pb2 as agency_pb
 from probegate.broker.v1 import search_service_pb2 as broker_pb
 from probegate.common.v1 import envelope_pb2
 
 from audit import kinds
 from audit.durable import durable_engine
+from audit.embedded import search_log_keys
 from audit.entry import NewEntry
 from audit.evidence import ORDER_ENTRY
 from audit.notes import KEY_ID_BYTES, note_signer
@@ -116,8 +118,8 @@ class ProvedFanOut:
 
     def _verify_token(self, token: str) -> None:
         signed, _, encoded = token.rpartition(".")
-        key_id = json.loads(_decoded(token.partition(".")[0]))["kid"]
-        _require(is_valid(self._keys[key_id], _decoded(encoded), signed.encode()))
+        key_id = json.loads(urlsafe_b64decode(token.partition(".")[0].encode()))["kid"]
+        _require(is_valid(self._keys[key_id], urlsafe_b64decode(encoded.encode()), signed.encode()))
 
     async def handle(self, command: Command | None) -> int:
         """Take up what the broker was seen to send and to record, if any; return the port."""
@@ -158,7 +160,7 @@ async def start(
         port,
         calls_to(agencies, folder, known),
         _keys(known),
-        {name: _log_key(known, name) for name in agencies},
+        {name: search_log_keys(known, name, utc_now())[0].public_key for name in agencies},
         folder.signer(),
         log,
     )
@@ -182,19 +184,6 @@ def _keys(known: Directory) -> dict[str, bytes]:
         for use in (KeyUse.SIGN, KeyUse.IDENTITY)
         for key in known.keys(member.id, use, now)
     }
-
-
-def _log_key(known: Directory, agency: str) -> bytes:
-    (key,) = (
-        key
-        for key in known.keys(agency, KeyUse.LOG, utc_now())
-        if key.name and key.name.endswith("/search")
-    )
-    return key.public_bytes
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _require(held: bool) -> None:  # noqa: FBT001 - the outcome of a check

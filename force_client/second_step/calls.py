@@ -73,6 +73,9 @@ class Connected(ABC):
         now = self._clock()
         return Ground(self.directory, self.broker.id, now, since or now)
 
+    def _ground_of(self, matter: Matter) -> Ground:
+        return self._ground(matter.order.order.created_at)
+
     async def _matter(self, search_id: str, reason: Reason) -> Matter:
         """Return an ended search, verified, with every candidate of it.
 
@@ -104,7 +107,7 @@ class Connected(ABC):
                 raise
             return kept.order_sha256, self._ground(kept.created_at)
         matter.report_of(agency, reference, Reason.NOTICE_INVALID)
-        return matter.order.sha256, self._ground(matter.order.order.created_at)
+        return matter.order.sha256, self._ground_of(matter)
 
 
 def matter_of(view: SearchView, orders: OrderBook) -> Matter:

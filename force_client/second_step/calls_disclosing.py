@@ -7,7 +7,6 @@ id it is the very same bytes, so that a retry can never ask twice.
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from force_client.second_step.models import (
     DisclosureView,
     OpenedDisclosure,
 )
-from trust import files, telemetry
+from trust import files
 from trust.errors import ProbegateError, Reason
 from trust.messages import Offence, Person
 
@@ -290,16 +289,6 @@ class DisclosingCalls(Connected):
         return await asyncio.to_thread(self._kept.forget_expired, self._clock())
 
     # --- inside -------------------------------------------------------------------------------
-
-    async def _forget_in_time(self) -> None:
-        """Delete kept details when their time comes, for as long as the client is open."""
-        while True:
-            await asyncio.sleep(self.settings.forget_interval_s)
-            try:
-                await self.forget_expired()
-            except (ProbegateError, OSError) as error:  # tried again, and told of
-                reason = error.reason.name if isinstance(error, ProbegateError) else "OSError"
-                telemetry.log("details not deleted", logging.WARNING, reason=reason)
 
     async def _own_request(self, request_id: str) -> PreparedRequest:
         kept = await asyncio.to_thread(self._kept.request, request_id)

@@ -224,6 +224,6 @@ class RecallingCalls(Connected):
                 raise
             view = verify_recall(received, None, self._ground(recorded_at(received)))
         else:
-            view = verify_recall(received, matter, self._ground(matter.order.order.created_at))
+            view = verify_recall(received, matter, self._ground_of(matter))
         await asyncio.to_thread(self._kept.mark, received.number, received.recall)
         return view

@@ -15,7 +15,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from force_client.ground import Ground
 from force_client.second_step import wire
 from force_client.second_step.calls import Connected
 from force_client.second_step.checks import Matter, check_receipt
@@ -370,9 +369,6 @@ class ReviewingCalls(Connected):
         return RecordedCorroboration(said, receipt)
 
     # --- inside -------------------------------------------------------------------------------
-
-    def _ground_of(self, matter: Matter) -> Ground:
-        return self._ground(matter.order.order.created_at)
 
     async def _images(
         self, matter: Matter, agency: str, reviewer: Person, token: str, reasons: str

@@ -18,7 +18,6 @@ Details are opened only if besides:
 6. They open under the very context of this order, agency and reference; inside is the agency's own
    signature, and what it signed is of this request, search, agency, reference and end, with no
    field that was not asked for. A broker can seal to a force's public key, and signs nothing.
-
 7. The broker does not withhold them, for a reason of those it may have. This holds for details that
    were opened before as well, at every use.
 """
@@ -315,9 +314,7 @@ def open_details(
     decision, request = view.decision, view.request
     if decision is None or decision.expires_at is None:
         raise ProbegateError(Reason.NOT_FOUND, f"it is {view.state.value}")
-    if ground.now >= decision.expires_at:  # (5)
-        raise ProbegateError(Reason.RELEASE_EXPIRED)
-    if not view.received.sealed:  # (5)
+    if ground.now >= decision.expires_at or not view.received.sealed:  # (5)
         raise ProbegateError(Reason.RELEASE_EXPIRED)
     with failing("sealed"):  # (6)
         opener = openers.get(decision.sealed_key_id)

@@ -133,10 +133,7 @@ class Kept:
     def request(self, request_id: str) -> PreparedRequest | None:
         """Return a request of this force, None if it is not kept here."""
         path = self._request(request_id)
-        if not path.exists():
-            return None
-        kept = _read(path, _KeptRequest)
-        return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
+        return _prepared(path) if path.exists() else None
 
     def request_about(
         self, search_id: str, agency: str, reference: str
@@ -144,8 +141,7 @@ class Kept:
         """Return a request of this force for one candidate's details, None if none is kept here."""
         for path in _listed(self._details):
             if path.name.endswith(_REQUEST_END):
-                envelope = _envelope(_read(path, _KeptRequest).request)
-                said = decode(DisclosureRequest, envelope.payload)
+                said = _prepared(path).request
                 if (said.search_id, said.agency, said.reference) == (search_id, agency, reference):
                     return said
         return None
@@ -264,6 +260,11 @@ class Kept:
 
     def _opened(self, request_id: str) -> Path:
         return self._details / _name(request_id)
+
+
+def _prepared(path: Path) -> PreparedRequest:
+    kept = _read(path, _KeptRequest)
+    return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
 
 
 def _name(given: str, end: str = ".json") -> str:

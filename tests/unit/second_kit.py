@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
 
-from force_client import AsyncForceClient
-from tests.unit.force_second_peer import RunningSecondPeer, SecondPeer
+from force_client import AsyncForceClient, Part, SearchView
+from tests.unit.force_second_peer import OFFICER, RunningSecondPeer, SecondPeer, person
 from trust.errors import ProbegateError, Reason
+
+FIRST: Final = "4fa3c1de-0000-4000-8000-000000000001"
+LATER: Final = "4fa3c1de-0000-4000-8000-000000000002"
+"""Ids of recalls."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,30 @@ async def until(met: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("it did not happen")
+
+
+async def reported(client: AsyncForceClient, search_id: str, reference: str) -> str:
+    """Report that one of custody's candidates is a wrong match; return the report's id."""
+    return await client.report_wrong_match(
+        search_id,
+        "custody",
+        reference,
+        reporter=person(client, OFFICER),
+        reporter_token=client.issue_token(OFFICER, Part.OFFICER),
+        reasons="He was in prison on the day.",
+    )
+
+
+def forge_recall(
+    second: SecondPeer, view: SearchView, spoil: dict[str, Any], signers: dict[str, str]
+) -> None:
+    """Have custody's first candidate recalled, with parts spoilt or signed by another."""
+    second.spoil |= spoil
+    second.signers |= signers
+    second.recall(view, "custody", "custody-a", FIRST)
+    if "leaf" in spoil:
+        honest = spoil["leaf"]
+        second.spoil["leaf"] = lambda it: honest(it) if it["type"].startswith("recall") else it
 
 
 def kept_files(client: AsyncForceClient, folder: str) -> list[Path]:

@@ -634,7 +634,7 @@ async def test_a_client_that_stays_open_forgets_in_time(
     async with AsyncForceClient(settings, clock=lambda: now) as standing:
         kept.write_bytes(b"{")
         now = opened.details.delete_by
-        await until(lambda: "details not deleted" in caplog.text)  # and it is tried again
+        await until(lambda: "not taken up" in caplog.text)  # and it is tried again
         assert opened_files(standing) == [kept]
         kept.write_bytes(whole)
         await until(lambda: not opened_files(standing))

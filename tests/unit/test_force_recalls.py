@@ -17,14 +17,22 @@ from tests.unit.force_second_peer import (
     person,
     searched,
 )
-from tests.unit.second_kit import client, kept_files, refusal, running, second
+from tests.unit.second_kit import (
+    FIRST,
+    LATER,
+    client,
+    forge_recall,
+    kept_files,
+    refusal,
+    reported,
+    running,
+    second,
+)
 from tests.unit.test_force_disclosing import corroborated
 from trust.errors import Reason
 from trust.second_step import RecallAcknowledgement, WrongMatch
 
 __all__ = ["client", "running", "second"]
-FIRST = "4fa3c1de-0000-4000-8000-000000000001"
-LATER = "4fa3c1de-0000-4000-8000-000000000002"
 THIRD = "4fa3c1de-0000-4000-8000-000000000003"
 
 
@@ -185,12 +193,7 @@ async def test_a_forged_recall_marks_nothing(
     client: AsyncForceClient, second: SecondPeer, spoil: dict[str, Any], signers: dict[str, str]
 ) -> None:
     view = await searched(client)
-    second.spoil |= spoil
-    second.signers |= signers
-    second.recall(view, "custody", "custody-a", FIRST)
-    if "leaf" in spoil:
-        honest = spoil["leaf"]
-        second.spoil["leaf"] = lambda it: honest(it) if it["type"].startswith("recall") else it
+    forge_recall(second, view, spoil, signers)
     with refusal(Reason.RESULT_INVALID):
         await recalls(client)
     assert kept_files(client, "stop-use") == []
@@ -211,26 +214,15 @@ async def test_recalls_that_run_in_a_circle_are_refused(
 
 async def test_a_wrong_match_is_reported(client: AsyncForceClient, second: SecondPeer) -> None:
     view = await searched(client)
-
-    async def report(reference: str) -> str:
-        return await client.report_wrong_match(
-            view.search_id,
-            "custody",
-            reference,
-            reporter=person(client, OFFICER),
-            reporter_token=client.issue_token(OFFICER, Part.OFFICER),
-            reasons="He was in prison on the day.",
-        )
-
-    report_id = await report("custody-a")
+    report_id = await reported(client, view.search_id, "custody-a")
     (notice,) = second.notices
     assert isinstance(notice, WrongMatch)
     assert (notice.report_id, notice.order_sha256) == (report_id, view.order_sha256)
     with refusal(Reason.NOTICE_INVALID, field="reference"):
-        await report("another")
+        await reported(client, view.search_id, "another")
     second.spoil["leaf"] = lambda it: it | {"wrong_match_sha256": "00" * 32}
     with refusal(Reason.RESULT_INVALID, check="receipt_leaf"):
-        await report("custody-a")
+        await reported(client, view.search_id, "custody-a")
 
 
 def test_the_blocking_client_does_it_too(

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from force_client import AsyncForceClient, Part
-from tests.unit.force_second_peer import (
-    OFFICER,
-    RunningSecondPeer,
-    SecondPeer,
-    asked,
-    person,
-    searched,
+from force_client import AsyncForceClient
+from tests.unit.force_second_peer import RunningSecondPeer, SecondPeer, asked, searched
+from tests.unit.second_kit import (
+    FIRST,
+    LATER,
+    client,
+    forge_recall,
+    kept_files,
+    refusal,
+    reported,
+    running,
+    second,
 )
-from tests.unit.second_kit import client, kept_files, refusal, running, second
 from tests.unit.test_force_disclosing import corroborated
 from trust.errors import Reason
 from trust.second_step import WrongMatch
 
 __all__ = ["client", "running", "second"]
-FIRST = "4fa3c1de-0000-4000-8000-000000000001"
-LATER = "4fa3c1de-0000-4000-8000-000000000002"
 
 
 @pytest.fixture
@@ -34,17 +35,6 @@ def gone(second: SecondPeer) -> set[str]:
 
 async def heard(client: AsyncForceClient) -> list[str]:
     return [one.recall.recall_id async for one in client.recalls()]
-
-
-async def report(client: AsyncForceClient, search_id: str, reference: str = "custody-a") -> str:
-    return await client.report_wrong_match(
-        search_id,
-        "custody",
-        reference,
-        reporter=person(client, OFFICER),
-        reporter_token=client.issue_token(OFFICER, Part.OFFICER),
-        reasons="He was in prison on the day.",
-    )
 
 
 async def test_a_recall_is_heard_and_keeps_no_other_waiting(
@@ -92,12 +82,7 @@ async def test_a_forged_recall_is_refused_all_the_same(
     signers: dict[str, str],
 ) -> None:
     view = await searched(client)
-    second.spoil |= spoil
-    second.signers |= signers
-    second.recall(view, "custody", "custody-a", FIRST)
-    if "leaf" in spoil:
-        honest = spoil["leaf"]
-        second.spoil["leaf"] = lambda it: honest(it) if it["type"].startswith("recall") else it
+    forge_recall(second, view, spoil, signers)
     gone.add(view.search_id)
     with refusal(Reason.RESULT_INVALID):
         await heard(client)
@@ -133,12 +118,12 @@ async def test_a_wrong_match_of_what_was_released_is_reported(
     view = await asked(client, running, view=search)
     second.release(view.request_id)
     gone.add(search.search_id)
-    report_id = await report(client, search.search_id)
+    report_id = await reported(client, search.search_id, "custody-a")
     (notice,) = second.notices
     assert isinstance(notice, WrongMatch)
     assert (notice.report_id, notice.order_sha256) == (report_id, search.order_sha256)
     with refusal(Reason.RESULT_GONE):
-        await report(client, search.search_id, "custody-b")
+        await reported(client, search.search_id, "custody-b")
 
 
 async def test_what_is_known_is_not_verified_again_and_what_is_new_is(
