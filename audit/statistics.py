@@ -150,6 +150,8 @@ class Tally:
         for one in said["outcomes"]:
             ends[one["agency"]] = state_of(one["state"], one["reason"])
         revision = int(said.get("revision", 0))
+        if any(one.get("erased_at") == said["at"] for one in said["outcomes"]):
+            return  # stated anew without what was erased: no answer came
         if revision:
             self._sums.revised += 1
             if revision > self._sums.anew.get(search, (0, {}))[0]:

@@ -71,6 +71,8 @@ class AtAgency(BaseModel):
         state: the outcome by the newest result; empty if there is none.
         reason: why, if it did not search.
         own_state: its own newest entry's state; empty without its log.
+        erased_at: when what it found was erased at the broker, its time being over; empty if it was
+            not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +85,7 @@ class AtAgency(BaseModel):
     state: str = ""
     reason: str = ""
     own_state: str = ""
+    erased_at: str = ""
 
 
 class Trace(BaseModel):
@@ -144,6 +147,7 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
             failed=tuple(decision.get("failed", ())),
             state=outcome.get("state", ""),
             reason=outcome.get("reason", ""),
+            erased_at=outcome.get("erased_at", ""),
         )
         if agency in agencies:
             own = _steps(agency, LogReader(agencies[agency]), search_id)

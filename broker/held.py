@@ -27,9 +27,9 @@ from typing import Final
 from broker import leaves
 from broker.backoff import pause
 from broker.dispatch import AgencyClient
-from broker.ending import Ending
+from broker.ending import Ending, replaced
 from broker.held_store import HeldRow, HeldStore
-from broker.models import AgencyAnswer, Replaced, SearchRecord
+from broker.models import AgencyAnswer, SearchRecord
 from broker.reports import Collected, Expectation, answer_of
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
@@ -37,9 +37,9 @@ from policy.ledger import Ledger
 from trust import telemetry
 from trust.clock import Clock
 from trust.directory import Directory
-from trust.errors import ProbegateError, Reason
+from trust.errors import ProbegateError
 from trust.messages import OutcomeState, SearchLimits
-from trust.wire import decode_order, decode_report, decode_result
+from trust.wire import decode_order, decode_report
 
 AT_ONCE: Final = 32
 """Most answers asked for at once."""
@@ -147,7 +147,7 @@ class HeldAnswers:
             for a in record.answers
         )
         await self.ending.conclude(
-            record, answers, record.state, limits, replaces=_replaced(record), came={agency}
+            record, answers, record.state, limits, replaces=replaced(record), came={agency}
         )
         telemetry.log(
             "answer came",
@@ -199,21 +199,4 @@ def _expectation(record: SearchRecord, row: HeldRow) -> Expectation | None:
         granted_at=record.created_at,
         obligations=decision.obligations,
         held_sha256=held_sha256,
-    )
-
-
-def _replaced(record: SearchRecord) -> Replaced:
-    """Return the end of a search as what another replaces.
-
-    Raises:
-        ProbegateError: ``STATE_UNAVAILABLE`` for a search that has not ended.
-    """
-    if record.result is None or record.result_leaf_index is None:
-        raise ProbegateError(Reason.STATE_UNAVAILABLE, "a search that has not ended")
-    result = decode_result(record.result.payload)
-    return Replaced(
-        revision=result.revision,
-        result_sha256=leaves.sha256(record.result.payload),
-        leaf_index=record.result_leaf_index,
-        finished_at=result.finished_at,
     )

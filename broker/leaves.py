@@ -162,8 +162,8 @@ def result_leaf(
 ) -> dict[str, JsonValue]:
     """State how the search ended, with each agency's report and its own log's checkpoint.
 
-    An end that replaces an earlier one, because an answer came after it, names it and says of each
-    such answer when it came.
+    An end that replaces an earlier one, because an answer came after it or was erased, names it and
+    says of each such answer when that was.
     """
     leaf: dict[str, JsonValue] = {
         "v": 1,
@@ -191,6 +191,8 @@ def _outcome(answer: AgencyAnswer) -> dict[str, JsonValue]:
     }
     if outcome.late_at is not None:
         said["late_at"] = stamp(outcome.late_at)
+    if outcome.erased_at is not None:
+        said["erased_at"] = stamp(outcome.erased_at)
     if note:
         # An answer that an earlier version kept may have come with a note that cannot be embedded.
         with suppress(ProbegateError):

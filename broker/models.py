@@ -184,6 +184,8 @@ class Replaced:
     result_sha256: bytes
     leaf_index: int
     finished_at: datetime
+    ended_at: datetime
+    """When the search first ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,16 @@
 """What an ended search found is kept for its time, and then it is gone.
 
-1. The time is the longest that any permitted agency's agreement gives its recipients
-   (``retention_days``), counted from the end of the search, or from the last answer that came
-   later; never longer than a setting of ours, which stands alone where no agency was permitted.
-   However short it is, what was found can be read for a while: otherwise it would be no answer.
-2. Then the signed order, the answers and the signed result go, and what was still asked for with
-   them. What stays says only that there was a search, and what was decided: ids, digests, times;
-   and an urgent search's confirmation, which goes with the values (``broker.erasing``).
+1. What an agency found is kept as long as its own agreement gives its recipients
+   (``retention_days``), counted from the end of the search, or from when the answer came if that
+   was later; never longer than a setting of ours. However short it is, what was found can be read
+   for a while: otherwise it would be no answer. Then the search is stated anew without it
+   (``broker.expiring``).
+2. All that is left of a search goes when the longest of those times of its permitted agencies is
+   over, counted from the last answer that came, or that setting where no agency was permitted: the
+   signed order, the answers and the signed result. Not while an answer is still asked for, though:
+   it would come to nothing. What stays says only that there was a search, and what was decided:
+   ids, digests, times; and an urgent search's confirmation, which goes with the values
+   (``broker.erasing``).
 3. What is under legal hold stays until the hold is lifted: the values beside the search's entries
    are what is held (``audit.erasing``).
 4. That it was erased, and of which searches, is an entry of the admin log that commits with the
@@ -18,24 +22,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, delete, select, update
+from sqlalchemy import Connection, Engine, Exists, Select, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.erasing import scrub
 from audit.organisation import SEARCH, admin_leaf
 from audit.tables import is_postgres, storage_failure, values
 from audit.writer import LogWriter, NewEntry
-from broker.models import AgencyDecision, SearchState
+from broker.models import AgencyAnswer, AgencyDecision, SearchState
 from broker.settings import BrokerSettings
 from broker.tables import candidate_links, held_answers, searches
 from trust import telemetry
 from trust.clock import Clock, to_us
 from trust.errors import ProbegateError, Reason
+from trust.messages import OutcomeState
 
 RESULTS_ERASED: Final = "results.erased"
 """The entry that says so."""
@@ -47,7 +52,7 @@ LEAST: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ResultRetention:
-    """Says how long ended searches are kept, and erases those whose time is over.
+    """Says how long what searches found is kept, and erases the searches whose time is over.
 
     Attributes:
         settings: the longest time.
@@ -62,14 +67,38 @@ class ResultRetention:
     clock: Clock
 
     def until(self, decisions: Iterable[AgencyDecision], ended_at: datetime) -> datetime:
-        """Return when a search is to be erased that ended so (1)."""
-        longest = self.settings.results_retain_days
+        """Return when a search is to be erased that ended so, or whose last answer came so (2)."""
         days = [one.obligations.retention_days for one in decisions if one.obligations is not None]
-        kept = timedelta(days=min(max(days, default=longest), longest))
-        return ended_at + max(kept, LEAST)
+        return ended_at + self._kept(max(days, default=self.settings.results_retain_days))
+
+    def answers_until(
+        self,
+        decisions: Iterable[AgencyDecision],
+        answers: Iterable[AgencyAnswer],
+        ended_at: datetime,
+    ) -> Iterator[tuple[str, datetime]]:
+        """Yield each agency that found something still kept, and until when that may be (1).
+
+        Args:
+            decisions: what was decided for each agency of the order.
+            answers: what came.
+            ended_at: when the search first ended.
+        """
+        duties = {one.agency: one.obligations for one in decisions}
+        for answer in answers:
+            outcome = answer.outcome
+            its = duties.get(outcome.agency)
+            if is_kept(answer) and its is not None:
+                yield (
+                    outcome.agency,
+                    (outcome.late_at or ended_at) + self._kept(its.retention_days),
+                )
+
+    def _kept(self, days: int) -> timedelta:
+        return max(timedelta(days=min(days, self.settings.results_retain_days)), LEAST)
 
     async def erase(self) -> None:
-        """Erase once what is due (2) (3) (4) (5).
+        """Erase once the searches that are due (2) (3) (4) (5).
 
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``, ``LOG_UNAVAILABLE`` or ``DISK_FULL``;
@@ -94,15 +123,27 @@ class ResultRetention:
             raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
 
 
-def _query(now: datetime) -> Select[Any]:
-    """Return the query for the ids of searches whose time is over and that nothing holds."""
+def is_kept(answer: AgencyAnswer) -> bool:
+    """Whether an answer lists what its agency found, and that was not erased."""
+    return answer.report is not None and answer.outcome.state is OutcomeState.CANDIDATES
+
+
+def under_hold() -> Exists:
+    """Return the condition that a search is under legal hold (3)."""
     held = select(values.c.idx).where(
         values.c.log == SEARCH, values.c.idx == searches.c.order_index, values.c.legal_hold
     )
+    return held.exists()
+
+
+def _query(now: datetime) -> Select[Any]:
+    """Return the query for the ids of searches whose time is over and that nothing keeps."""
+    waits = select(held_answers.c.agency).where(held_answers.c.search_id == searches.c.search_id)
     return select(searches.c.search_id).where(
         searches.c.erase_us <= to_us(now),
         searches.c.state != SearchState.RUNNING.value,
-        ~held.exists(),  # (3)
+        ~waits.exists(),  # (2)
+        ~under_hold(),  # (3)
     )
 
 
@@ -113,9 +154,9 @@ def _erasing(found: Sequence[str], now: datetime) -> Callable[[Connection, int],
         mine = searches.c.search_id.in_(found)
         if len(connection.execute(_query(now).where(mine)).all()) != len(found):
             raise ProbegateError(Reason.LEGAL_HOLD)
-        gone = {"order_envelope": b"", "ended": None, "erase_us": None}
+        gone = {"order_envelope": b"", "ended": None, "erase_us": None, "expire_us": None}
         connection.execute(update(searches).where(mine).values(gone))  # (2)
-        for table in (held_answers, candidate_links):
-            connection.execute(delete(table).where(table.c.search_id.in_(found)))
+        links = candidate_links.c.search_id.in_(found)
+        connection.execute(delete(candidate_links).where(links))
 
     return write

@@ -37,6 +37,8 @@ from broker.commands.preview import PreviewSearch
 from broker.commands.read import Reading
 from broker.dispatch import AgencyClient
 from broker.ending import Ending
+from broker.expiring import Expiring
+from broker.expiring_store import ExpiringStore
 from broker.held import HeldAnswers
 from broker.held_store import HeldStore
 from broker.history import History
@@ -81,6 +83,7 @@ class Broker:
     searches: Searches
     held: HeldAnswers
     retention: ResultRetention
+    expiring: Expiring
     agencies: dict[str, AgencyClient]
     links: dict[str, DialledLink]
     make_agency: Callable[[str], None]
@@ -177,6 +180,7 @@ class Broker:
                 clock=clock,
             ),
             retention=retention,
+            expiring=Expiring(ExpiringStore(engine), store, retention, ending, clock),
             agencies=agencies,
             links=links,
             make_agency=make_agency,
@@ -347,7 +351,7 @@ class Broker:
         held = keep_doing((self.held.collect,), self.settings.held_poll_s)
         # By itself: an agency that does not answer must not keep a new directory waiting.
         described = keep_doing((self.refresh_descriptions,), self.settings.reload_interval_s)
-        gone = keep_doing((self.retention.erase,), self.settings.results_poll_s)
+        gone = keep_doing((self.retention.erase, self.expiring.erase), self.settings.results_poll_s)
         step, poll_s = self.second_step, self.settings.release_poll_s
         following = (  # (8)
             keep_doing((step.handing.work,), poll_s),

@@ -55,9 +55,22 @@ NUL: Final = "\x00"
 
 NO_RESULT: Final = -1
 """Where in the log the end is of a search that has none."""
-_AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us"})
+_AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us", "expire_us"})
 """Columns that are written when a search ends."""
 Write = Callable[[Connection, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Until when an ended search is kept: all of it, and what first expires of it, if anything."""
+
+    erase_at: datetime
+    expire_at: datetime | None
+
+    @property
+    def expire_us(self) -> int | None:
+        """When something first expires, as it is kept."""
+        return None if self.expire_at is None else to_us(self.expire_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ class SearchStore:
                 ended=bindparam("ended"),
                 result_index=bindparam("result_index"),
                 erase_us=bindparam("erase_us"),
+                expire_us=bindparam("expire_us"),
                 sealed=null(),
             )
             .where(
@@ -150,7 +164,7 @@ class SearchStore:
         state: SearchState,
         answers: Sequence[AgencyAnswer],
         result: Envelope,
-        erase_at: datetime,
+        times: Times,
         replaces: int | None = None,
     ) -> Write:
         """Return the write that records a search's end with its log entry, and drops the probes.
@@ -160,7 +174,7 @@ class SearchStore:
             state: how it ended.
             answers: one for each agency.
             result: the signed result.
-            erase_at: when all of that is to be erased.
+            times: until when it is kept.
             replaces: where in the log the end is that this one replaces, if it does. The write
                 raises ``STATE_UNAVAILABLE`` if that is not the search's end as it stands.
         """
@@ -168,7 +182,15 @@ class SearchStore:
         instead_of = NO_RESULT if replaces is None else replaces
 
         def write(connection: Connection, index: int) -> None:
-            values = (state.value, ended, index, to_us(erase_at), search_id, instead_of)
+            values = (
+                state.value,
+                ended,
+                index,
+                to_us(times.erase_at),
+                times.expire_us,
+                search_id,
+                instead_of,
+            )
             if connection.exec_driver_sql(self._end, values).rowcount != 1:
                 raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")
 

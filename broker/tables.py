@@ -46,14 +46,17 @@ searches = Table(
     Column("ended", LargeBinary),
     Column("result_index", BigInteger),
     Column("erase_us", BigInteger),
+    Column("expire_us", BigInteger),
     UniqueConstraint("force", "request_id", name="uq_searches_request"),
     Index("ix_searches_listing", "force", "created_us", "search_id"),
     Index("ix_searches_state", "state"),
     Index("ix_searches_erase", "erase_us"),
+    Index("ix_searches_expire", "expire_us"),
 )
 """One row a search. ``decisions`` and ``ended`` are stored messages (``broker.wire``); ``sealed``
 is what a restart needs to go on asking and is emptied when the search ends. An ended search without
-``ended`` was erased when its time was over, which ``erase_us`` says until then."""
+``ended`` was erased when its time was over, which ``erase_us`` says until then; ``expire_us`` says
+when it is next looked at for what one agency found and whose time is over sooner."""
 
 
 confirmations = Table(

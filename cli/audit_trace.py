@@ -74,6 +74,8 @@ def _outcome(one: AtAgency) -> str:
         return "not ended"
     said = f"{one.state} ({one.reason})" if one.reason else one.state
     differs = one.own_state and one.own_state != one.state
+    if one.erased_at:
+        said = f"{said}; erased {one.erased_at[:10]}"
     return f"{said}; by its own log {one.own_state}" if differs else said
 
 

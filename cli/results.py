@@ -74,6 +74,7 @@ def document(view: SearchView) -> dict[str, Any]:
                 "exact": one.exact,
                 "latency_ms": round(one.latency_ms, 3),
                 "late_at": one.late_at.isoformat() if one.late_at else None,
+                "erased_at": one.erased_at.isoformat() if one.erased_at else None,
                 "released": one.released,
             }
             for one in view.outcomes
@@ -214,6 +215,8 @@ def _reason(outcome: AgencyOutcome) -> Text:
     if outcome.late_at is not None:
         came = "released" if outcome.released else "came late"
         parts.append(f"{came}, {outcome.late_at:%Y-%m-%d %H:%M} UTC")
+    if outcome.erased_at is not None:
+        parts.append(f"erased {outcome.erased_at:%Y-%m-%d %H:%M} UTC: its time is over")
     reason = Text(" ".join(parts))
     if outcome.failed_clauses:
         reason.append("\n" if parts else "")

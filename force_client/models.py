@@ -238,6 +238,8 @@ class AgencyOutcome:
     """Whether the agency had held it and its people decided since."""
     late_at: datetime | None = None
     """When it came, where that was after the search had first ended."""
+    erased_at: datetime | None = None
+    """When what was found was erased, because the agency's agreement lets nobody keep it longer."""
 
 
 @dataclass(frozen=True, slots=True)

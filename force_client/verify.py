@@ -10,15 +10,17 @@ The rules of ``verify_search``; a search that fails one is ``RESULT_INVALID`` an
    follow from them (promise 5).
 4. What an agency alone can say (candidates, no candidate, held, rejected, its own denial) comes
    with that agency's signed report, whose digest the result states; what it cannot have said comes
-   without one. So a broker cannot turn silence into "no match".
+   without one. So a broker cannot turn silence into "no match". What was found and has been erased
+   since is said to be so: candidates, by the digest of a report that nobody has any more.
 5. A report is about this search, this order and this grant, says what the outcome says, was made
    in this search's time, and keeps to the most candidates and the lowest score that were asked for.
 6. A denial by the broker and the broker's own decisions agree.
-7. A result that replaces an earlier one does so because an answer came after the search had ended:
-   it is a later revision, names what it replaces and says when the search first ended. Each answer
-   that came since is a report, and is marked with when it came: after that end, one of them when
-   this result was made, and at no more instants than there were revisions. A report that follows a
-   HELD one is so marked and is an answer. A first result, or a running search, has no such mark.
+7. A result that replaces an earlier one does so because an answer came after the search had ended,
+   or because one was erased: it is a later revision, names what it replaces and says when the
+   search first ended. Each answer that came or was erased since is marked with when that was: after
+   that end, one of them when this result was made, and at no more instants than there were
+   revisions. A report that follows a HELD one is so marked and is an answer. Nothing is erased
+   before it came. A first result, or a running search, has no such mark.
 8. The receipt proves, under the broker's search-log key in the directory, an entry that states this
    search, this order, this result and these outcomes (promise 1).
 9. Ranking and lanes are what the reports make of them, and the groups make sense (``combined``,
@@ -89,6 +91,8 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
         for one in outcomes:
             if one.late_at is not None:
                 raise invalid("late in a search that has not ended", "late_at", one.agency)  # (7)
+            if one.erased_at is not None:
+                raise invalid("erased in a search that has not ended", "erased_at", one.agency)
         return running_view(received, witness.order, outcomes, witness.now)
     result = _result(received, witness)  # (2)
     _check_outcomes(result, witness)  # (3)
@@ -185,9 +189,15 @@ def _outcome(
     stated: Outcome, answer: ReceivedAnswer | None, search_id: str, witness: Witness
 ) -> AgencyOutcome:
     envelope = answer.report if answer else None
+    if stated.erased_at is not None and stated.state is not OutcomeState.CANDIDATES:
+        raise invalid("nothing that could be erased", "erased_at", stated.agency)
     if not _needs_report(stated):  # (4)
         if envelope is not None or stated.report_sha256:
             raise invalid(f"a report behind {stated.state.value}", "report", stated.agency)
+        return shown(stated, None)
+    if stated.erased_at is not None:
+        if envelope is not None or not stated.report_sha256:
+            raise invalid("erased, and not without its report", "erased_at", stated.agency)
         return shown(stated, None)
     if envelope is None:
         raise invalid(f"{stated.state.value} without its report", "report", stated.agency)
@@ -232,32 +242,44 @@ def _check_revision(result: SearchResult, outcomes: Sequence[AgencyOutcome]) -> 
     ended = result.first_finished_at
     if not bool(result.revision) == bool(result.replaces_sha256) == (ended is not None):
         raise invalid("a revision that replaces nothing, or no revision that does", "revision")
-    came: list[datetime] = []
+    changed: list[datetime] = []
     most = 0
     for one in outcomes:
         if one.released and (one.late_at is None or not one.state.is_answer):
             raise invalid("follows a held one and is no later answer", "state", one.agency)
         if one.late_at is not None:
             _check_late(one, one.late_at, result)
-            came.append(one.late_at)
-            most += 1 + one.released  # that it was held may have been late, too
-    if not result.revision and not came:
+            changed.append(one.late_at)
+            # That it was held may have been late, too; once it is erased, nobody knows.
+            most += 2 if one.released or one.erased_at else 1
+        if one.erased_at is not None:
+            _require_since(one.erased_at, one.late_at, result, "erased_at", one.agency)
+            changed.append(one.erased_at)
+            most += 1
+    if not result.revision and not changed:
         return
-    if not came or max(came) != result.finished_at:
-        raise invalid("revised, and nothing came", "revision")
-    if not len(set(came)) <= result.revision <= most:
-        raise invalid("revised oftener or less often than answers came", "revision")
+    if not changed or max(changed) != result.finished_at:
+        raise invalid("revised, and nothing came or was erased", "revision")
+    if not len(set(changed)) <= result.revision <= most:
+        raise invalid("revised oftener or less often than answers came or went", "revision")
 
 
 def _check_late(outcome: AgencyOutcome, late_at: datetime, result: SearchResult) -> None:
+    _require_since(late_at, None, result, "late_at", outcome.agency)
     if outcome.report is None:
-        raise invalid("late without an answer", "late_at", outcome.agency)
-    if result.first_finished_at is None or not (
-        result.first_finished_at <= late_at <= result.finished_at
-    ):
-        raise invalid("not after the search's end", "late_at", outcome.agency)
-    if outcome.report.reported_at > late_at + MAX_CLOCK_SKEW:
+        if outcome.erased_at is None:
+            raise invalid("late without an answer", "late_at", outcome.agency)
+    elif outcome.report.reported_at > late_at + MAX_CLOCK_SKEW:
         raise invalid("came before it was made", "late_at", outcome.agency)
+
+
+def _require_since(
+    at: datetime, came: datetime | None, result: SearchResult, check: str, agency: str
+) -> None:
+    """Require that something happened after the search's end, or after an answer came."""
+    ended = result.first_finished_at
+    if ended is None or not (came or ended) <= at <= result.finished_at:
+        raise invalid("not after the search's end", check, agency)
 
 
 # --- the receipt -----------------------------------------------------------------------------
@@ -282,18 +304,19 @@ def _check_receipt(received: ReceivedSearch, result: SearchResult, witness: Witn
         raise invalid("the entry states other outcomes", "receipt_leaf")
 
 
-def _logged_form(outcome: Outcome) -> tuple[str, str, str, str, str | None]:
+def _logged_form(outcome: Outcome) -> tuple[str | None, ...]:
     return (
         outcome.agency,
         outcome.state.value,
         outcome.reason,
         outcome.report_sha256.hex(),
         stamp(outcome.late_at) if outcome.late_at is not None else None,
+        stamp(outcome.erased_at) if outcome.erased_at is not None else None,
     )
 
 
 def _logged(outcomes: Any) -> list[tuple[Any, ...]]:
     if not isinstance(outcomes, list):
         return []
-    names = ("agency", "state", "reason", "report_sha256", "late_at")
+    names = ("agency", "state", "reason", "report_sha256", "late_at", "erased_at")
     return [tuple(one.get(n) for n in names) if isinstance(one, dict) else () for one in outcomes]

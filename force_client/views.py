@@ -42,6 +42,7 @@ def shown(stated: Outcome, report: MatchReport | None) -> AgencyOutcome:
             decided_by=stated.decided_by,
             latency_ms=stated.latency_ms,
             late_at=stated.late_at,
+            erased_at=stated.erased_at,
         )
     return AgencyOutcome(
         agency=stated.agency,

@@ -10,9 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
+from probegate.broker.v1 import search_service_pb2
 
 from broker.models import SearchView
 from broker.service import Broker
+from broker.wire import search_message
+from force_client import SearchView as ForcesView
+from force_client import wire
+from force_client.orders import SignedOrder
+from force_client.verify import Witness, verify_search
 from tests.peers import SimulatedAgency, search_log_signer, serve_simulated
 from tests.world import Request, World
 from trust import dsse
@@ -102,6 +108,18 @@ class Rig:
         """Open the broker again on the same state."""
         self.clock = clock or self.clock
         self.broker = await Broker.open(self.world.broker_settings(**self.settings), self.clock)
+
+
+def verified(rig: Rig, request: Request, view: SearchView) -> ForcesView:
+    """Return a search as its force reads and verifies it."""
+    sent = search_service_pb2.GetSearchResponse(search=search_message(view))
+    return verify_search(wire.read_search(sent), witness(rig, request))
+
+
+def witness(rig: Rig, request: Request) -> Witness:
+    """Return what a force checks a broker's word against."""
+    order = SignedOrder(request.order(), request.envelope())
+    return Witness(order, rig.world.directory, "broker", rig.clock())
 
 
 def outcomes(view: SearchView) -> dict[str, Outcome]:

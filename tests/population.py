@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,13 @@ def order(
     return said | ({"warnings": list(warnings)} if warnings else {})
 
 
-def result(number: int, at: datetime, outcomes: Mapping[str, str], revision: int = 0) -> Entry:
+def result(
+    number: int,
+    at: datetime,
+    outcomes: Mapping[str, str],
+    revision: int = 0,
+    erased: Collection[str] = (),
+) -> Entry:
     said: Entry = {
         "v": 1,
         "type": "search.result",
@@ -56,6 +62,7 @@ def result(number: int, at: datetime, outcomes: Mapping[str, str], revision: int
         "at": at.isoformat(timespec="microseconds"),
         "outcomes": [
             {"agency": agency, "state": state.partition(":")[0], "reason": state.partition(":")[2]}
+            | ({"erased_at": at.isoformat(timespec="microseconds")} if agency in erased else {})
             for agency, state in outcomes.items()
         ],
     }

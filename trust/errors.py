@@ -388,7 +388,7 @@ class Reason(Enum):
     )
     RESULT_GONE = Entry(
         Status.NOT_FOUND,
-        "What this search found was erased when its time was over.",
+        "What was found was erased when its time was over.",
         "Search again if there is a reason to; the log still proves that it was made.",
     )
     RESULT_INVALID = Entry(

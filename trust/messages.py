@@ -410,6 +410,8 @@ class Outcome(Model):
     latency_ms: Annotated[float, Field(ge=0)] = 0.0
     late_at: AwareDatetime | None = None
     """When the answer came, where that was after the search had first ended."""
+    erased_at: AwareDatetime | None = None
+    """When what it found was erased, where its time was over before the rest of the search's."""
 
 
 class RankedCandidate(Model):

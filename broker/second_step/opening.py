@@ -6,12 +6,14 @@
 3. Whoever stands for it holds a token of the force, for their part, bound to this very channel, and
    it says of them what the token says.
 4. It is about a search of that force, by its id and its order's digest, that has ended and whose
-   results are not gone. Another force's search and one that never was get the same answer.
+   results are not gone; where it is about candidates of one agency, what that agency found is not.
+   Another force's search and one that never was get the same answer.
 5. It is of this moment: not from the future beyond clock skew, and not older than its kind may be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
@@ -45,6 +47,11 @@ class _AboutASearch(Protocol):
 
     @property
     def order_sha256(self) -> bytes: ...
+
+
+class _OfCandidates(Protocol):
+    @property
+    def agency(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,34 @@ def results_are_gone(record: SearchRecord) -> bool:
     return record.result_leaf_index is not None and record.result is None
 
 
+def found_is_gone(record: SearchRecord, agency: str) -> bool:
+    """Whether what one agency found was erased when its time was over, or all of the search was."""
+    return results_are_gone(record) or any(
+        one.outcome.agency == agency and one.outcome.erased_at is not None for one in record.answers
+    )
+
+
+def require_listed(
+    record: SearchRecord,
+    said: _OfCandidates,
+    references: Collection[str],
+    reason: Reason,
+    field: str = "reference",
+) -> Listed:
+    """Return the candidates of the agency that something is about, and of which it names some (4).
+
+    Raises:
+        ProbegateError: ``RESULT_GONE`` if what that agency found was erased; ``reason`` if the
+            result as it stands does not have them.
+    """
+    if found_is_gone(record, said.agency):
+        raise ProbegateError(Reason.RESULT_GONE, agency=said.agency)
+    listed = listed_by(record, said.agency)
+    if listed is None or not set(references) <= set(listed.references):
+        raise ProbegateError(reason, field=field)
+    return listed
+
+
 def listed_in(record: SearchRecord) -> tuple[Listed, ...]:
     """Return the candidates of a search's result as it stands now, in the order's sequence.
 
@@ -143,6 +178,18 @@ def listed_in(record: SearchRecord) -> tuple[Listed, ...]:
             references = tuple(one.reference for one in report.candidates)
             found.append(Listed(report.agency, answer.outcome.report_sha256, references))
     return tuple(found)
+
+
+def listed_still(record: SearchRecord) -> tuple[Listed, ...]:
+    """Return the candidates of a search's result as ``listed_in`` does.
+
+    Raises:
+        ProbegateError: ``RESULT_GONE`` if there were some and all of them were erased.
+    """
+    listed = listed_in(record)
+    if not listed and any(one.outcome.erased_at is not None for one in record.answers):
+        raise ProbegateError(Reason.RESULT_GONE)
+    return listed
 
 
 def listed_by(record: SearchRecord, agency: str) -> Listed | None:

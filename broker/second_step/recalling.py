@@ -4,8 +4,8 @@
    that is commits with the entry that records what was heard.
 2. A recall is believed only if it is signed by keys that the directory lists for that agency, now,
    is by that agency, of this moment or before, of a search of ours by its order's digest, and of a
-   reference in that agency's report. Once that search's results are gone it is enough that the
-   agency was permitted to answer: details of a candidate are kept for longer than what listed it.
+   reference in that agency's report. Once what that agency found is gone it is enough that it was
+   permitted to answer: details of a candidate are kept for longer than what listed it.
 3. One that is not believed is on the log and passed over. The agency is then left alone for a
    growing while: it cannot fill the log.
 4. One that is known already changes nothing.
@@ -24,7 +24,7 @@ from broker.backoff import pause
 from broker.second_step import leaves
 from broker.second_step.models import NumberedRecall
 from broker.second_step.notice_store import RecallStore
-from broker.second_step.opening import listed_by, results_are_gone
+from broker.second_step.opening import found_is_gone, require_listed
 from broker.second_step.orders import Orders
 from broker.second_step.releasing import Releasing
 from broker.second_step.storing import together
@@ -149,11 +149,8 @@ class Recalling:
         record = await self.store.get(force, said.search_id) if force else None
         if record is None or record.order_sha256 != said.order_sha256:
             raise ProbegateError(Reason.NOTICE_INVALID, field="search_id")
-        if results_are_gone(record):
-            if not any(one.agency == agency and one.permitted for one in record.decisions):
-                raise ProbegateError(Reason.NOTICE_INVALID, field="agency")
-            return said, record.force
-        listed = listed_by(record, agency)
-        if listed is None or said.reference not in listed.references:
-            raise ProbegateError(Reason.NOTICE_INVALID, field="reference")
+        if not found_is_gone(record, agency):
+            require_listed(record, said, (said.reference,), Reason.NOTICE_INVALID)
+        elif not any(one.agency == agency and one.permitted for one in record.decisions):
+            raise ProbegateError(Reason.NOTICE_INVALID, field="agency")
         return said, record.force

@@ -90,7 +90,7 @@ class Connected(ABC):
     async def _candidate(self, search_id: str, agency: str, reference: str) -> tuple[bytes, Ground]:
         """Return the order's digest of a search with a candidate, and what its proofs stand on.
 
-        Once the results are gone, a request for the candidate's details that is kept here says it.
+        Once what its agency found is gone, a request for its details that is kept here says it.
 
         Raises:
             ProbegateError: ``NOTICE_INVALID`` if it is no candidate; ``RESULT_GONE``; or what
@@ -98,6 +98,7 @@ class Connected(ABC):
         """
         try:
             matter = await self._matter(search_id, Reason.NOTICE_INVALID)
+            matter.report_of(agency, reference, Reason.NOTICE_INVALID)
         except ProbegateError as error:
             if error.reason is not Reason.RESULT_GONE:
                 raise
@@ -106,7 +107,6 @@ class Connected(ABC):
             if kept is None:
                 raise
             return kept.order_sha256, self._ground(kept.created_at)
-        matter.report_of(agency, reference, Reason.NOTICE_INVALID)
         return matter.order.sha256, self._ground_of(matter)
 
 
@@ -126,4 +126,5 @@ def matter_of(view: SearchView, orders: OrderBook) -> Matter:
             for one in view.outcomes
             if one.candidates and one.agency in reports
         },
+        frozenset(one.agency for one in view.outcomes if one.erased_at is not None),
     )

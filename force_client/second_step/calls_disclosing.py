@@ -89,8 +89,9 @@ class DisclosingCalls(Connected):
 
         Raises:
             ProbegateError: ``REVIEW_MISSING`` unless reviews found a potential candidate;
-                ``STOP_USE``; ``DISCLOSURE_INVALID``; ``DISCLOSURE_REPLAYED`` if the request id
-                was used for another request; ``RESULT_INVALID``; or the broker's reason.
+                ``RESULT_GONE`` once what the agency found is erased; ``STOP_USE``;
+                ``DISCLOSURE_INVALID``; ``DISCLOSURE_REPLAYED`` if the request id was used for
+                another request; ``RESULT_INVALID``; or the broker's reason.
         """
         matter = await self._matter(search_id, Reason.DISCLOSURE_INVALID)
         why = matter.order.order.justification
@@ -107,11 +108,12 @@ class DisclosingCalls(Connected):
         request_id = request_id or str(uuid.uuid4())
         prepared = await asyncio.to_thread(self._kept.request, request_id)
         if prepared is None:
+            matter.report_of(agency, reference, Reason.DISCLOSURE_INVALID)
             status = await self.review_status(search_id)
             prepared = make_request(
                 wanted,
                 request_id,
-                counted_reviews(status, agency, reference, matter),
+                counted_reviews(status, agency, reference),
                 matter,
                 salt_key=self._salt_key,
                 signer=self._own_signer,

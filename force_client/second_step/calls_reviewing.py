@@ -150,13 +150,16 @@ class ReviewingCalls(Connected):
             ticks: a clock that only rises, seconds.
 
         Raises:
-            ProbegateError: ``REVIEW_INVALID`` for a search that runs or has no candidates;
-                ``REVIEW_NOT_INDEPENDENT``; ``RESULT_INVALID``; or the broker's reason.
+            ProbegateError: ``REVIEW_INVALID`` for a search that runs or has no candidates,
+                ``RESULT_GONE`` for one that has none any more; ``REVIEW_NOT_INDEPENDENT``;
+                ``RESULT_INVALID``; or the broker's reason.
         """
         matter = await self._matter(search_id, Reason.REVIEW_INVALID)
         if not matter.reports:
             raise ProbegateError(
-                Reason.REVIEW_INVALID, "the search has no candidates", field="search_id"
+                Reason.RESULT_GONE if matter.gone else Reason.REVIEW_INVALID,
+                "the search has no candidates",
+                field="search_id",
             )
         order = matter.order.order
         if any(same_person(reviewer.id, one.id) for one in (order.officer, order.authoriser)):
@@ -206,16 +209,21 @@ class ReviewingCalls(Connected):
                 Reason.REVIEW_INVALID, "another reviewer's sheet", field="reviewer"
             )
         matter = await self._matter(kept.search_id, Reason.REVIEW_INVALID)
-        if sorted((one.agency, one.reference) for one in kept.seats) != sorted(matter.candidates):
+        # What an agency found may have been erased since; the work on all others' stands.
+        left = [one for one in kept.seats if one.agency not in matter.gone]
+        if sorted((one.agency, one.reference) for one in left) != sorted(matter.candidates):
             raise ProbegateError(
                 Reason.REVIEW_INVALID, "the search has other candidates now", field="findings"
             )
         seats = tuple(
             Seat(BlindCandidate(one.label, place, one.has_image), one.agency, one.reference, None)
             for place, one in enumerate(kept.seats, 1)
+            if one in left
         )
         notes = SittingNotes(matter, reviewer, seats, None, clock=self._clock)
-        notes.restore(kept.review_id, kept.started_at, findings.noted, compared=kept.compares)
+        gone = {one.label for one in kept.seats} - {one.label for one in left}
+        noted = {label: one for label, one in findings.noted.items() if label not in gone}
+        notes.restore(kept.review_id, kept.started_at, noted, compared=kept.compares)
         status = await self._send_reviews(matter, notes.sign(self._own_signer), reviewer_token)
         await asyncio.to_thread(self._kept.end_sitting, kept.review_id)
         return status

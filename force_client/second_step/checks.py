@@ -36,6 +36,8 @@ class Matter:
     reports: Mapping[str, tuple[bytes, tuple[str, ...]]]
     """Of each agency that listed candidates, in the order's sequence: the digest of its report,
     and its references."""
+    gone: frozenset[str] = frozenset()
+    """The agencies that listed candidates which were erased since."""
 
     @property
     def candidates(self) -> tuple[tuple[str, str], ...]:
@@ -50,8 +52,11 @@ class Matter:
         """Return the digest of the report that lists a candidate.
 
         Raises:
-            ProbegateError: ``reason`` if no report of this search does.
+            ProbegateError: ``reason`` if no report of this search does; ``RESULT_GONE`` if what
+                that agency found was erased.
         """
+        if agency in self.gone:
+            raise ProbegateError(Reason.RESULT_GONE, agency=agency)
         digest, references = self.reports.get(agency, (b"", ()))
         if reference not in references:
             raise ProbegateError(reason, "not a candidate of this search", field="reference")

@@ -103,16 +103,12 @@ class Wanted:
 # --- asking ----------------------------------------------------------------------------------
 
 
-def counted_reviews(
-    status: ReviewStatus, agency: str, reference: str, matter: Matter
-) -> tuple[bytes, ...]:
-    """Return the reviews that a request stands on.
+def counted_reviews(status: ReviewStatus, agency: str, reference: str) -> tuple[bytes, ...]:
+    """Return the reviews that a request about a candidate stands on.
 
     Raises:
-        ProbegateError: ``DISCLOSURE_INVALID`` for what is no candidate of the search;
-            ``REVIEW_MISSING`` unless reviews are settled and found a potential candidate.
+        ProbegateError: ``REVIEW_MISSING`` unless reviews are settled and found a potential one.
     """
-    matter.report_of(agency, reference, Reason.DISCLOSURE_INVALID)
     standing = status.standing(agency, reference)
     if status.open or standing is None or standing.opinion is not Opinion.POTENTIAL_CANDIDATE:
         raise ProbegateError(Reason.REVIEW_MISSING, "open" if status.open else "found otherwise")

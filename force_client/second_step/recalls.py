@@ -2,8 +2,8 @@
 
 1. A recall is believed of its agency alone: signed under its key in the directory, of a search that
    this force ordered and a candidate that the agency's own report lists, and on the broker's log.
-   Of a search whose results are gone, or whose order another client of this force keeps, the
-   signature and the log are what there is. They are enough to stop: details of a candidate are
+   Where what the agency found is gone, or another client of this force keeps the search's order,
+   the signature and the log are what there is. They are enough to stop: details of a candidate are
    kept for longer than what listed it, and a mark too many takes nothing from anybody.
 2. What is believed is marked on the disk before anybody is told of it: from then on its details are
    neither read out nor exported here.
@@ -119,5 +119,6 @@ def _require_candidate(recall: Recall, matter: Matter, ground: Ground) -> None:
     same(recall.search_id, matter.search_id, "search", "recall")
     same(recall.order_sha256, matter.order.sha256, "order", "recall")
     listed = (recall.agency, recall.reference) in matter.candidates
+    listed = listed or recall.agency in matter.gone  # nobody can say any more
     if not listed or not ground.in_time(recall.recalled_at):
         raise invalid("not of a candidate of this search", "recall")

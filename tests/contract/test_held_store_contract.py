@@ -11,7 +11,7 @@ from sqlalchemy import Engine, insert, select
 from broker.held_store import HeldRow, HeldStore
 from broker.models import AgencyAnswer, SearchRecord, SearchState
 from broker.settings import BrokerSettings
-from broker.store import SearchStore
+from broker.store import SearchStore, Times
 from broker.tables import candidate_links, searches
 from trust.clock import to_us
 from trust.dsse import Envelope
@@ -124,7 +124,7 @@ async def test_an_end_is_replaced_only_if_it_is_the_one_that_stands(engine: Engi
 
     def end(index: int, replaces: int | None) -> None:
         result = Envelope("type", b"%d" % index, ())
-        write = store.end(SEARCH, SearchState.FINISHED, (), result, NOW, replaces)
+        write = store.end(SEARCH, SearchState.FINISHED, (), result, Times(NOW, None), replaces)
         with engine.begin() as connection:
             write(connection, index)
 

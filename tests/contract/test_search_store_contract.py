@@ -24,7 +24,7 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.store import Position, SearchStore
+from broker.store import Position, SearchStore, Times
 from broker.tables import searches
 from tests.scale import scaled
 from tests.world import Request, World, copied_examples
@@ -182,7 +182,8 @@ async def test_the_end_is_kept_exactly_and_drops_the_probes(
         ),
     )
     with engine.begin() as connection:
-        store.end(search_id, SearchState.FINISHED, answers, result, utc_now())(connection, 9)
+        times = Times(utc_now(), None)
+        store.end(search_id, SearchState.FINISHED, answers, result, times)(connection, 9)
     record = await found(store, "northshire", search_id)
     assert (record.state, record.result, record.result_leaf_index) == (
         SearchState.FINISHED,

@@ -14,17 +14,14 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from probegate.broker.v1 import search_service_pb2, search_service_pb2_grpc
+from probegate.broker.v1 import search_service_pb2_grpc
 
 from broker.models import AgencyAnswer
-from broker.models import SearchView as BrokersView
 from broker.searches import CANCELLED
-from broker.wire import search_message
 from force_client import wire
 from force_client.models import AgencyOutcome, ReceivedSearch, SearchState, SearchView
-from force_client.orders import SignedOrder
-from force_client.verify import Witness, verify_answer, verify_search
-from tests.brokers import Rig, TurnedClock, channel_to, rigged
+from force_client.verify import verify_answer, verify_search
+from tests.brokers import Rig, TurnedClock, channel_to, rigged, verified, witness
 from tests.peers import Behaviour, SimulatedAgency, search_log_signer
 from tests.unit.test_broker_held import ahead
 from tests.world import Request, World, custody_agreements
@@ -134,17 +131,6 @@ async def rig(wide: World, tmp_path: Path) -> AsyncIterator[Rig]:
         logs_dir=tmp_path / "logs",
     ) as made:
         yield made
-
-
-def witness(rig: Rig, request: Request) -> Witness:
-    order = SignedOrder(request.order(), request.envelope())
-    return Witness(order, rig.world.directory, "broker", rig.clock())
-
-
-def verified(rig: Rig, request: Request, view: BrokersView) -> SearchView:
-    """Return a search as its force reads and verifies it."""
-    sent = search_service_pb2.GetSearchResponse(search=search_message(view))
-    return verify_search(wire.read_search(sent), witness(rig, request))
 
 
 def ends(outcomes: Iterable[AgencyOutcome]) -> dict[str, tuple[OutcomeState, str]]:

@@ -80,6 +80,17 @@ class Peer(
         self.cut_watch = 0
         self.peers: list[bytes] = []
 
+    def order_of(self, search: ReceivedSearch) -> SignedOrder:
+        """The order that a search was made for."""
+        for sent in self.requests:
+            envelope = envelope_from_wire(
+                search_service_pb2.CreateSearchRequest.FromString(sent).order
+            )
+            order = SignedOrder(decode_order(envelope.payload), envelope)
+            if order.order.request_id == search.request_id:
+                return order
+        raise AssertionError("nobody asked for it")
+
     async def _maybe_fail(self, context: Any) -> None:
         self.peers.append(context.auth_context()["x509_pem_cert"][0])
         if self.failures:

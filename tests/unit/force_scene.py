@@ -186,6 +186,7 @@ class Scene:
                     "checkpoint_sha256": "",
                 }
                 | ({"late_at": stamp(one.late_at)} if one.late_at else {})
+                | ({"erased_at": stamp(one.erased_at)} if one.erased_at else {})
                 for one in honest.outcomes
             ],
         } | dict(leaf or {})
@@ -269,6 +270,11 @@ def answer_of(report: Envelope, **changes: object) -> ReceivedAnswer:
         latency_ms=12.5,
     ).model_copy(update=changes)
     return ReceivedAnswer(outcome, report)
+
+
+def expired(answer: ReceivedAnswer, at: datetime) -> ReceivedAnswer:
+    """An answer of which what was found was erased."""
+    return ReceivedAnswer(answer.outcome.model_copy(update={"erased_at": at}))
 
 
 def silent(

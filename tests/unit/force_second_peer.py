@@ -36,7 +36,7 @@ from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
 from force_client.second_step.models import DisclosureState
 from tests.unit.force_peer import Peer, RunningPeer
-from tests.unit.force_scene import FORCE, Scene, answer_of, draft, probe, silent
+from tests.unit.force_scene import FORCE, Scene, answer_of, draft, expired, probe, silent
 from trust import dsse, sealing
 from trust.commitment import facts_commitment
 from trust.directory import KeyUse
@@ -179,6 +179,26 @@ class SecondPeer(
         key = self.scene.directory.current_key(FORCE, KeyUse.SEAL, datetime.now(self._zone))
         content = self._spoilt(f"{name}.content", envelope_to_bytes(signed))
         return key.kid, sealing.seal(content, key, info(key.kid))
+
+    def expire(self, view: SearchView, agency: str) -> None:
+        """Have the broker erase what an agency found, and state the search anew without it."""
+        before = self.peer.searches[view.search_id]
+        assert before.result is not None
+        replaced = sha256(before.result.payload).digest()
+        self.peer.searches[view.search_id] = self.scene.ended(
+            self.peer.order_of(before),
+            [
+                expired(one, self.scene.now) if one.outcome.agency == agency else one
+                for one in before.answers
+            ],
+            search_id=view.search_id,
+            result={
+                "revision": view.revision + 1,
+                "replaces_sha256": replaced,
+                "first_finished_at": self.scene.now,
+            },
+            leaf={"revision": view.revision + 1, "replaces_sha256": replaced.hex()},
+        )
 
     @property
     def _zone(self) -> Any:

@@ -172,7 +172,10 @@ def test_what_tells_of_a_hidden_number_is_hidden_too() -> None:
 
 
 def hand_made() -> list[Entry]:
-    """Six searches: two forces, two months, one urgent and late, two held, one ended anew twice."""
+    """Six searches: two forces, two months, one urgent and late, two held, one ended anew twice.
+
+    What one agency found in the first, and in the one that ended anew, was erased since.
+    """
     january, february = START, START + timedelta(days=30)
     return [
         order(1, january, "northshire"),
@@ -214,6 +217,20 @@ def hand_made() -> list[Entry]:
         result(
             3, february, {"custody": "candidates", "passport": "denied:OWNER_REFUSED"}, revision=2
         ),
+        result(
+            1,
+            february,
+            {"custody": "candidates", "passport": "denied:CLAUSE_FAILED"},
+            revision=1,
+            erased=("custody",),
+        ),
+        result(
+            3,
+            february,
+            {"custody": "candidates", "passport": "denied:OWNER_REFUSED"},
+            revision=3,
+            erased=("custody",),
+        ),
     ]
 
 
@@ -243,7 +260,7 @@ def test_counts_by_hand() -> None:
     assert counts(found, "clauses") == {("passport", "a.rank"): 1, ("passport", "a.aim"): 1}
     assert counts(found, "anew") == {("all searches", "ended anew"): 2}
     assert found.not_recorded == ("reviews", "false matches", "recalls")
-    assert (found.first, found.last, found.entries) == ("2026-01-05", "2026-02-04", 18)
+    assert (found.first, found.last, found.entries) == ("2026-01-05", "2026-02-04", 20)
 
 
 def test_a_period_counts_its_days_only() -> None:

@@ -42,3 +42,13 @@ def test_what_proves_that_an_order_was_recorded_first(
     agency.write([report | {"broker_checkpoint": shown(broker)}])
     found = trace("one", broker.folder, {"custody": agency.folder})
     assert [one.recorded for one in found.agencies] == [recorded]
+
+
+def test_what_was_erased_since_is_said_with_its_day(tmp_path: Path) -> None:
+    broker = MadeLog(tmp_path / "broker", "broker.example/search")
+    outcome = {"agency": "custody", "state": "candidates", "reason": ""}
+    result = {"type": "search.result", "search_id": "one"}
+    gone = outcome | {"erased_at": "2026-12-14T10:00:00.000000+00:00"}
+    broker.write([ORDER, result | {"outcomes": [outcome]}, result | {"outcomes": [gone]}])
+    (custody,) = trace("one", broker.folder, {}).agencies
+    assert (custody.state, custody.erased_at[:10]) == ("candidates", "2026-12-14")

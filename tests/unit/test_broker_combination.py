@@ -183,7 +183,7 @@ async def test_tokens_are_kept_while_an_answer_is_held_and_the_result_can_be_mad
             answers,
             SearchLimits(),
             first.finished_at + timedelta(days=90),  # the calibrations have expired since
-            Replaced(0, bytes(32), leaf_index=1, finished_at=first.finished_at),
+            Replaced(0, bytes(32), 1, first.finished_at, first.ended_at),
         )
         assert (anew.ranking, anew.lanes) == (first.ranking, first.lanes)
         assert (anew.revision, anew.replaces_sha256) == (1, bytes(32))

@@ -25,12 +25,13 @@ from broker.operators import Operator, clerks
 from broker.retention import LEAST, SEARCHES_MAX, ResultRetention, _erasing
 from broker.settings import BrokerSettings
 from broker.tables import candidate_links, held_answers
-from tests.brokers import Rig, TurnedClock, rigged
+from tests.brokers import Rig, TurnedClock, outcomes, rigged
 from tests.peers import Behaviour
 from tests.unit.test_broker_held import ahead
 from tests.world import Request, World, copied_examples, edit_agreement
+from trust.clock import to_us
 from trust.errors import ProbegateError, Reason
-from trust.messages import Obligations, SearchLimits
+from trust.messages import Obligations, OutcomeState, SearchLimits
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 AGENCIES = ("custody", "passport")
@@ -184,20 +185,36 @@ def at_the_desk(rig: Rig) -> Iterator[None]:
         chore.cancel()
 
 
-async def test_what_was_still_asked_for_goes_too_and_is_asked_for_no_more(rig: Rig) -> None:
+async def test_a_search_waits_for_an_answer_that_its_agency_decides_later_than_others_may_be_kept(
+    rig: Rig,
+) -> None:
+    rig.peers["passport"].knobs.behaviour = Behaviour.HOLDS
+    view = await rig.search(AGENCIES)
+    with rig.broker.engine.begin() as connection:
+        until = to_us(rig.clock() + timedelta(days=2 * LONGEST_DAYS))
+        connection.execute(held_answers.update().values(until_us=until))
+    ahead(rig, days=LONGEST_DAYS + 1)
+    await rig.broker.retention.erase()
+    assert erasures(rig) == []
+    rig.peers["passport"].knobs.late = Behaviour.CANDIDATES
+    await rig.broker.held.collect()
+    kept = await rig.broker.reading.get("northshire", view.record.search_id)
+    assert outcomes(kept)["passport"].state is OutcomeState.CANDIDATES
+    ahead(rig, days=LONGEST_DAYS + 1)
+    await rig.broker.retention.erase()
+    assert await refusal(rig, view) is Reason.RESULT_GONE
+
+
+async def test_what_is_given_up_keeps_nothing(rig: Rig) -> None:
     rig.peers["passport"].knobs.behaviour = Behaviour.HOLDS
     rig.peers["custody"].knobs.tokens = {"ref-1": (b"\7" * 16,)}
     view = await rig.search(AGENCIES)
-    with rig.broker.engine.begin() as connection:
-        # An agency that decides later than the answer may be kept.
-        connection.execute(held_answers.update().values(until_us=2**60))
     ahead(rig, days=LONGEST_DAYS + 1)
+    await rig.broker.held.collect()  # for the last time
     await rig.broker.retention.erase()
     with rig.broker.engine.connect() as connection:
         for table in (held_answers, candidate_links):
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
-    await rig.broker.held.collect()
-    assert rig.peers["passport"].collects == 0
     assert await refusal(rig, view) is Reason.RESULT_GONE
 
 

@@ -14,7 +14,7 @@ from cli.main import main
 from force_client.models import ReceivedSearch, SearchState
 from force_client.orders import SignedOrder
 from tests.unit.force_peer import RunningPeer
-from tests.unit.force_scene import Scene, answer_of, template
+from tests.unit.force_scene import Scene, answer_of, expired, template
 from tests.unit.test_cli_force import WIDTH, one_line, search
 from trust.errors import Reason
 
@@ -60,6 +60,18 @@ def revised(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
     answers = [came.get(one.outcome.agency, one) for one in honest]
     result = {"revision": 2, "replaces_sha256": b"\1" * 32, "first_finished_at": first}
     entry = {"revision": 2, "replaces_sha256": (b"\1" * 32).hex()}
+    return scene.ended(order, answers, search_id=search_id, result=result, leaf=entry)
+
+
+def lapsed(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+    """A search of which what custody found was erased."""
+    honest = scene.honest_answers(order, search_id)
+    answers = [
+        expired(one, scene.now) if one.outcome.agency == "custody" else one for one in honest
+    ]
+    first = {"first_finished_at": scene.now - timedelta(seconds=5)}
+    result = first | {"revision": 1, "replaces_sha256": b"\1" * 32}
+    entry = {"revision": 1, "replaces_sha256": (b"\1" * 32).hex()}
     return scene.ended(order, answers, search_id=search_id, result=result, leaf=entry)
 
 
@@ -174,6 +186,25 @@ def test_what_came_late_or_was_released_says_so(running: RunningPeer, capsys: Ca
     assert document["revision"] == 2
     said = {one["agency"]: (one["late_at"], one["released"]) for one in document["outcomes"]}
     assert said == {"custody": (when, False), "pnd": (when, True), "passport": (None, False)}
+
+
+def test_what_was_erased_says_so_and_is_not_called_nothing(
+    running: RunningPeer, capsys: Capture
+) -> None:
+    running.peer.answering = lapsed
+    assert main(search(running)) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    lines = [one for one in shown.splitlines() if one.startswith(" custody")]
+    at = f"{running.scene.now:%Y-%m-%d %H:%M} UTC"
+    assert [flat(line) for line in lines] == [
+        f"custody candidates erased {at}: its time is over 12"
+    ]
+    assert main(search(running, "--json")) == 0
+    document = json.loads(capsys.readouterr().out)
+    said = {one["agency"]: (one["erased_at"], one["candidates"]) for one in document["outcomes"]}
+    assert said["custody"] == (running.scene.now.isoformat(), [])
+    assert said["pnd"][0] is None
 
 
 def test_searches_are_listed(running: RunningPeer, capsys: Capture) -> None:

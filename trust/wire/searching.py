@@ -448,6 +448,7 @@ def outcome_to_wire(outcome: Outcome) -> search_pb2.Outcome:
         report_sha256=outcome.report_sha256,
         latency_ms=outcome.latency_ms,
         late_at=timestamp(outcome.late_at) if outcome.late_at else None,
+        erased_at=timestamp(outcome.erased_at) if outcome.erased_at else None,
     )
 
 
@@ -462,6 +463,7 @@ def outcome_from_wire(message: search_pb2.Outcome) -> Outcome:
         report_sha256=message.report_sha256,
         latency_ms=message.latency_ms,
         late_at=moment(message.late_at) if message.HasField("late_at") else None,
+        erased_at=moment(message.erased_at) if message.HasField("erased_at") else None,
     )
 
 

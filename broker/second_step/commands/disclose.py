@@ -30,7 +30,7 @@ from broker.second_step.commands.disclosures import ReadDisclosures
 from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Disclosure, DisclosureParams, DisclosureView
 from broker.second_step.notice_store import RecallStore
-from broker.second_step.opening import Caller, ended_search, listed_by
+from broker.second_step.opening import Caller, ended_search, require_listed
 from broker.second_step.orders import Orders
 from broker.second_step.refusing import Refusals
 from broker.second_step.standings import Standings
@@ -143,9 +143,7 @@ class RequestDisclosure:
             raise ProbegateError(Reason.DISCLOSURE_INVALID, field="expires_at")
 
     async def _require_candidate(self, said: DisclosureRequest, record: SearchRecord) -> None:
-        listed = listed_by(record, said.agency)
-        if listed is None or said.reference not in listed.references:
-            raise ProbegateError(Reason.DISCLOSURE_INVALID, field="reference")
+        listed = require_listed(record, said, (said.reference,), Reason.DISCLOSURE_INVALID)
         if said.report_sha256 != listed.report_sha256:
             raise ProbegateError(Reason.DISCLOSURE_INVALID, field="report_sha256")
         if await self.recalls.is_recalled(said.search_id, said.agency, said.reference):

@@ -21,7 +21,7 @@ from audit.writer import LogWriter, NewEntry
 from broker.second_step import leaves
 from broker.second_step.agreed import Agreed
 from broker.second_step.models import SealedImage, SignedByForce
-from broker.second_step.opening import Caller, ended_search, listed_by
+from broker.second_step.opening import Caller, ended_search, require_listed
 from broker.second_step.orders import Orders
 from broker.second_step.refusing import Refusals
 from broker.second_step.releasing import Releasing, passes
@@ -96,9 +96,7 @@ class GetImages:
         skew = timedelta(seconds=self.settings.clock_skew_s)
         record = await ended_search(self.store, caller.force, said, Reason.REVIEW_INVALID)  # (2)
         caller.require_fresh(said.created_at, skew, Reason.REVIEW_INVALID, "created_at")  # (1)
-        listed = listed_by(record, said.agency)
-        if listed is None or not set(said.references) <= set(listed.references):
-            raise ProbegateError(Reason.REVIEW_INVALID, field="references")
+        require_listed(record, said, said.references, Reason.REVIEW_INVALID, "references")
         order, envelope = await self.orders.of(said.search_id)
         self.agreed.require_images(record, order, said.agency, said.reasons, caller.now)  # (3)
         caller.require_person(params.token, Part.REVIEWER, said.reviewer)  # (4)

@@ -27,7 +27,7 @@ from broker.leaves import sha256
 from broker.models import SearchRecord
 from broker.second_step import leaves
 from broker.second_step.models import Receipt, ReviewsParams, StatusView
-from broker.second_step.opening import Caller, ended_search, listed_in
+from broker.second_step.opening import Caller, ended_search, listed_still, results_are_gone
 from broker.second_step.orders import Orders
 from broker.second_step.receipts import Receipts
 from broker.second_step.refusing import Refusals
@@ -181,7 +181,7 @@ def _require_one_sitting(said: Sequence[Review]) -> None:
 
 def _require_every_candidate(said: Sequence[Review], record: SearchRecord) -> None:
     """Apply rule (3)."""
-    listed = listed_in(record)
+    listed = listed_still(record)
     if not listed:
         raise ProbegateError(Reason.REVIEW_NOT_NEEDED)
     if [one.agency for one in said] != [one.agency for one in listed]:
@@ -220,11 +220,15 @@ class GetReviewStatus:
         """Return how the reviews of a search stand.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``; ``REVIEW_INVALID`` for a search that has not ended.
+            ProbegateError: ``NOT_FOUND``; ``REVIEW_INVALID`` for a search that has not ended;
+                ``RESULT_GONE``.
         """
         record = await self.store.get(force, search_id)
         if record is None:
             raise ProbegateError(Reason.NOT_FOUND)
+        if results_are_gone(record):
+            raise ProbegateError(Reason.RESULT_GONE)
         if record.result is None:
             raise ProbegateError(Reason.REVIEW_INVALID, field="search_id")
+        listed_still(record)
         return await self.standings.view(record)

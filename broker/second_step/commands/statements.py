@@ -2,7 +2,8 @@
 
 1. The statement is signed by the force that owns the channel, and of this moment.
 2. It is about a candidate of the result, as it stands, of one of its searches that has ended; or,
-   once that result is gone, about one whose details were released, which are kept for longer.
+   once what its agency found is gone, about one whose details were released, which are kept for
+   longer.
 3. Whoever makes it holds a token for the part of an officer that says the same of them.
 4. The same signed bytes again return what they recorded; its id used for another is refused.
 5. It is on the log before it is acknowledged, and the owner of the record is told of a wrong match.
@@ -20,7 +21,7 @@ from broker.second_step import leaves
 from broker.second_step.disclosure_store import DisclosureStore
 from broker.second_step.models import Receipt, SignedByForce
 from broker.second_step.notice_store import NoticeStore, StatementStore
-from broker.second_step.opening import Caller, ended_search, listed_by
+from broker.second_step.opening import Caller, ended_search, require_listed
 from broker.second_step.receipts import Receipts
 from broker.second_step.refusing import Refusals
 from broker.second_step.storing import Write, together
@@ -167,15 +168,12 @@ class RecordStatements:
     async def _require_candidate(self, force: str, said: Corroboration | WrongMatch) -> None:
         try:
             record = await ended_search(self.store, force, said, Reason.NOTICE_INVALID)
+            require_listed(record, said, (said.reference,), Reason.NOTICE_INVALID)
         except ProbegateError as error:
             if error.reason is not Reason.RESULT_GONE or not await self.disclosures.was_released(
                 force, said.search_id, said.agency, said.reference
             ):
                 raise
-            return
-        listed = listed_by(record, said.agency)
-        if listed is None or said.reference not in listed.references:
-            raise ProbegateError(Reason.NOTICE_INVALID, field="reference")
 
     async def _earlier(
         self, caller: Caller, params: SignedByForce, statement: _Statement

@@ -796,6 +796,7 @@ class Outcome(_message.Message):
     REPORT_SHA256_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
     LATE_AT_FIELD_NUMBER: _builtins.int
+    ERASED_AT_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The directory id of the agency."""
     state: Global___OutcomeState.ValueType
@@ -816,6 +817,13 @@ class Outcome(_message.Message):
     def late_at(self) -> _timestamp_pb2.Timestamp:
         """When the answer came, where that was after the search had first ended; otherwise unset."""
 
+    @_builtins.property
+    def erased_at(self) -> _timestamp_pb2.Timestamp:
+        """When the candidates that the agency found were erased, because its agreement lets nobody keep
+        them for longer; otherwise unset. State and report_sha256 still say what it had answered; the
+        report is not there, and nothing of it is in the ranking, the lanes or a group.
+        """
+
     def __init__(
         self,
         *,
@@ -827,10 +835,11 @@ class Outcome(_message.Message):
         report_sha256: _builtins.bytes = ...,
         latency_ms: _builtins.float = ...,
         late_at: _timestamp_pb2.Timestamp | None = ...,
+        erased_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["late_at", b"late_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased_at", b"erased_at", "late_at", b"late_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "decided_by", b"decided_by", "failed_clauses", b"failed_clauses", "late_at", b"late_at", "latency_ms", b"latency_ms", "reason", b"reason", "report_sha256", b"report_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "decided_by", b"decided_by", "erased_at", b"erased_at", "failed_clauses", b"failed_clauses", "late_at", b"late_at", "latency_ms", b"latency_ms", "reason", b"reason", "report_sha256", b"report_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,7 +870,9 @@ class SearchResult(_message.Message):
     complete: _builtins.bool
     """Whether every agency in the order gave a final answer of its own."""
     revision: _builtins.int
-    """How often this result was stated anew because an agency's answer came later; 0 at first."""
+    """How often this result was stated anew, because an agency's answer came later or because one was
+    erased when its time was over; 0 at first.
+    """
     replaces_sha256: _builtins.bytes
     """SHA-256 of the payload of the result that this one replaces, empty at first."""
     sufficient: _builtins.bool
