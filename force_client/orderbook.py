@@ -1,12 +1,14 @@
 """The orders this force sent: what its results are later verified against.
 
 An order holds names and reasons, so its file is its owner's alone (0600). It is written before the
-order is sent, so that no answer can come to an order that is forgotten.
+order is sent, so that no answer can come to an order that is forgotten. It is forgotten once its
+own time is over: what was found is gone by then, and a saved search holds its order itself.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -18,6 +20,7 @@ from trust.errors import ProbegateError, Reason
 
 REMEMBERED: Final = 4096
 """Most orders kept in memory."""
+_END: Final = ".dsse.json"
 
 
 class OrderBook:
@@ -65,6 +68,25 @@ class OrderBook:
         self._remember(order)
         return order
 
+    def forget(self, before: datetime) -> int:
+        """Delete the orders that were made before an instant; return how many.
+
+        A file's time says which to open; then what the order says counts, unless it is damaged.
+        What a client that was killed had begun to write goes with them.
+
+        Raises:
+            ProbegateError: ``FILE_UNWRITABLE``.
+        """
+        if self._folder is None or not self._folder.is_dir():
+            return 0
+        forgotten = files.sweep_folder(self._folder, before)
+        for path in files.older(self._folder, f"*{_END}", before):
+            if _made_before(path, before):
+                path.unlink(missing_ok=True)
+                self._by_request.pop(path.name.removesuffix(_END), None)
+                forgotten += 1
+        return forgotten
+
     def _remember(self, order: SignedOrder) -> None:
         self._by_request[order.order.request_id] = order
         while len(self._by_request) > REMEMBERED:
@@ -76,4 +98,11 @@ class OrderBook:
             name = str(UUID(request_id))  # a broker's text never becomes a path
         except ValueError:
             raise ProbegateError(Reason.RESULT_INVALID, check="request_id") from None
-        return folder / f"{name}.dsse.json"
+        return folder / f"{name}{_END}"
+
+
+def _made_before(path: Path, instant: datetime) -> bool:
+    try:
+        return reopen_order(Envelope.from_json(files.read(path))).order.created_at < instant
+    except ProbegateError:
+        return True  # it is old and says nothing that could be verified

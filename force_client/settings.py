@@ -71,7 +71,9 @@ class ForceSettings(BaseSettings):
     reload_interval_s: Annotated[float, Field(gt=0)] = 5.0
     """How often the directory and the certificate are looked at for a change, seconds."""
     forget_interval_s: Annotated[float, Field(gt=0)] = 60.0
-    """How often kept details are looked at for some whose time has come, seconds."""
+    """How often what is kept is looked at for something whose time has come, seconds."""
+    records_retain_days: Annotated[int, Field(gt=0, le=36_500)] = 2_190
+    """How long orders, requests for details and evidence are kept in ``state_dir``, days."""
     max_message_bytes: Annotated[int, Field(gt=0)] = 8 * 2**20
     """Largest answer taken from the broker, bytes."""
     keepalive_ms: Annotated[int, Field(ge=20_000)] = 30_000

@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -94,6 +94,17 @@ def sweep_folder(folder: Path, before: datetime) -> int:
         ProbegateError: ``FILE_UNWRITABLE``.
     """
     return _remove(folder.glob(f".*{_UNFINISHED}"), before.timestamp())
+
+
+def older(folder: Path, pattern: str, before: datetime) -> tuple[Path, ...]:
+    """Return the files of a folder that were written to last before an instant, by name."""
+    limit = before.timestamp()
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        with suppress(FileNotFoundError):  # another process forgot it first
+            if path.stat().st_mtime < limit:
+                found.append(path)
+    return tuple(found)
 
 
 def _remove(left: Iterable[Path], before_s: float = math.inf) -> int:

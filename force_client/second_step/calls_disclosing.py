@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -281,16 +282,24 @@ class DisclosingCalls(Connected):
         await asyncio.to_thread(files.write_private, path, content.encode())
 
     async def forget_expired(self) -> int:
-        """Delete kept details whose time has come; a client does it while it is open.
+        """Delete what is kept here and whose time has come; a client does it while it is open.
+
+        Details go when the agency said, sheets after a month, and orders, requests and evidence
+        after ``records_retain_days``.
 
         Example::
 
             >>> await client.forget_expired()
             0
         """
-        return await asyncio.to_thread(self._kept.forget_expired, self._clock())
+        return await asyncio.to_thread(self._forget, self._clock())
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _forget(self, now: datetime) -> int:
+        made = now - timedelta(days=self.settings.records_retain_days)
+        forgotten = self._kept.forget_expired(now)
+        return forgotten + self._orders.forget(made) + self._kept.forget_records(made)
 
     async def _own_request(self, request_id: str) -> PreparedRequest:
         kept = await asyncio.to_thread(self._kept.request, request_id)

@@ -2,14 +2,15 @@
 
 ::
 
-    disclosures/<request id>.request.json   a signed request with its sealed facts, until asked anew
+    disclosures/<request id>.request.json   a signed request with its sealed facts
     disclosures/<request id>.json           details as the agency signed them, until delete_by
     corroborations/<id>.json                recorded evidence with the broker's receipt
     stop-use/<recall id>.json               a verified recall: its candidate is used no more
     sittings/<review id>.json               who the letters of a sheet are, until it is submitted
 
 A request is on the disk before it is sent, so that no decision can come to one that is forgotten.
-A recall is on the disk before anybody is told of it, and stays there.
+A recall is on the disk before anybody is told of it, and stays there. Requests and evidence stay
+for ``records_retain_days``, and as long as details are here that stand on them.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Kept:
         for path in _listed(self._details):
             if path.name.endswith(_REQUEST_END):
                 said = _prepared(path).request
-                if (said.search_id, said.agency, said.reference) == (search_id, agency, reference):
+                if _about(said) == (search_id, agency, reference):
                     return said
         return None
 
@@ -173,13 +174,32 @@ class Kept:
         """
         begun = now - UNFINISHED_KEPT
         forgotten = sum(files.sweep_folder(one, begun) for one in (self._details, self._sittings))
-        for path in _listed(self._details):
-            if not path.name.endswith(_REQUEST_END):
-                forgotten += _forget(path, now >= _read(path, _KeptDetails).delete_by)
+        for path in self._details_here():
+            forgotten += _forget(path, now >= _read(path, _KeptDetails).delete_by)
         for path in _listed(self._sittings):
             started = _read(path, KeptSitting).started_at
             forgotten += _forget(path, now >= started + SITTING_KEPT)
         return forgotten
+
+    def forget_records(self, before: datetime) -> int:
+        """Delete requests and evidence made before an instant; return how many.
+
+        What details that are still here stand on stays with them.
+        """
+        in_use = {self._request(path.stem) for path in self._details_here()}
+        forgotten = files.sweep_folder(self._evidence, before)
+        for path in files.older(self._details, f"*{_REQUEST_END}", before):
+            made = _prepared(path).request.created_at
+            forgotten += _forget(path, path not in in_use and made < before)
+        old = files.older(self._evidence, "*.json", before)
+        about = {_about(_prepared(path).request) for path in in_use if old and path.exists()}
+        for path in old:
+            said = _evidence(_read(path, _KeptEvidence))
+            forgotten += _forget(path, _about(said) not in about and said.recorded_at < before)
+        return forgotten
+
+    def _details_here(self) -> list[Path]:
+        return [one for one in _listed(self._details) if not one.name.endswith(_REQUEST_END)]
 
     # --- evidence -----------------------------------------------------------------------------
 
@@ -200,8 +220,8 @@ class Kept:
         found = []
         for path in _listed(self._evidence):
             kept = _read(path, _KeptEvidence)
-            said = decode(Corroboration, _envelope(kept.corroboration).payload)
-            if (said.search_id, said.agency, said.reference) == (search_id, agency, reference):
+            said = _evidence(kept)
+            if _about(said) == (search_id, agency, reference):
                 found.append(RecordedCorroboration(said, Receipt(kept.proof, kept.leaf)))
         return tuple(sorted(found, key=lambda one: one.corroboration.recorded_at))
 
@@ -262,9 +282,17 @@ class Kept:
         return self._details / _name(request_id)
 
 
+def _about(said: DisclosureRequest | Corroboration) -> tuple[str, str, str]:
+    return said.search_id, said.agency, said.reference
+
+
 def _prepared(path: Path) -> PreparedRequest:
     kept = _read(path, _KeptRequest)
     return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
+
+
+def _evidence(kept: _KeptEvidence) -> Corroboration:
+    return decode(Corroboration, _envelope(kept.corroboration).payload)
 
 
 def _name(given: str, end: str = ".json") -> str:

@@ -218,7 +218,7 @@ class BlockingSecondStep(ABC):
         self._run(self._client.export(request_id, path))
 
     def forget_expired(self) -> int:
-        """Delete kept details whose time has come."""
+        """Delete what is kept here and whose time has come."""
         return self._run(self._client.forget_expired())
 
     def report_wrong_match(
