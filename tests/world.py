@@ -6,11 +6,13 @@ tests is passed in; what does not has a lawful default.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -67,6 +69,41 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+NOWHERE = "127.0.0.1:65535"
+"""Where a member listens before its world has ports."""
+_kept = tempfile.TemporaryDirectory(prefix="probegate-worlds-")
+_bundles: dict[str, bytes] = {}
+"""Bundles of agreements as everybody signed them, by what they are made of."""
+
+
+@functools.cache
+def _members(forces: Sequence[str], agencies: Sequence[str]) -> Path:
+    """Make the members of a scheme, once in this process: keys and certificates take a second."""
+    scheme = Scheme.create(
+        Path(tempfile.mkdtemp(dir=_kept.name)) / "scheme", "Test Scheme", "probegate.test"
+    )
+    for force in forces:
+        scheme.add_member(force, Role.FORCE)
+    for agency in agencies:
+        scheme.add_member(agency, Role.AGENCY, endpoint=NOWHERE)
+    scheme.add_member("broker", Role.BROKER, endpoint=NOWHERE)
+    scheme.add_member("inspectorate", Role.AUDITOR)
+    for member in (*forces, *agencies, "broker", "inspectorate"):
+        scheme.issue_certificate(member)
+    scheme.add_link_key()
+    return scheme.folder
+
+
+def _digest(members: Path, agreements: Path) -> str:
+    """Return what names a bundle: who signs it, and every byte that is signed."""
+    content = hashlib.sha256(str(members).encode())
+    for path in sorted(agreements.rglob("*")):
+        if path.is_file():
+            content.update(f"\n{path.relative_to(agreements)}\n".encode())
+            content.update(hashlib.sha256(path.read_bytes()).digest())
+    return content.hexdigest()
+
+
 @dataclass(slots=True)
 class World:
     """One scheme in a folder, with everything needed to play any of its members."""
@@ -88,21 +125,25 @@ class World:
         forces: Sequence[str] = FORCES,
         agencies: Sequence[str] = AGENCIES,
     ) -> World:
-        """Make a scheme under ``root`` with the agreements of a folder, signed by everybody."""
-        scheme = Scheme.create(root / "scheme", "Test Scheme", "probegate.test")
+        """Make a scheme under ``root`` with the agreements of a folder, signed by everybody.
+
+        Keys and certificates are those of every other world of these members in this process: what
+        differs between tests is where the members listen and what they agreed.
+        """
+        made = _members(tuple(forces), tuple(agencies))
+        shutil.copytree(made, root / "scheme")
+        scheme = Scheme(root / "scheme")
         ports = dict(zip(("broker", *agencies), free_ports(1 + len(agencies)), strict=True))
-        for force in forces:
-            scheme.add_member(force, Role.FORCE)
-        for agency in agencies:
-            scheme.add_member(agency, Role.AGENCY, endpoint=f"127.0.0.1:{ports[agency]}")
-        scheme.add_member("broker", Role.BROKER, endpoint=f"127.0.0.1:{ports['broker']}")
-        scheme.add_member("inspectorate", Role.AUDITOR)
-        for member in (*forces, *agencies, "broker", "inspectorate"):
-            scheme.issue_certificate(member)
-        scheme.add_link_key()
+        for member, port in ports.items():
+            card = scheme.member_folder(member).card
+            card.write_text(card.read_text().replace(NOWHERE, f"127.0.0.1:{port}"))
         directory = scheme.publish_directory()
         world = cls(root, scheme, directory, ports, root / "bundle.json", forces, agencies)
-        world.sign_bundle(agreements, version=1)
+        said = _digest(made, agreements)
+        if said not in _bundles:
+            world.sign_bundle(agreements, version=1)
+            _bundles[said] = world.bundle.read_bytes()
+        world.bundle.write_bytes(_bundles[said])
         return world
 
     def sign_bundle(
@@ -266,13 +307,21 @@ def copied_examples(target: Path, *, prior_answers: bool = False) -> Path:
         prior_answers: whether passport and asylum still ask that the police's galleries answered
             before; without it one search can be permitted everywhere.
     """
+    shutil.copytree(_examples(prior_answers=prior_answers), target)
+    return target
+
+
+@functools.cache
+def _examples(*, prior_answers: bool) -> Path:
     import policy
 
     source = Path(policy.__file__).parent / "examples"
+    if prior_answers:
+        return source
+    target = Path(tempfile.mkdtemp(dir=_kept.name)) / "agreements"
     shutil.copytree(source, target)
-    if not prior_answers:
-        for name in ("passport", "asylum"):
-            edit_agreement(target / name / f"{name}.yaml", _let_go_of_prior_answers)
+    for name in ("passport", "asylum"):
+        edit_agreement(target / name / f"{name}.yaml", _let_go_of_prior_answers)
     return target
 
 
