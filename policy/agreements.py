@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -47,6 +47,8 @@ Day = Annotated[date, Field(strict=True)]
 YesOrNo = Annotated[bool, Field(strict=True)]
 
 AGREEMENT_SUFFIX: Final = ".yaml"
+REMEMBERED: Final = 64
+"""Most agreements that are kept as they were read."""
 CASES_FILE: Final = "cases.yaml"
 """The case table that lies beside agreements and is not one."""
 
@@ -350,8 +352,11 @@ class AgreementFile:
         return hashlib.sha256(self.raw).digest()
 
 
+@lru_cache(maxsize=REMEMBERED)
 def parse_agreement(raw: bytes, name: str) -> AgreementFile:
     """Return the agreement in ``raw``; ``name`` is the file name errors give.
+
+    The same bytes are the same agreement, and a bundle is opened by everyone who looks at it.
 
     Raises:
         ProbegateError: BUNDLE_INVALID naming file, line and field.
