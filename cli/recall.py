@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from cli.output import OneLineErrors, console, indented, print_json, text
 from cli.people import presented
 from cli.second_step import Agency, Reference, SearchId, TokenFile
 from force_client import LEAD_ONLY, AsyncForceClient, Part, RecallView
+from trust.errors import ProbegateError, Reason
 
 app = typer.Typer(
     name="recall",
@@ -64,13 +66,38 @@ def list_recalls(
     config: facts.Config = None,
     as_json: facts.AsJson = False,  # noqa: FBT002 - typer's flag
 ) -> None:
-    """List what agencies recalled, verified; each is marked here and used no more."""
+    """List what agencies recalled, verified; each is marked here and used no more.
 
-    async def run() -> list[RecallView]:
+    One that does not verify is told of after all the others.
+    """
+    found: list[RecallView] = []
+
+    async def listed(client: AsyncForceClient) -> None:
+        async for one in client.recalls():
+            found.append(one)  # noqa: PERF401 - what came before a refusal is shown as well
+
+    async def run() -> ProbegateError | None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            return [one async for one in client.recalls()]
+            return await _unbelieved(listed(client))
 
-    found = asyncio.run(run())
+    unbelieved = asyncio.run(run())
+    _show(found, as_json=as_json, whole=unbelieved is None)
+    if unbelieved is not None:
+        raise unbelieved
+
+
+async def _unbelieved(hearing: Awaitable[object]) -> ProbegateError | None:
+    """Hear recalls, and return the refusal if one of them does not verify."""
+    try:
+        await hearing
+    except ProbegateError as error:
+        if error.reason is not Reason.RESULT_INVALID:
+            raise
+        return error
+    return None
+
+
+def _show(found: Sequence[RecallView], *, as_json: bool, whole: bool) -> None:
     if as_json:
         recalls = [
             {
@@ -90,7 +117,7 @@ def list_recalls(
         print_json({"notice": LEAD_ONLY, "recalls": recalls})
         return
     screen = console()
-    if not found:
+    if not found and whole:
         screen.print("Nothing was recalled.")
     for one in found:
         recall = one.recall
@@ -115,16 +142,22 @@ def acknowledge(
     config: facts.Config = None,
     as_json: facts.AsJson = False,
 ) -> None:
-    """Say that a recalled candidate is no longer used; recalls are read and marked first."""
+    """Say that a recalled candidate is no longer used; recalls are read and marked first.
 
-    async def run() -> None:
+    One that does not verify keeps no other from being acknowledged, and is told of afterwards.
+    """
+
+    async def run() -> ProbegateError | None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            await client.take_recalls()
+            unbelieved = await _unbelieved(client.take_recalls())
             who, token = presented(client, person, token_file, Part.OFFICER)
             await client.acknowledge_recall(recall, person=who, person_token=token, action=action)
+        return unbelieved
 
-    asyncio.run(run())
+    unbelieved = asyncio.run(run())
     if as_json:
         print_json({"recall_id": recall, "acknowledged": True})
-        return
-    console().print(text(f"Acknowledged: {recall}. It stays out of use here.", "green"))
+    else:
+        console().print(text(f"Acknowledged: {recall}. It stays out of use here.", "green"))
+    if unbelieved is not None:
+        raise unbelieved

@@ -103,7 +103,8 @@ class RecallingCalls(Connected):
         """Yield what agencies recalled of this force's searches, verified, the oldest first.
 
         Each candidate is marked here before its recall is yielded: from then on its details are
-        neither read out nor exported, until somebody decides otherwise with the agency.
+        neither read out nor exported, until somebody decides otherwise with the agency. One that
+        does not verify hides no other: all the rest are yielded first.
 
         Example::
 
@@ -112,11 +113,12 @@ class RecallingCalls(Connected):
             custody wrong_record
 
         Raises:
-            ProbegateError: ``RESULT_INVALID`` for a recall that does not verify; or the broker's
-                reason.
+            ProbegateError: ``RESULT_INVALID`` at the end if a recall does not verify; or the
+                broker's reason.
         """
-        async for one in self._listed():
-            yield await self._marked(one)
+        async for view in self._believed():
+            if view is not None:
+                yield view
 
     async def take_recalls(self) -> int:
         """Read every recall and mark its candidate; return how many there are.
@@ -133,20 +135,8 @@ class RecallingCalls(Connected):
             ProbegateError: what ``recalls`` raises; then nothing may be taken for usable.
         """
         marks = await asyncio.to_thread(lambda: tuple(self._kept.marks()))
-        known = {(one.number, one.recall_sha256) for one in marks}
-        count, unbelieved = 0, None
-        async for one in self._listed():
-            count += 1
-            if (one.number, digest_of(one.recall)) not in known:
-                try:
-                    await self._marked(one)
-                except ProbegateError as error:
-                    if error.reason is not Reason.RESULT_INVALID:
-                        raise
-                    unbelieved = unbelieved or error
-        if unbelieved is not None:
-            raise unbelieved
-        return count
+        known = frozenset((one.number, one.recall_sha256) for one in marks)
+        return len([one async for one in self._believed(known)])
 
     async def acknowledge_recall(
         self, recall_id: str, *, person: Person, person_token: str, action: str
@@ -214,6 +204,30 @@ class RecallingCalls(Connected):
                 yield one
             if not received:
                 return
+
+    async def _believed(
+        self, known: frozenset[tuple[int, bytes]] = frozenset()
+    ) -> AsyncIterator[RecallView | None]:
+        """Verify and mark every recall, None for one that is known; then raise for what is not one.
+
+        Args:
+            known: number and digest of recalls that are not verified again.
+        """
+        unbelieved = None
+        async for one in self._listed():
+            if (one.number, digest_of(one.recall)) in known:
+                yield None
+                continue
+            try:
+                view = await self._marked(one)
+            except ProbegateError as error:
+                if error.reason is not Reason.RESULT_INVALID:
+                    raise
+                unbelieved = unbelieved or error
+            else:
+                yield view
+        if unbelieved is not None:
+            raise unbelieved
 
     async def _marked(self, received: ReceivedRecall) -> RecallView:
         """Verify a recall, mark its candidate, and return it."""

@@ -26,9 +26,11 @@ from tests.unit.force_second_peer import (
     reviewed,
     searched,
 )
+from trust.second_step import RecallAcknowledgement
 
 WIDTH = 80
 RECALL = "4fa3c1de-0000-4000-8000-000000000001"
+FORGED = "4fa3c1de-0000-4000-8000-0000000000ff"
 FACTS = "A robbery in the High Street, seen by two witnesses."
 
 
@@ -88,12 +90,18 @@ class Shell:
         return json.loads(self._capsys.readouterr().out)
 
     def refused(self, *words: object) -> str:
+        shown, line = self.failed(*words)
+        assert shown == ""
+        return line
+
+    def failed(self, *words: object) -> tuple[str, str]:
+        """Return what was shown before a command was refused, and the line that says why."""
         self._capsys.readouterr()
         assert main([str(word) for word in words]) in {1, 2}
         said = self._capsys.readouterr()
-        assert said.out == ""
+        assert max(map(len, said.out.splitlines()), default=0) <= WIDTH, said.out
         (line,) = said.err.splitlines()
-        return line
+        return said.out, line
 
 
 @pytest.fixture
@@ -383,6 +391,29 @@ def test_a_recall_is_shown_everywhere_and_acknowledged(
     words = ("recall", "acknowledge", RECALL, "--person", OFFICER, "--action", "Destroyed.")
     assert "Acknowledged" in shell(*words)
     assert shell.json(*words) == {"recall_id": RECALL, "acknowledged": True}
+
+
+def test_a_forged_recall_hides_no_other_and_is_told_of(
+    second: SecondPeer, view: SearchView, shell: Shell
+) -> None:
+    second.signers["recall"] = "broker"
+    second.recall(view, "custody", "custody-b", FORGED)
+    del second.signers["recall"]
+    second.recall(view, "custody", "custody-a", RECALL)
+    shown, line = shell.failed("recall", "list")
+    assert "STOP USE: custody custody-a" in shown
+    assert FORGED not in shown
+    assert line.startswith("probegate: RESULT_INVALID")
+    shown, line = shell.failed("recall", "list", "--json")
+    assert [one["recall_id"] for one in json.loads(shown)["recalls"]] == [RECALL]
+    words = ("recall", "acknowledge", RECALL, "--person", OFFICER, "--action", "Destroyed.")
+    shown, line = shell.failed(*words)
+    assert "Acknowledged" in shown
+    assert line.startswith("probegate: RESULT_INVALID")
+    (acknowledged,) = second.notices
+    assert isinstance(acknowledged, RecallAcknowledgement)
+    forged = ("recall", "acknowledge", FORGED, "--person", OFFICER, "--action", "Destroyed.")
+    assert shell.refused(*forged).startswith("probegate: NOTICE_INVALID")
 
 
 def test_a_wrong_match_is_reported(second: SecondPeer, view: SearchView, shell: Shell) -> None:

@@ -150,6 +150,11 @@ async def test_a_recall_that_does_not_verify_hides_no_other(
     second.recall(view, "custody", "custody-a", FIRST)
     del second.signers["recall"]
     second.recall(view, "custody", "custody-b", LATER)
+    heard_of = []
+    with refusal(Reason.RESULT_INVALID, check="recall"):
+        async for one in client.recalls():
+            heard_of.append(one.recall.recall_id)  # noqa: PERF401 - and then it is refused
+    assert heard_of == [LATER]
     with refusal(Reason.RESULT_INVALID, check="recall"):
         await client.take_recalls()
     assert (await client.get(view.search_id)).stop_use == {("custody", "custody-b")}
