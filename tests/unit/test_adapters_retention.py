@@ -22,6 +22,7 @@ from agency_adapters import gone, retention
 from agency_adapters.lifetimes import KeptFor
 from agency_adapters.models import CollectParams
 from agency_adapters.second_step.asking import Disclosable
+from agency_adapters.second_step.papers import Papers
 from agency_adapters.tables import (
     DATABASE_FILE,
     candidate_links,
@@ -62,6 +63,7 @@ from tests.unit.retention_kit import (
 from tests.unit.second_step_kit import FACTS, Step, at_work, searched
 from tests.unit.test_adapters_held import held as held_answer
 from tests.unit.test_adapters_held import inbox as held_inbox
+from tests.unit.test_adapters_linking import named_gallery
 from tests.world import Request, World
 from trust.ceremony import Scheme
 from trust.clock import to_us
@@ -323,6 +325,42 @@ async def test_nothing_is_kept_about_what_goes_meanwhile(
     monkeypatch.setattr(Disclosable, "terms", slow)
     await recorded(here, Reason.RESULT_GONE, "release.rejected", step.ask(asked))
     assert count(here, releases) == 0
+
+
+async def test_a_wrong_match_is_not_kept_of_what_goes_meanwhile(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, real = step.here, Papers.proved
+
+    def slow(self: Papers, *about: Any) -> Any:
+        proved = real(self, *about)
+        with here.adapter.state.engine.begin() as connection:
+            gone.erase_answers(connection, [step.report.search_id])
+        return proved
+
+    notice = await step.notice(step.wrong_match())
+    monkeypatch.setattr(Papers, "proved", slow)
+    await recorded(here, Reason.RESULT_GONE, "notice.refused", step.send("Notify", notice))
+    assert count(here, wrong_matches) == 0
+
+
+async def test_link_tokens_go_with_their_reports(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named_gallery(tmp_path / "gallery")
+    gallery = str(tmp_path / "gallery")
+    async with scene(world, tmp_path, monkeypatch, gallery=gallery, **TIMES) as here:
+        plain, waits = await searched(here), await held_answer(here)
+        async with held_inbox(here) as people:
+            await people.release(waits.papers.search_id, reviewer="R-1", reference="2026/1")
+            await waits.report()
+        assert count(here, candidate_links) == 2, "the positive control"
+        ahead(here, days=DUE_DAYS + 1)
+        later = await searched(here)
+        await erase(here)
+        assert set(erased(here)[0]) == {plain.report.search_id, waits.papers.search_id}
+        assert count(here, candidate_links) == 1
+        assert is_kept(here, later.report.search_id)
 
 
 # --- held answers ------------------------------------------------------------------------------
