@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sqlalchemy import select
 from agency_adapters.operators import Operator
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import matches
+from audit.reader import LogReader
 from tests.adapters import Scene, entries
 from tests.unit.adapters_kit import Papers
 from tests.unit.second_step_kit import Step, admin, inbox, three_candidates
@@ -115,6 +117,13 @@ async def reopened(here: Scene) -> None:
     here.channels.clear()
 
 
+async def published(here: Scene) -> None:
+    """Wait until the search log's files are where its database is."""
+    folder = here.adapter.settings.logs_dir / "search"
+    while LogReader(folder).size < len(entries(here.adapter)):  # noqa: ASYNC110 - files tell nobody
+        await asyncio.sleep(0.02)
+
+
 @contextmanager
 def at_the_desk(here: Scene) -> Iterator[Operator]:
     """Let the agency's people put entries on the running adapter's log, and nothing else run."""
@@ -129,8 +138,6 @@ def at_the_desk(here: Scene) -> Iterator[Operator]:
 
 def config_of(here: Scene, folder: Path) -> Path:
     """Write the adapter's settings as a file."""
-    import json
-
     values = here.adapter.settings.model_dump(mode="json", exclude_none=True)
     config = folder / "adapter.toml"
     config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))

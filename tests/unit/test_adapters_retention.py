@@ -19,9 +19,12 @@ from sqlalchemy import func, select
 from sqlalchemy.schema import Table
 
 from agency_adapters import gone, retention
+from agency_adapters.agency import OwnerDecision
+from agency_adapters.inbox import Inbox
 from agency_adapters.lifetimes import KeptFor
 from agency_adapters.models import CollectParams
 from agency_adapters.second_step.asking import Disclosable
+from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.papers import Papers
 from agency_adapters.tables import (
     DATABASE_FILE,
@@ -36,7 +39,6 @@ from agency_adapters.tables import (
     releases,
     wrong_matches,
 )
-from audit.reader import LogReader
 from audit.verify import verify_folder
 from tests.adapters import Scene, entries, make_world, scene
 from tests.unit.adapters_kit import MATE, make_gallery
@@ -55,6 +57,7 @@ from tests.unit.retention_kit import (
     grant_of,
     is_kept,
     kept_for_days,
+    published,
     recorded,
     refused,
     reopened,
@@ -150,10 +153,8 @@ async def test_the_log_verifies_without_what_is_gone(step: Step) -> None:
     ahead(step.here, days=DUE_DAYS + 1)
     await erase(step.here)
     assert entries(step.here.adapter) == before
-    folder = step.here.adapter.settings.logs_dir / "search"
-    while LogReader(folder).size < len(before):  # noqa: ASYNC110 - files tell nobody
-        await asyncio.sleep(0.02)
-    assert verify_folder(folder).ok
+    await published(step.here)
+    assert verify_folder(step.here.adapter.settings.logs_dir / "search").ok
 
 
 async def test_the_grant_counts_where_it_gives_less_time_and_where_nothing_was_found(
@@ -405,8 +406,6 @@ async def test_what_nobody_decides_stays_held_for_as_long_as_ours_and_no_longer(
     assert erased(here) == [[waits.papers.search_id]]
     await refused(Reason.RESULT_GONE, waits.collected())
     with at_the_desk(here) as operator:
-        from agency_adapters.inbox import Inbox
-
         people = Inbox.of(operator)
         assert list(await people.waiting()) == []
         for name in (waits.papers.search_id, waits.papers.order_sha256.hex()):
@@ -434,8 +433,6 @@ async def test_a_request_that_is_not_decided_keeps_it_but_not_for_ever(step: Ste
     await refused(Reason.RESULT_GONE, step.became(asked))
     assert files_with(here, FACTS.encode()) == set()
     with at_the_desk(here) as operator:
-        from agency_adapters.second_step.inbox import ReleaseInbox
-
         people = ReleaseInbox.of(operator)
         assert list(await people.waiting()) == []
         for name in (asked.said.request_id, asked.digest.hex()):
@@ -602,8 +599,6 @@ def _admin_lines(here: Scene) -> list[bytes]:
 
 
 async def test_an_owners_decision_stays_for_the_order_that_may_still_come(here: Scene) -> None:
-    from agency_adapters.agency import OwnerDecision
-
     made = OwnerDecision("caldicott", "2026/17")
     here.adapter.state.decided("4fa3c1de-0000-4000-8000-000000000001", made, 0)
     await searched(here)

@@ -54,6 +54,7 @@ from tests.unit.retention_kit import (
     files_with,
     is_kept,
     kept_for_days,
+    published,
     recorded,
     refused,
     reopened,
@@ -223,6 +224,7 @@ async def test_the_command_holds_a_search_and_lets_go_of_it(step: Step, tmp_path
         said: dict[str, Any] = json.loads(done.stdout)
         return said
 
+    await published(here)
     with at_the_desk(here):
         entry = entry_of(here, "match.report", step.report.search_id)
         said = await run()
