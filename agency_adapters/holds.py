@@ -7,6 +7,8 @@
 2. An answer is held, too, while a value beside an entry of the admin log about it is: who decided
    about it or its details and why, who recalled it.
 3. A hold is lifted by what names all fields of its entry, and by nothing less.
+4. It keeps what there is when it comes. What goes for a reason of its own goes all the same: what a
+   decision was made on, and sealed details that nobody can open any more, which say nothing here.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Office:
         engine: its database.
         log: puts an entry on the admin log.
         tables: where erasing removes something.
-        answers: of some entries of a log, those of an answer that a hold keeps as a whole.
+        answers: returns which entries of a log are of an answer that a hold keeps whole.
     """
 
     id: str
