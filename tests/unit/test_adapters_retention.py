@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -515,6 +518,39 @@ async def test_what_fails_in_between_erases_nothing_and_is_on_no_log(
     assert erased(here) == []
     assert is_kept(here, search_id)
     assert len(here.adapter.state.resolve(search_id=search_id)) == 3
+    await erase(here)
+    assert erased(here) == [[search_id]]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from agency_adapters.gone import erase_answers
+from agency_adapters.tables import open_engine
+
+with open_engine(Path(sys.argv[1])).begin() as connection:
+    erase_answers(connection, [sys.argv[2]])
+    left = connection.exec_driver_sql("SELECT count(*) FROM candidates").scalar_one()
+    sys.stdout.write(str(left))
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_who_is_killed_in_between_has_erased_nothing(step: Step) -> None:
+    here, search_id = step.here, step.report.search_id
+    before = rows(here)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", KILLED, str(here.adapter.settings.state_dir), search_id],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"0")
+    assert rows(here) == before
+    await reopened(here)
+    assert len(here.adapter.state.resolve(search_id=search_id)) == 3
+    ahead(here, days=DUE_DAYS + 1)
     await erase(here)
     assert erased(here) == [[search_id]]
 
