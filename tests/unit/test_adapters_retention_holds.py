@@ -252,10 +252,14 @@ async def test_a_recall_reaches_whoever_may_hold_something_up_to_the_end(step: S
     assert [number for number, _ in await recalls_of(step)] == [1]
     said = acknowledgement(step, await envelope_of_recall(step))
     await step.send("Notify", await step.notice(said))
+    assert files_with(here, said.action.encode()), "the positive control"
     ahead(here, days=1)
     await erase(here)
     assert erased(here) == [[step.report.search_id]]
     assert await recalls_of(step) == []
+    assert files_with(here, said.action.encode()) == set()
+    with here.adapter.state.engine.connect() as connection:
+        assert connection.execute(select(recall_acknowledgements)).all() == []
 
 
 async def test_numbers_go_on_where_they_were_when_recalls_are_gone(here: Scene) -> None:
@@ -269,9 +273,8 @@ async def test_numbers_go_on_where_they_were_when_recalls_are_gone(here: Scene) 
     assert files_with(here, signature) == set()
     with here.adapter.state.engine.connect() as connection:
         (left,) = connection.execute(select(recalls)).all()
-        assert connection.execute(select(recall_acknowledgements)).all() == []
     assert (left.reference, left.record_id, left.notice, left.recall) == ("", "", "", None)
-    await here.adapter.second_step.recalling.settle()  # and signs nothing again
+    assert here.adapter.second_step.recalling.recalls.unissued() == ()  # nor is it signed again
     notice = await first.notice(acknowledgement(first, recall))
     await recorded(here, Reason.RESULT_GONE, "notice.refused", first.send("Notify", notice))
     await reopened(here)
