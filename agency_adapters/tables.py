@@ -97,6 +97,7 @@ held = Table(
     Column("leaf_index", BigInteger),
     Column("retention_days", Integer),
     Index("ix_held_leaf", "leaf_index", "held_us"),
+    Index("ix_held_search", "search_id"),
 )
 """One row per answer that a person must release. ``ask`` and ``switches`` are JSON lists of names;
 ``order_payload`` and ``withheld`` are emptied once the decision's report is there;

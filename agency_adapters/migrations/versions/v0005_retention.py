@@ -25,6 +25,7 @@ _COLUMNS = (
 _INDEXES = (
     ("ix_matches_erase", "matches", "erase_us"),
     ("ix_matches_search", "matches", "search_id"),
+    ("ix_held_search", "held", "search_id"),
     ("ix_releases_search", "releases", "search_id"),
     ("ix_recalls_search", "recalls", "search_id"),
 )
