@@ -15,7 +15,8 @@ both are answered with a signed report. All of it is on the agency's own log.
    these agreements, and this agency permitted, exactly once.
 7. The entry is in the tree of the checkpoint, which the broker's search log key signed.
 8. The checkpoint is consistent with what this adapter's witness has seen of that log.
-9. The order was never used under another grant. The same grant again is given the same answer.
+9. The order was never used under another grant. The same grant again is given the same answer, or
+   is told that it is gone (``retention``); nothing is searched under it twice.
 10. The grant holds a permit for this agency, and the order asks for this agency.
 11. This agency's own decision permits: by its own copy of the agreements, its own rules, and its
     own records (``policy.standing``: quotas, earlier answers as proved by ``evidence``, kill
@@ -217,10 +218,14 @@ def require_not_replayed(stored: StoredMatch | None, admitted: Admitted) -> Stor
     """Apply rule (9): return the earlier answer to this very grant, if there is one.
 
     Raises:
-        ProbegateError: ``ORDER_REPLAYED``.
+        ProbegateError: ``ORDER_REPLAYED``; ``RESULT_GONE`` if the answer was erased since.
     """
-    if stored is not None and not compare_digest(stored.grant_sha256, admitted.grant_sha256):
+    if stored is None:
+        return None
+    if not compare_digest(stored.grant_sha256, admitted.grant_sha256):
         raise ProbegateError(Reason.ORDER_REPLAYED)
+    if stored.report is None:
+        raise ProbegateError(Reason.RESULT_GONE)
     return stored
 
 

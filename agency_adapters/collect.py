@@ -4,7 +4,7 @@
    withheld from, or whose log the agency's own entry of the answer names.
 2. It names the answer by the digests of the very order and grant that were answered. Whatever else
    it names is NOT_FOUND, alike for what was never asked, never held, not yet answered, and another
-   broker's.
+   broker's. Its own that was erased when its time was over is RESULT_GONE.
 3. A broker that shows the order itself, and not only its digest, asks for the answer as it was
    first given. It gets the very report that was signed then: nothing is searched or decided again.
    If that is HELD, it learns by when its release is due.
@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -25,7 +24,7 @@ from agency_adapters import checks
 from agency_adapters.command import Witnesses
 from agency_adapters.holding import HeldAnswer, HeldAnswers
 from agency_adapters.models import Collected, CollectParams, MatchAnswer, StoredMatch
-from agency_adapters.recording import Recorder
+from agency_adapters.recording import Recorder, asked_by
 from agency_adapters.state import AdapterState
 from audit.notes import VerifierKey
 from trust.clock import Clock
@@ -58,35 +57,33 @@ class CollectCommand:
         """Return an answer, or when it is to be decided about.
 
         Raises:
-            ProbegateError: ``CHANNEL_ROLE``, ``NOT_FOUND`` or ``STATE_UNAVAILABLE``.
+            ProbegateError: ``CHANNEL_ROLE``, ``NOT_FOUND``, ``RESULT_GONE`` or
+                ``STATE_UNAVAILABLE``.
         """
         checks.require_broker(peer)  # (1)
         log_key = checks.search_log_key(self.directory(), peer.id, self.clock())
         if params.order:
             return self._given(params, log_key)  # (3)
         answer = self.held.of_order(params.order_sha256)
+        if answer is None:  # (2)
+            stored = self._stored(params, log_key)
+            raise ProbegateError(Reason.NOT_FOUND if stored.report else Reason.RESULT_GONE)
         if (  # (2)
-            answer is None
-            or not compare_digest(answer.grant_sha256, params.grant_sha256)
-            or answer.broker != peer.id
+            not compare_digest(answer.grant_sha256, params.grant_sha256) or answer.broker != peer.id
         ):
             raise ProbegateError(Reason.NOT_FOUND)
         return Collected(self._followed(answer, log_key), answer.decide_by)
 
     def _given(self, params: CollectParams, log_key: VerifierKey) -> Collected:
         """Return an answer as it was first given (3)."""
-        stored = self.state.answered(params.order_sha256)
-        if (  # (1) (2)
-            stored is None
-            or not compare_digest(stored.grant_sha256, params.grant_sha256)
-            or not compare_digest(stored.order_sha256, hashlib.sha256(params.order).digest())
-            or self._asked_by(stored) != log_key.name
-        ):
+        stored = self._stored(params, log_key)
+        if not compare_digest(stored.order_sha256, hashlib.sha256(params.order).digest()):  # (2)
             raise ProbegateError(Reason.NOT_FOUND)
+        report = stored.there
         held = self.held.of_order(params.order_sha256)
         answer = MatchAnswer(
-            report=stored.report,
-            statement=self.recorder.statement(stored.report, decode_order(params.order)),
+            report=report,
+            statement=self.recorder.statement(report, decode_order(params.order)),
             links=stored.links,
             acknowledged=self.witnesses.of(log_key).acknowledged,
             agency_checkpoint=self.recorder.log.checkpoint.note,
@@ -94,10 +91,16 @@ class CollectCommand:
         )
         return Collected(answer, held.decide_by if held is not None else None)
 
-    def _asked_by(self, stored: StoredMatch) -> str:
-        """Return the name of the log that an answered request was on (1)."""
-        entry = json.loads(self.recorder.log.leaf(stored.leaf_index))
-        return str(entry["broker_checkpoint"]["origin"])
+    def _stored(self, params: CollectParams, log_key: VerifierKey) -> StoredMatch:
+        """Return the answer that is named, whatever is left of it (1) (2)."""
+        stored = self.state.answered(params.order_sha256)
+        if (
+            stored is None
+            or not compare_digest(stored.grant_sha256, params.grant_sha256)
+            or asked_by(self.recorder.log, stored.leaf_index) != log_key.name
+        ):
+            raise ProbegateError(Reason.NOT_FOUND)
+        return stored
 
     def _followed(self, answer: HeldAnswer, log_key: VerifierKey) -> MatchAnswer | None:
         """Return what followed a held answer, if anything has (4)."""

@@ -212,9 +212,10 @@ class MatchCommand:
         if earlier is None:
             seen = Seen(papers.admission, papers.checkpoint)
             earlier = await self._answered_anew(admitted, params, seen, peer.id)
+        report = earlier.there
         return MatchAnswer(  # (17)
-            report=earlier.report,
-            statement=self.recorder.statement(earlier.report, admitted.order, earlier.said),
+            report=report,
+            statement=self.recorder.statement(report, admitted.order, earlier.said),
             acknowledged=papers.admission.acknowledged,
             agency_checkpoint=self.recorder.log.checkpoint.note,
             agency_leaf_index=earlier.leaf_index,

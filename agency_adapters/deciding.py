@@ -8,7 +8,7 @@
 4. What may no longer be searched on the day of the release (a deletion asked for, a record erased)
    is left out of what is released, as if it had not been found.
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
-   stays held.
+   stays held, until it is erased undecided when its time is over (``retention``).
 """
 
 from __future__ import annotations
@@ -162,12 +162,13 @@ class Deciding:
             self.recorder.statement(envelope, answer.order) if answer.order is not None else None
         )
 
+        until = self.recorder.kept.until(report.reported_at, answer.retention_days)
         # The link key of the time it was held: of the grant, or seconds after.
         found = [one for _, one in self.state.resolve(search_id=answer.search_id)]
         links = await self.linker.links(report, found, self.gallery(), answer.held_at)
 
         def also(connection: Connection, index: int) -> None:
-            keep_decided(connection, answer.order_sha256, envelope, statement, index)
+            keep_decided(connection, answer.order_sha256, envelope, statement, index, until)
             keep_links(connection, envelope, links)
 
         leaf = _leaf(REPORT_ENTRY, report.reported_at, answer) | {

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
+from agency_adapters.lifetimes import Until, keep_until
 from agency_adapters.models import Hold
 from agency_adapters.state import reading
 from agency_adapters.tables import held, held_reviews, matches
@@ -58,6 +59,7 @@ class HeldAnswer:
         report: the report that followed the decision, signed.
         statement: the statement that goes with it, where there is one.
         leaf_index: where in the search log that report is.
+        retention_days: how long that report's recipients may keep it; none if it was not said.
     """
 
     order_sha256: bytes
@@ -76,6 +78,7 @@ class HeldAnswer:
     report: Envelope | None
     statement: Envelope | None
     leaf_index: int | None
+    retention_days: int | None
 
     @property
     def releases(self) -> int:
@@ -124,10 +127,17 @@ class HeldAnswers:
         return found[0] if found else None
 
     def held_report(self, order_sha256: bytes) -> Envelope:
-        """Return the HELD report itself, signed."""
+        """Return the HELD report itself, signed.
+
+        Raises:
+            ProbegateError: ``RESULT_GONE`` if it was erased since.
+        """
         query = select(matches.c.report).where(matches.c.order_sha256 == order_sha256)
         with reading(self.engine) as connection:
-            return envelope_from_bytes(connection.execute(query).scalar_one())
+            report = connection.execute(query).scalar_one()
+        if not report:
+            raise ProbegateError(Reason.RESULT_GONE)
+        return envelope_from_bytes(report)
 
     def _where(self, condition: Any) -> tuple[HeldAnswer, ...]:
         query = select(held).where(condition).order_by(held.c.held_us, held.c.order_sha256)
@@ -162,10 +172,11 @@ def _answer(row: Any, reviews: Any) -> HeldAnswer:
         report=envelope_from_bytes(row.report) if row.report else None,
         statement=envelope_from_bytes(row.statement) if row.statement else None,
         leaf_index=row.leaf_index,
+        retention_days=row.retention_days,
     )
 
 
-def keep_held(connection: Connection, report: MatchReport, hold: Hold) -> None:
+def keep_held(connection: Connection, report: MatchReport, hold: Hold, retention_days: int) -> None:
     """Write what is withheld (1)."""
     row = {
         "order_sha256": report.order_sha256,
@@ -180,6 +191,7 @@ def keep_held(connection: Connection, report: MatchReport, hold: Hold) -> None:
         "order_payload": hold.order,
         "withheld": encode_report(hold.withheld),
         "flagged": False,
+        "retention_days": retention_days,
     }
     connection.execute(insert(held), row)
 
@@ -190,6 +202,7 @@ def keep_decided(
     report: Envelope,
     statement: Envelope | None,
     leaf_index: int,
+    until: Until,
 ) -> None:
     """Write the report that followed a decision, and erase what was withheld (3)."""
     changed = connection.execute(
@@ -205,6 +218,7 @@ def keep_decided(
     )
     if changed.rowcount != 1:
         raise ProbegateError(Reason.STATE_UNAVAILABLE, "a held answer was decided twice")
+    keep_until(connection, order_sha256, until)
 
 
 def keep_flagged(connection: Connection, order_sha256: bytes) -> None:

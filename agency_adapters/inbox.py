@@ -141,7 +141,7 @@ class Inbox:
             asked: who was asked about records in the answer, and agreed.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``, ``TEXT_INVALID``, ``RELEASE_INVALID``,
+            ProbegateError: ``NOT_FOUND``, ``RESULT_GONE``, ``TEXT_INVALID``, ``RELEASE_INVALID``,
                 ``RELEASE_SWITCHED_OFF``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         answer = self._reviewable(search, reviewer)
@@ -172,7 +172,8 @@ class Inbox:
         checked_id(reviewer, "reviewer")
         found = self.held.named(search)
         if not found:
-            raise ProbegateError(Reason.NOT_FOUND)
+            gone = self.operator.state.is_gone(search)
+            raise ProbegateError(Reason.RESULT_GONE if gone else Reason.NOT_FOUND)
         if len(found) > 1:
             digests = ", ".join(one.order_sha256.hex() for one in found)
             raise ProbegateError(Reason.RELEASE_INVALID, f"several orders; name one of {digests}")
@@ -216,5 +217,5 @@ class Inbox:
     def _again(self, answer: HeldAnswer) -> HeldAnswer:
         found = self.held.of_order(answer.order_sha256)
         if found is None:
-            raise ProbegateError(Reason.STATE_UNAVAILABLE, "a held answer is gone")
+            raise ProbegateError(Reason.RESULT_GONE)
         return found

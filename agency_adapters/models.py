@@ -8,6 +8,7 @@ from datetime import datetime
 from audit.evidence import NO_EVIDENCE, Evidence
 from audit.witness import Acknowledged, ConsistencyProof
 from trust.dsse import Envelope
+from trust.errors import ProbegateError, Reason
 from trust.messages import ExpectedFalse, MatchReport
 
 
@@ -100,15 +101,29 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class StoredMatch:
-    """An answer that was given before; ``said`` is what its report says, if that is at hand."""
+    """An answer that was given before; ``said`` is what its report says, if that is at hand.
+
+    ``report`` is none once what the answer found was erased.
+    """
 
     order_sha256: bytes
     grant_sha256: bytes
     search_id: str
-    report: Envelope
+    report: Envelope | None
     leaf_index: int
     links: Envelope | None = None
     said: MatchReport | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def there(self) -> Envelope:
+        """The report.
+
+        Raises:
+            ProbegateError: ``RESULT_GONE`` if it was erased.
+        """
+        if self.report is None:
+            raise ProbegateError(Reason.RESULT_GONE)
+        return self.report
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
 from agency_adapters.deciding import REVIEW_CLERK
 from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.holds import HoldClerk
 from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step.deciding import RELEASE_CLERK
@@ -56,8 +57,8 @@ class Operator:
         """Return the records behind a reference or a search, once the read is on the log.
 
         Raises:
-            ProbegateError: ``USAGE`` unless exactly one is given; ``NOT_FOUND``;
-                ``LOG_UNAVAILABLE``.
+            ProbegateError: ``USAGE`` unless exactly one is given; ``NOT_FOUND``, or
+                ``RESULT_GONE`` for a search that is; ``LOG_UNAVAILABLE``.
         """
         if (search_id is None) == (reference is None):
             raise ProbegateError(Reason.USAGE, "give a search or a reference")
@@ -68,7 +69,8 @@ class Operator:
             references=[record.reference for _, record in found],
         )
         if not found:
-            raise ProbegateError(Reason.NOT_FOUND)
+            gone = search_id is not None and self.state.is_gone(search_id)
+            raise ProbegateError(Reason.RESULT_GONE if gone else Reason.NOT_FOUND)
         return found
 
     async def decide(self, request_id: str, authority: str, reference: str) -> None:
@@ -140,4 +142,5 @@ class Operator:
 
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the agency's own people put on the admin log."""
-    return Clerks((SwitchClerk(ledger), REVIEW_CLERK, RELEASE_CLERK, RecallClerk(), ValuesClerk()))
+    deciding = (REVIEW_CLERK, RELEASE_CLERK, RecallClerk())
+    return Clerks((SwitchClerk(ledger), *deciding, ValuesClerk(), HoldClerk()))

@@ -1,7 +1,8 @@
 """What an adapter puts on its search log, durably before anything is said (rule 16).
 
-1. An answer, what its references stand for, what was acknowledged of the broker's log, what the
-   ledger keeps, what is held for a person and the entry commit in one transaction.
+1. An answer, until when it is kept, what its references stand for, what was acknowledged of the
+   broker's log, what the ledger keeps, what is held for a person and the entry commit in one
+   transaction.
 2. A caller that gives up meanwhile changes nothing: an entry on its way is seen to its end, and
    what it changes in memory with it.
 3. The statement beside a report says that this agency searched and answered, nothing of what it
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +24,7 @@ from sqlalchemy import Connection
 
 from agency_adapters.checks import Admitted, Permission
 from agency_adapters.holding import keep_held
+from agency_adapters.lifetimes import KeptFor
 from agency_adapters.models import Finding, StoredMatch
 from agency_adapters.ruling import Records, Ruling
 from agency_adapters.second_step.answered import keep_recipient
@@ -64,11 +67,13 @@ class Recorder:
         log: this agency's search log.
         records: this agency's own records.
         signer: signs reports and statements.
+        kept: says until when answers are kept.
     """
 
     log: LogWriter
     records: Records
     signer: Signer
+    kept: KeptFor
 
     async def answer(
         self, seen: Seen, admitted: Admitted, ruling: Ruling, finding: Finding
@@ -81,6 +86,8 @@ class Recorder:
     ) -> StoredMatch:
         report = finding.report
         envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.signer)
+        days = _retention_days(admitted, ruling)
+        until = self.kept.until(report.reported_at, None if finding.hold is not None else days)
 
         def stored(index: int) -> StoredMatch:
             return StoredMatch(
@@ -94,9 +101,9 @@ class Recorder:
             )
 
         def also(connection: Connection, index: int) -> None:  # (1)
-            keep_answer(connection, stored(index), finding.found)
+            keep_answer(connection, stored(index), finding.found, until)
             if finding.hold is not None:
-                keep_held(connection, report, finding.hold)
+                keep_held(connection, report, finding.hold, days)
             keep_recipient(
                 connection,
                 admitted.order_sha256,
@@ -200,6 +207,19 @@ async def to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+def _retention_days(admitted: Admitted, ruling: Ruling) -> int:
+    """Return how long recipients may keep an answer: by its duties, or the grant's if denied."""
+    outcome = ruling.outcome
+    duties = outcome.duties if isinstance(outcome, Permission) else admitted.permit.obligations
+    return duties.retention_days
+
+
+def asked_by(log: LogWriter, index: int) -> str:
+    """Return the name of the log that an answered request was on, by the answer's entry."""
+    entry = json.loads(log.leaf(index))
+    return str(entry["broker_checkpoint"]["origin"])
 
 
 def _said_of(ruling: Ruling) -> dict[str, JsonValue]:

@@ -10,6 +10,7 @@
    answer, or a request for details, that nobody decided in time.
 5. What the agency's people decided about a held answer or about details, and what they recalled, is
    carried out, whoever was up at the time.
+6. What answers found is erased when its time is over.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from agency_adapters.galleries.files import DEFAULT_LIMITS, ScanLimits
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holding import HeldAnswers
+from agency_adapters.lifetimes import KeptFor
 from agency_adapters.linking import Linker
 from agency_adapters.operators import clerks
 from agency_adapters.recording import Recorder, record_unconfirmed
 from agency_adapters.references import References
 from agency_adapters.registry import kind_named, place_of
+from agency_adapters.retention import AnswerRetention
 from agency_adapters.ruling import Records
 from agency_adapters.second_step.assembly import SecondStep
 from agency_adapters.second_step.servicer import ReleaseServicer
@@ -88,6 +91,7 @@ class Adapter:
     collect: CollectCommand
     deciding: Deciding
     second_step: SecondStep
+    retention: AnswerRetention
     clock: Clock
 
     @classmethod
@@ -130,7 +134,8 @@ class Adapter:
             at=now,
         )
         signer, openers = folder.signer(), folder.openers()
-        recorder = Recorder(logs.search, Records(settings.id, ledger), signer)
+        kept = KeptFor.of(settings)
+        recorder = Recorder(logs.search, Records(settings.id, ledger), signer, kept)
         witnesses, held = Witnesses(state), HeldAnswers(state.engine)
         linker = Linker(settings.id, lambda: directories.current, openers, signer)
         command = MatchCommand(
@@ -192,6 +197,7 @@ class Adapter:
             collect=collect,
             deciding=deciding,
             second_step=second_step,
+            retention=AnswerRetention(kept, state.engine, logs.admin, clock),
             clock=clock,
         )
         await adapter.record_all()
@@ -209,7 +215,7 @@ class Adapter:
         await self.refresh_calibration()
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
-        """Return what runs beside the server for as long as it does (2) (3) (4) (5)."""
+        """Return what runs beside the server for as long as it does (2) (3) (4) (5) (6)."""
         steps = (
             self.refresh_directory,
             self.refresh_bundle,
@@ -227,7 +233,8 @@ class Adapter:
         )
         decided = keep_doing(decisions, self.settings.admin_poll_s)
         fresh = keep_doing(steps, self.settings.reload_interval_s)
-        return (fresh, decided, self.serve_desk(), self.ledger.keep_pruned(self.clock))
+        erased = keep_doing((self.retention.erase_answers,), self.settings.answers_poll_s)
+        return (fresh, decided, erased, self.serve_desk(), self.ledger.keep_pruned(self.clock))
 
     async def record_unconfirmed(self) -> None:
         """Look once for urgent searches that are late (4)."""

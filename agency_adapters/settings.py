@@ -62,6 +62,16 @@ class AdapterSettings(EngineSettings):
     beside the logs, days; then `probegate audit erase --of adapter --log admin --expired` erases
     it, unless it is under legal hold."""
 
+    answers_retain_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+    """How long what an answer found is kept at most, days, the margin not counted; agreements
+    mostly say less (``retention_days``), and then that is how long. Released details are kept in
+    mind until they must be deleted, however long that is."""
+    answers_margin_days: Annotated[int, Field(ge=1, le=3_650)] = 7
+    """How much longer than its recipients may keep it what an answer found is kept, days: they
+    count from when it came, and a recall must still reach them."""
+    answers_poll_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often answers are looked through for some whose time is over, seconds."""
+
     clock_skew_s: Annotated[float, Field(ge=0, le=60)] = 30.0
     """How far ahead of ours another organisation's clock may be, seconds."""
     max_deadline_s: Annotated[float, Field(gt=0, le=600)] = 60.0

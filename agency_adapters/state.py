@@ -16,6 +16,8 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.agency import OwnerDecision
+from agency_adapters.gone import is_gone
+from agency_adapters.lifetimes import Until
 from agency_adapters.models import FoundRecord, StoredMatch
 from agency_adapters.tables import candidate_links, candidates, matches, owner_decisions
 from audit.tables import storage_failure
@@ -79,15 +81,24 @@ class AdapterState:
         row = self._first(_ANSWERED, order_sha256)
         if row is None:
             return None
-        report = envelope_from_bytes(row.report)
+        report = envelope_from_bytes(row.report) if row.report else None
         return StoredMatch(
             order_sha256=row.order_sha256,
             grant_sha256=row.grant_sha256,
             search_id=row.search_id,
             report=report,
             leaf_index=row.leaf_index,
-            links=self.links_of(report),
+            links=self.links_of(report) if report is not None else None,
         )
+
+    def is_gone(self, name: str) -> bool:
+        """Whether the answers of a search, or to an order, were erased when their time was over.
+
+        Args:
+            name: the search's id, or the order's digest in hexadecimal.
+        """
+        with reading(self.engine) as connection:
+            return is_gone(connection, name)
 
     def links_of(self, report: Envelope) -> Envelope | None:
         """Return the link tokens that went with a report, if any did."""
@@ -155,19 +166,23 @@ class AdapterState:
             raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
 
 
-def keep_answer(connection: Connection, answer: StoredMatch, found: Sequence[FoundRecord]) -> None:
+def keep_answer(
+    connection: Connection, answer: StoredMatch, found: Sequence[FoundRecord], until: Until
+) -> None:
     """Write an answer and what its references stand for, within the log's transaction."""
+    report = answer.there
     connection.execute(
         insert(matches),
         {
             "order_sha256": answer.order_sha256,
             "grant_sha256": answer.grant_sha256,
             "search_id": answer.search_id,
-            "report": envelope_to_bytes(answer.report),
+            "report": envelope_to_bytes(report),
             "leaf_index": answer.leaf_index,
+            **until.columns(),
         },
     )
-    keep_links(connection, answer.report, answer.links)
+    keep_links(connection, report, answer.links)
     if found:
         connection.execute(
             insert(candidates),

@@ -38,8 +38,14 @@ matches = Table(
     Column("search_id", String(36), nullable=False),
     Column("report", LargeBinary, nullable=False),
     Column("leaf_index", BigInteger, nullable=False),
+    Column("erase_us", BigInteger),
+    Column("latest_us", BigInteger),
+    Index("ix_matches_erase", "erase_us"),
+    Index("ix_matches_search", "search_id"),
 )
-"""One row per order ever answered: the memory that refuses replays."""
+"""One row per order ever answered: the memory that refuses replays. What an answer found goes at
+``erase_us``, and if something of it is still under way then, at ``latest_us``. Both are empty once
+it is gone, and so is ``report``; ``erase_us`` is 0 where no time was said yet (``lifetimes``)."""
 
 candidates = Table(
     "candidates",
@@ -89,10 +95,13 @@ held = Table(
     Column("report", LargeBinary),
     Column("statement", LargeBinary),
     Column("leaf_index", BigInteger),
+    Column("retention_days", Integer),
     Index("ix_held_leaf", "leaf_index", "held_us"),
+    Index("ix_held_search", "search_id"),
 )
 """One row per answer that a person must release. ``ask`` and ``switches`` are JSON lists of names;
-``order_payload`` and ``withheld`` are emptied once the decision's report is there."""
+``order_payload`` and ``withheld`` are emptied once the decision's report is there;
+``retention_days`` is how long its recipients may keep that, where it was said."""
 
 held_reviews = Table(
     "held_reviews",
@@ -135,12 +144,16 @@ releases = Table(
     Column("decision", LargeBinary),
     Column("sealed", LargeBinary),
     Column("leaf_index", BigInteger),
+    Column("search_id", String(36)),
+    Column("until_us", BigInteger),
     Index("ix_releases_request", "force", "request_id", unique=True),
     Index("ix_releases_leaf", "leaf_index", "received_us"),
+    Index("ix_releases_search", "search_id"),
 )
 """One row per request for disclosure that the agency's people are asked to decide. ``fields``,
 ``ask`` and ``switches`` are JSON lists of names; ``reviewers`` says who reviewed, and when that
-ended. It, ``order_payload`` and ``facts`` are emptied once the decision is there."""
+ended. It, ``order_payload`` and ``facts`` are emptied once the decision is there. ``until_us`` is
+until when the force may hold what was released; of what was refused, when that was."""
 
 release_reviews = Table(
     "release_reviews",
@@ -190,11 +203,16 @@ recalls = Table(
     Column("origin", String(256)),
     Column("number", BigInteger),
     Column("recall", LargeBinary),
+    Column("issued_us", BigInteger),
+    Column("ordered_index", BigInteger),
     Index("ix_recalls_number", "origin", "number"),
     Index("ix_recalls_reference", "reference"),
+    Index("ix_recalls_search", "search_id"),
 )
 """One row per recall that was ordered; ``recall`` is the signed one, and ``number`` its place among
-those of the broker whose log ``origin`` names. Both are empty until it is on the search log."""
+those of the broker whose log ``origin`` names. Both are empty until it is on the search log.
+``ordered_index`` is where the admin log has the order. Once its answer is gone ``reference``,
+``record_id``, ``notice`` and ``recall`` are empty; the number stays taken."""
 
 recall_acknowledgements = Table(
     "recall_acknowledgements",
@@ -207,6 +225,22 @@ recall_acknowledgements = Table(
     Index("ix_recall_acknowledgements", "recall_id"),
 )
 """What forces did about recalls."""
+
+gone_requests = Table(
+    "gone_requests",
+    metadata,
+    Column("request_sha256", LargeBinary(32), primary_key=True),
+    Column("request_id", String(36), nullable=False),
+    Column("broker", String(64), nullable=False),
+)
+"""Requests for disclosure that went with their answer, so that whoever asks is told so."""
+
+answer_holds = Table(
+    "answer_holds",
+    metadata,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+)
+"""Entries of the search log whose answer is under legal hold."""
 
 
 def open_engine(state_dir: Path) -> Engine:

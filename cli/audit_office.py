@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,7 @@ class Office:
         engine: its database.
         log: puts an entry on the admin log.
         tables: where erasing removes something.
+        answers: returns which entries of a log are of an answer that a hold keeps whole.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Office:
     engine: Engine
     log: Callable[..., Coroutine[None, None, int]]
     tables: tuple[str, ...]
+    answers: Callable[[str, Sequence[int]], tuple[int, ...]]
 
 
 def open_office(config: Path | None, side: Side) -> Office:
@@ -67,11 +70,14 @@ def open_office(config: Path | None, side: Side) -> Office:
 
         broker = Operator.open(load_settings(BrokerSettings, config))
         settings, tables = broker.settings, (values.name, *erasing.TABLES)
-        return Office(settings.id, settings.logs_dir, broker.desk.engine, broker.log, tables)
+        engine, none = broker.desk.engine, lambda _log, _entries: ()
+        return Office(settings.id, settings.logs_dir, engine, broker.log, tables, none)
+    from agency_adapters.holds import answers_at
     from agency_adapters.operators import Operator as Agency
     from agency_adapters.settings import AdapterSettings
     from agency_adapters.tables import held_reviews
 
     agency = Agency.open(load_settings(AdapterSettings, config))
     given, names = agency.settings, (values.name, held_reviews.name)
-    return Office(given.id, given.logs_dir, agency.desk.engine, agency.log, names)
+    engine = agency.desk.engine
+    return Office(given.id, given.logs_dir, engine, agency.log, names, partial(answers_at, engine))

@@ -38,7 +38,7 @@ def subject_command(
         return
     screen = console()
     if not found:
-        screen.print("No search returned this record.")
+        screen.print("No answer that is still kept lists this record.")
     for one in found:
         by = f" by {one.force}" if one.force else ""
         screen.print(text(f"{one.search_id}{by}", "bold"))

@@ -114,19 +114,23 @@ def hold_command(
     lift: Annotated[bool, typer.Option(help="Lift the hold instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put values under legal hold: nothing erases them until the hold is lifted."""
+    """Put values under legal hold: nothing erases them until the hold is lifted.
+
+    At an adapter, a hold on a search's entries of its search log keeps what it answered there.
+    """
     from audit.erasing import chosen
 
     office = open_office(config, of)
     entries = _entries(office, log, search, entry)
-    there = [one.index for one in chosen(office.engine, log, entries)]
+    valued = (one.index for one in chosen(office.engine, log, entries))
+    there = sorted({*valued, *office.answers(log, entries)})
     kind = HOLD_LIFTED if lift else HOLD_SET
     logged = _put(office, kind, log, there, field, authority)
     if as_json:
         print_json({"entries": there, "held": not lift, "admin_entries": logged})
     else:
         said = "no longer held" if lift else "under legal hold"
-        console().print(text(f"Values of {len(there):,} entries are {said}: {_few(there)}."))
+        console().print(text(f"What {len(there):,} entries stand for is {said}: {_few(there)}."))
 
 
 def _put(

@@ -13,7 +13,8 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
     entry, before it is acknowledged. The same bytes again are the same request, and are given the
     same answer, also when their time has passed; its id with other bytes is a replay.
 20. What became of it is told to the broker that brought it, by its digest, and to nobody else. The
-    details are handed over until they can be opened no more, or the candidate is recalled.
+    details are handed over until they can be opened no more, or the candidate is recalled. Once
+    the answer that listed it is gone, so is what became of it (``retention``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sqlalchemy import Connection
 
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.gone import require_there
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step import checks
 from agency_adapters.second_step.agreed import (
@@ -181,11 +183,14 @@ class AskingCommand:
         """Return what became of a request (20).
 
         Raises:
-            ProbegateError: ``CHANNEL_ROLE``, ``NOT_FOUND`` or ``STATE_UNAVAILABLE``.
+            ProbegateError: ``CHANNEL_ROLE``, ``NOT_FOUND``, ``RESULT_GONE`` or
+                ``STATE_UNAVAILABLE``.
         """
         async with self.book.refusing(REJECTED_ENTRY) as certain:
             self.papers.admit_channel(peer)
             found = self.releases.of(request_sha256)
+            if found is None and peer.id in self.releases.brokers_of_gone(request_sha256.hex()):
+                raise ProbegateError(Reason.RESULT_GONE)
             if found is None or found.broker != peer.id:
                 raise ProbegateError(Reason.NOT_FOUND)
             certain.facts["request_sha256"] = request_sha256.hex()
@@ -245,6 +250,7 @@ class AskingCommand:
         )
 
         def also(connection: Connection, _index: int) -> None:  # (19)
+            require_there(connection, shown.answer.order_sha256)
             keep_asked(connection, asked)
             keep_revocations(connection, told)
 

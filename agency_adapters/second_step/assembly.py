@@ -67,7 +67,7 @@ class SecondStep:
         agency, skew = settings.id, timedelta(seconds=settings.clock_skew_s)
         book, answered = Book(log, clock), Answered.of(state)
         releases, recalls = Releases(state.engine), Recalls(state.engine)
-        papers = Papers(agency, answered, witnesses, directory, clock)
+        papers = Papers(agency, answered, log, witnesses, directory, clock)
         disclosable = Disclosable(
             agency, settings.switches(), policy, gallery, ledger, recalls.recalled, clock
         )

@@ -15,7 +15,8 @@
    day it must be deleted by; it can be opened for a while, and never longer than that.
 7. With the decision the facts, the order and who reviewed are erased, from the write-ahead log too.
 8. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
-   stays open.
+   stays open, until it goes with the answer that it is about (``retention``).
+9. Sealed details that nobody can open any more are erased, from the write-ahead log too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
@@ -131,8 +132,14 @@ class Deciding:
             telemetry.log("release overdue", search_id=release.request.search_id)
 
     async def erase_expired(self) -> None:
-        """Erase sealed details that can be opened no more."""
-        self.releases.erase_expired(self.clock(), self.disclosable.recalled)
+        """Erase sealed details that can be opened no more (9).
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
+        """
+        erase, recalled = self.releases.erase_expired, self.disclosable.recalled
+        if await asyncio.to_thread(erase, self.clock(), recalled):
+            await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
 
     async def _carry_out(self, release: Release) -> bool:
         """Return whether there is a decision now."""
@@ -194,13 +201,14 @@ class Deciding:
             decided_at=now,
             expires_at=expires_at,
         )
-        await self._record(release, decision, sealed, fields=list(terms.codes))
+        await self._record(release, decision, sealed, until=delete_by, fields=list(terms.codes))
 
     async def _refuse(self, release: Release, reason: str) -> None:
+        now = self.clock()
         decision = self._decision(
-            release, state=ReleaseState.REFUSED, reason=reason, decided_at=self.clock()
+            release, state=ReleaseState.REFUSED, reason=reason, decided_at=now
         )
-        await self._record(release, decision, b"", fields=[])
+        await self._record(release, decision, b"", until=now, fields=[])
 
     def _decision(self, release: Release, **said: Any) -> ReleaseDecision:
         return ReleaseDecision(
@@ -213,7 +221,13 @@ class Deciding:
         )
 
     async def _record(
-        self, release: Release, decision: ReleaseDecision, sealed: bytes, fields: list[JsonValue]
+        self,
+        release: Release,
+        decision: ReleaseDecision,
+        sealed: bytes,
+        *,
+        until: datetime,
+        fields: list[JsonValue],
     ) -> None:
         """Put the decision on the search log, and keep it (2)."""
         envelope = dsse.sign(PayloadType.RELEASE_DECISION, encode(decision), self.signer)
@@ -224,7 +238,7 @@ class Deciding:
                 is_revoked(connection, release.request.force, one) for one in release.reviewers
             ):
                 raise ProbegateError(Reason.REVIEWER_REVOKED)
-            keep_decision(connection, release.request_sha256, envelope, sealed, index)
+            keep_decision(connection, release.request_sha256, envelope, sealed, index, until)
 
         await self.book.record(
             DECIDED_ENTRY,

@@ -114,8 +114,8 @@ class ReleaseInbox:
             name: the request's id, or its digest where several forces chose one id.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``, ``RELEASE_INVALID``, ``LOG_UNAVAILABLE`` or
-                ``STATE_UNAVAILABLE``.
+            ProbegateError: ``NOT_FOUND``, ``RESULT_GONE``, ``RELEASE_INVALID``,
+                ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         found = self._named(name)
         await self._read((found,))
@@ -135,7 +135,7 @@ class ReleaseInbox:
             asked: who was asked about the record, and agreed.
 
         Raises:
-            ProbegateError: ``NOT_FOUND``, ``TEXT_INVALID``, ``RELEASE_INVALID``,
+            ProbegateError: ``NOT_FOUND``, ``RESULT_GONE``, ``TEXT_INVALID``, ``RELEASE_INVALID``,
                 ``RELEASE_SWITCHED_OFF``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         found = self._undecided(name, reviewer, reasons)
@@ -155,7 +155,8 @@ class ReleaseInbox:
     def _named(self, name: str) -> Release:
         found = self.releases.named(name)
         if not found:
-            raise ProbegateError(Reason.NOT_FOUND)
+            gone = self.releases.brokers_of_gone(name)
+            raise ProbegateError(Reason.RESULT_GONE if gone else Reason.NOT_FOUND)
         if len(found) > 1:
             digests = ", ".join(one.request_sha256.hex() for one in found)
             raise ProbegateError(Reason.RELEASE_INVALID, f"several requests; name one of {digests}")
@@ -208,7 +209,7 @@ class ReleaseInbox:
     def _again(self, release: Release) -> Release:
         found = self.releases.of(release.request_sha256)
         if found is None:
-            raise ProbegateError(Reason.STATE_UNAVAILABLE, "a request is gone")
+            raise ProbegateError(Reason.RESULT_GONE)
         return found
 
     async def _read(self, found: Sequence[Release]) -> None:

@@ -7,6 +7,8 @@
    reviewed are erased by the same write.
 4. Sealed details that can be opened no more are erased; so are those of a candidate that was
    recalled, and of a record that is itself erased.
+5. The rest goes with the answer that listed the candidate (``retention``); until when the force may
+   hold what was released is kept for that.
 
 Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``NewEntry.also``).
 """
@@ -23,6 +25,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from agency_adapters.gone import brokers_of_gone
 from agency_adapters.state import reading
 from agency_adapters.tables import release_reviews, releases, revoked_reviewers
 from agency_adapters.verdicts import Review, Verdict, Verdicts, releases_of, verdict_of
@@ -171,8 +174,16 @@ class Releases:
         with reading(self.engine) as connection:
             return connection.execute(query).first() is not None
 
-    def erase_expired(self, now: datetime, recalled: Callable[[str], bool]) -> None:
+    def brokers_of_gone(self, name: str) -> tuple[str, ...]:
+        """Return who brought the requests, of an id or digest, that went with their answers (5)."""
+        with reading(self.engine) as connection:
+            return brokers_of_gone(connection, name)
+
+    def erase_expired(self, now: datetime, recalled: Callable[[str], bool]) -> bool:
         """Erase sealed details whose time has passed, or whose candidate was recalled (4).
+
+        Returns:
+            whether there were any.
 
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``.
@@ -184,6 +195,7 @@ class Releases:
         ]
         if gone:
             _erase_sealed(self.engine, releases.c.request_sha256.in_(gone))
+        return bool(gone)
 
     def _where(self, condition: Any) -> tuple[Release, ...]:
         query = (
@@ -266,6 +278,7 @@ def keep_asked(connection: Connection, asked: Asked) -> None:
         "received_us": to_us(asked.received_at),
         "decide_by_us": to_us(asked.decide_by),
         "flagged": False,
+        "search_id": request.search_id,
     }
     try:
         connection.execute(insert(releases), row)
@@ -280,8 +293,18 @@ def keep_decision(
     decision: Envelope,
     sealed: bytes,
     leaf_index: int,
+    until: datetime,
 ) -> None:
-    """Write what was decided, and erase what it was decided on (3)."""
+    """Write what was decided, and erase what it was decided on (3).
+
+    Args:
+        connection: the log's.
+        request_sha256: of the request.
+        decision: what was decided, signed.
+        sealed: the details, if they are released.
+        leaf_index: where the search log has it.
+        until: until when the force may hold them (5); of a refusal, when that was.
+    """
     changed = connection.execute(
         update(releases)
         .where(releases.c.request_sha256 == request_sha256, releases.c.leaf_index.is_(None))
@@ -289,6 +312,7 @@ def keep_decision(
             decision=envelope_to_bytes(decision),
             sealed=sealed or None,
             leaf_index=leaf_index,
+            until_us=to_us(until),
             order_payload=None,
             facts=None,
             reviewers=None,

@@ -6,7 +6,7 @@
 3. The broker's entry says the same, and is proved (``papers``).
 4. A wrong match is about a candidate of the very report that was handed out to that force; an
    acknowledgement is of a recall that this agency signed, by its digest, and of a force that had
-   the report. Both are of searches of this broker.
+   the report. Both are of searches of this broker, whose answers are not gone (``retention``).
 5. It is not from the future beyond the clock skew. However late it comes, it counts.
 6. It is on this agency's log, and kept, in one transaction. The same bytes again are the same
    notice, and leave no second entry.
@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection
 
+from agency_adapters.gone import require_there
 from agency_adapters.second_step.answered import HandedOut
 from agency_adapters.second_step.checks import require_same
 from agency_adapters.second_step.keeping import Releases, keep_revocations
@@ -50,6 +51,8 @@ from trust.second_step import RecallAcknowledgement, ReviewerRevocation, WrongMa
 from trust.wire import decode
 
 REFUSED_ENTRY: Final = "notice.refused"
+Keep = Callable[[Connection], None]
+"""Writes a notice within the log's transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class _Notice:
     named: str
     dated: datetime
     known: bool
-    keep: Callable[[Connection], None]
+    keep: Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,8 @@ class NoticesCommand:
         """Take in a notice.
 
         Raises:
-            ProbegateError: ``NOTICE_INVALID``, ``NOT_FOUND``, whatever the papers raise, or the
-                log's own failure.
+            ProbegateError: ``NOTICE_INVALID``, ``NOT_FOUND``, ``RESULT_GONE``, whatever the papers
+                raise, or the log's own failure.
         """
         digest = sha256(params.notice.payload).digest()
         lock = self._one_at_a_time.setdefault(digest, asyncio.Lock())
@@ -168,7 +171,7 @@ class NoticesCommand:
             named="wrong_match_sha256",
             dated=said.reported_at,
             known=self.recalls.knows_wrong_match(digest),
-            keep=lambda connection: keep_wrong_match(connection, digest, said),
+            keep=_of_answer(answer, lambda connection: keep_wrong_match(connection, digest, said)),
         )
 
     def _acknowledgement(self, params: NoticeParams, peer: Member, digest: bytes) -> _Notice:
@@ -176,7 +179,8 @@ class NoticesCommand:
         self.papers.said_by(said.force, params.notice, PayloadType.RECALL_ACKNOWLEDGEMENT)
         ordered = self.recalls.with_id(said.recall_id)
         if ordered is None or ordered.recall is None:
-            raise ProbegateError(Reason.NOT_FOUND)
+            gone = self.recalls.origin_of_gone(said.recall_id) == self.papers.origin_of(peer)
+            raise ProbegateError(Reason.RESULT_GONE if gone else Reason.NOT_FOUND)
         answer = self.papers.answer_to(ordered.order_sha256, peer)
         require_same(
             Reason.NOTICE_INVALID,
@@ -195,7 +199,9 @@ class NoticesCommand:
             named="acknowledgement_sha256",
             dated=said.acknowledged_at,
             known=self.recalls.knows_acknowledgement(digest),
-            keep=lambda connection: keep_acknowledgement(connection, digest, said),
+            keep=_of_answer(
+                answer, lambda connection: keep_acknowledgement(connection, digest, said)
+            ),
         )
 
     def _revocation(self, params: NoticeParams, digest: bytes) -> _Notice:
@@ -211,6 +217,16 @@ class NoticesCommand:
             known=self.releases.knows_revocation(digest),
             keep=lambda connection: keep_revocations(connection, [(digest, said)]),
         )
+
+
+def _of_answer(answer: HandedOut, keep: Keep) -> Keep:
+    """Return what keeps something about an answer, and refuses to once that is gone (4)."""
+
+    def kept(connection: Connection) -> None:
+        require_there(connection, answer.order_sha256)
+        keep(connection)
+
+    return kept
 
 
 def _require_listed(answer: HandedOut, reference: str) -> None:

@@ -3,8 +3,8 @@
 1. The channel is a broker's (the servicer admits no other role), and the directory is in force.
 2. The order's bytes are those of an order that was answered here, to this broker, with a report
    that was handed out. Whatever else is named is NOT_FOUND, alike for what was never asked, what
-   is still held, and another broker's. The order is signed by its force, with a key that was valid
-   when the order was made.
+   is still held, and another broker's; this broker's own that was erased when its time was over is
+   RESULT_GONE. The order is signed by its force, with a key that was valid when the order was made.
 3. What the force says now is signed with a key that the directory lists as that force's, now.
 4. The broker's entry is in the tree of a checkpoint that the broker's search log key signed.
 5. That checkpoint is consistent with what this adapter's witness has seen of that log.
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from agency_adapters import checks
 from agency_adapters.command import Witnesses
-from agency_adapters.recording import Seen
+from agency_adapters.recording import Seen, asked_by
 from agency_adapters.second_step.answered import Answered, HandedOut
 from agency_adapters.second_step.models import Recorded
 from audit import kinds
@@ -31,6 +31,7 @@ from audit.evidence import LoggedEntry
 from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.notes import VerifierKey
+from audit.writer import LogWriter
 from trust import dsse
 from trust.clock import Clock
 from trust.directory import Directory, KeyUse, Member, Role
@@ -94,6 +95,7 @@ class Papers:
     Attributes:
         agency: this agency's member id.
         answered: what was answered here.
+        log: this agency's search log.
         witnesses: what is remembered of the brokers' logs.
         directory: returns the directory in force.
         clock: tells the time.
@@ -101,6 +103,7 @@ class Papers:
 
     agency: str
     answered: Answered
+    log: LogWriter
     witnesses: Witnesses
     directory: Callable[[], Directory]
     clock: Clock
@@ -120,7 +123,8 @@ class Papers:
         """Apply rule (2).
 
         Raises:
-            ProbegateError: ``NOT_FOUND``; ``ORDER_INVALID``; an envelope's or key's reason.
+            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``; ``ORDER_INVALID``; an envelope's or
+                key's reason.
         """
         answer = self.answer_to(sha256(order.payload).digest(), peer)
         said = decode_order(order.payload)  # the very bytes that were verified when they came
@@ -130,10 +134,16 @@ class Papers:
         """Return what was handed out to this broker in answer to an order (2).
 
         Raises:
-            ProbegateError: ``NOT_FOUND``.
+            ProbegateError: ``NOT_FOUND``, or ``RESULT_GONE`` if it was erased.
         """
+        origin = self._log_key(peer).name
         answer = self.answered.to_order(order_sha256)
-        if answer is None or answer.origin != self._log_key(peer).name:
+        if answer is None:
+            stored = self.answered.state.answered(order_sha256)
+            gone = stored is not None and stored.report is None
+            if stored is not None and gone and asked_by(self.log, stored.leaf_index) == origin:
+                raise ProbegateError(Reason.RESULT_GONE)
+        if answer is None or answer.origin != origin:
             raise ProbegateError(Reason.NOT_FOUND)
         return answer
 

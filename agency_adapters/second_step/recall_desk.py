@@ -2,8 +2,10 @@
 
 1. A recall is on the admin log before it counts; who ordered it and of which record are committed
    to there and kept beside the log.
-2. It goes to every search whose handed-out report listed the record. A match that was wrong says
-   nothing of other searches: named by a reference, it is recalled in that search alone.
+2. It goes to every search whose handed-out report listed the record, unless that is gone: then
+   nobody may hold it any more, and nobody here knows what it listed (``retention``). A match that
+   was wrong says nothing of other searches: named by a reference, it is recalled in that search
+   alone.
 3. What is recalled for one reason is not recalled for it again.
 4. Who reads the list is on the admin log before anything is shown.
 5. The running adapter signs what was ordered; if none runs, the next one to start does.
@@ -68,7 +70,8 @@ class RecallDesk:
         Raises:
             ProbegateError: ``USAGE`` unless exactly one of record and reference is given;
                 ``NOT_FOUND`` if no handed-out report listed it; ``NOTICE_INVALID`` if all of it is
-                recalled already; ``TEXT_INVALID``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
+                recalled already; ``RESULT_GONE`` if what listed it was erased meanwhile;
+                ``TEXT_INVALID``, ``LOG_UNAVAILABLE`` or ``STATE_UNAVAILABLE``.
         """
         if bool(record_id) == bool(reference):
             raise ProbegateError(Reason.USAGE, "give a record or a reference")
@@ -159,6 +162,9 @@ class RecallDesk:
         def look() -> tuple[OrderedRecall, ...]:
             return tuple(one for one in self.recalls.all() if one.recall_id in wanted)
 
-        return await carried_out(
+        made = await carried_out(
             self.operator, look, lambda found: all(one.recall is not None for one in found)
         )
+        if not made:
+            raise ProbegateError(Reason.RESULT_GONE)
+        return made

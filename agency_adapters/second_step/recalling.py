@@ -6,6 +6,8 @@
    had the search, in one transaction, before that broker can list it. A crash between the two
    leaves an order that the next turn, or the next start, carries out.
 3. From the order on nothing more is sent or released about that candidate in that search.
+4. A recall goes with the answer it is about (``retention``), and its number stays taken: what a
+   broker has heard, and what it has not, is told apart by number alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
+from agency_adapters.gone import is_there
 from agency_adapters.second_step.answered import Answered
 from agency_adapters.second_step.models import NumberedRecall
 from agency_adapters.second_step.recording import Book, Certain
@@ -37,6 +40,10 @@ ORDERED_ENTRY: Final = "recall.ordered"
 ISSUED_ENTRY: Final = kinds.RECALL_ISSUED
 MAX_LISTED: Final = 100
 """Most recalls that a broker is told of at once."""
+
+
+_THERE: Final = recalls.c.reference != ""
+"""The condition that a recall is not gone (4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +93,22 @@ class Recalls:
 
     def all(self) -> tuple[OrderedRecall, ...]:
         """Return every recall, the oldest first."""
-        return self._where(recalls.c.recall_id.is_not(None))
+        return self._where(_THERE)
 
     def unissued(self) -> tuple[OrderedRecall, ...]:
         """Return those that are not on the search log yet."""
-        return self._where(recalls.c.recall.is_(None))
+        return self._where(recalls.c.recall.is_(None) & _THERE)
 
     def with_id(self, recall_id: str) -> OrderedRecall | None:
         """Return a recall by its id, if there is one."""
-        found = self._where(recalls.c.recall_id == recall_id)
+        found = self._where((recalls.c.recall_id == recall_id) & _THERE)
         return found[0] if found else None
+
+    def origin_of_gone(self, recall_id: str) -> str | None:
+        """Return the log of the broker whose recall went with its answer, if one of this id did."""
+        query = select(recalls.c.origin).where(recalls.c.recall_id == recall_id, ~_THERE)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar()
 
     def recalled(self, reference: str) -> bool:
         """Whether a candidate is recalled (3)."""
@@ -107,7 +120,7 @@ class Recalls:
         """Return the recalls of one broker's searches with larger numbers, the smallest first."""
         query = (
             select(recalls.c.number, recalls.c.recall)
-            .where(recalls.c.origin == origin, recalls.c.number > number)
+            .where(recalls.c.origin == origin, recalls.c.number > number, _THERE)
             .order_by(recalls.c.number)
             .limit(MAX_LISTED)
         )
@@ -192,26 +205,28 @@ class RecallClerk:
         """Nothing is recalled early."""
 
     def also(self, connection: Connection, index: int, said: Mapping[str, Any]) -> None:
-        """Keep the orders with their entry."""
-        del index
+        """Keep the orders with their entry; what is gone by then is not recalled any more."""
         if said["type"] != ORDERED_ENTRY:
             return
         for one in said["recalls"]:
+            answer = bytes.fromhex(one["order_sha256"])
             there = select(recalls.c.recall_id).where(
-                recalls.c.order_sha256 == bytes.fromhex(one["order_sha256"]),
+                recalls.c.order_sha256 == answer,
                 recalls.c.reference == one["reference"],
                 recalls.c.reason == said["reason"],
             )
-            if connection.execute(there).first() is None:
+            known = connection.execute(there).first() is not None
+            if not known and is_there(connection, answer):
                 row = {
                     "recall_id": one["recall_id"],
-                    "order_sha256": bytes.fromhex(one["order_sha256"]),
+                    "order_sha256": answer,
                     "search_id": one["search_id"],
                     "reference": one["reference"],
                     "record_id": said["record"],
                     "reason": said["reason"],
                     "notice": said["notice"],
                     "ordered_us": to_us(datetime.fromisoformat(said["at"])),
+                    "ordered_index": index,
                 }
                 connection.execute(insert(recalls), row)
 
@@ -259,7 +274,7 @@ class Recalling:
         answer = self.answered.to_order(ordered.order_sha256)
         if answer is None:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, "the answer of a recall is gone")
-        origin = answer.origin
+        origin, now = answer.origin, self.clock()
         recall = Recall(
             recall_id=ordered.recall_id,
             search_id=ordered.search_id,
@@ -268,7 +283,7 @@ class Recalling:
             reference=ordered.reference,
             reason=ordered.reason,
             notice=ordered.notice,
-            recalled_at=self.clock(),
+            recalled_at=now,
         )
         envelope = dsse.sign(PayloadType.RECALL, encode(recall), self.signer)
 
@@ -278,7 +293,12 @@ class Recalling:
             connection.execute(
                 update(recalls)
                 .where(recalls.c.recall_id == ordered.recall_id, recalls.c.recall.is_(None))
-                .values(origin=origin, number=number, recall=envelope_to_bytes(envelope))
+                .values(
+                    origin=origin,
+                    number=number,
+                    recall=envelope_to_bytes(envelope),
+                    issued_us=to_us(now),
+                )
             )
 
         certain = Certain(
