@@ -120,6 +120,12 @@ class Operator:
             names = ", ".join(sorted(known))
             raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {names}")
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self.ledger.close()
+        self.state.close()
+        self.desk.engine.dispose()
+
     @property
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off."""

@@ -62,6 +62,11 @@ class Operator:
         leaf = admin_leaf(kind, now, **facts)
         return await self.desk.put(leaf, self.settings, clerks(self.ledger), now)
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self.ledger.close()
+        self.desk.engine.dispose()
+
     @property
     def switched_off(self) -> frozenset[str]:
         """Every kill switch that is off."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,10 +21,8 @@ from rich.table import Table
 
 from cli import gallery, inbox, recalls, releases, switching
 from cli.calibrate import calibrate
+from cli.operators import adapter_operator
 from cli.output import OneLineErrors
-
-if TYPE_CHECKING:
-    from agency_adapters.operators import Operator
 
 app = typer.Typer(
     name="adapter",
@@ -76,7 +74,7 @@ def resolve(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show which records of ours references stand for; the read is on the admin log first."""
-    found = asyncio.run(_operator(config).resolve(search_id=search, reference=reference))
+    found = asyncio.run(adapter_operator(config).resolve(search_id=search, reference=reference))
     rows = [
         {
             "search_id": search_id,
@@ -104,7 +102,7 @@ def decide(
     config: Config = None,
 ) -> None:
     """Record the owner's decision on a request that is to come (NHS, DWP)."""
-    asyncio.run(_operator(config).decide(request, authority, reference))
+    asyncio.run(adapter_operator(config).decide(request, authority, reference))
     typer.echo(f"recorded: {authority} on {request}")
 
 
@@ -116,7 +114,7 @@ def switch(
     config: Config = None,
 ) -> None:
     """Turn a kill switch off or on again; it is on the log and in force when this returns."""
-    switching.turn_and_say(_operator(config), turn, name, reference)
+    switching.turn_and_say(adapter_operator(config), turn, name, reference)
 
 
 @app.command()
@@ -125,17 +123,9 @@ def switches(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the kill switches that are off at this agency."""
-    switching.show(_operator(config), as_json=as_json)
+    switching.show(adapter_operator(config), as_json=as_json)
 
 
 inbox.add_to(app)
 releases.add_to(app)
 recalls.add_to(app)
-
-
-def _operator(config: Path | None) -> Operator:
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
-
-    return Operator.open(load_settings(AdapterSettings, config))

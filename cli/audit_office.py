@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit.opening import PURPOSES
+from cli.operators import adapter_operator, broker_operator
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -61,23 +62,18 @@ def open_office(config: Path | None, side: Side) -> Office:
         ProbegateError: what is wrong with the settings; ``STATE_UNAVAILABLE``.
     """
     from audit.tables import values
-    from trust.config import load_settings
 
     if side is Side.BROKER:
         from broker import erasing
-        from broker.operators import Operator
-        from broker.settings import BrokerSettings
 
-        broker = Operator.open(load_settings(BrokerSettings, config))
+        broker = broker_operator(config)
         settings, tables = broker.settings, (values.name, *erasing.TABLES)
         engine, none = broker.desk.engine, lambda _log, _entries: ()
         return Office(settings.id, settings.logs_dir, engine, broker.log, tables, none)
     from agency_adapters.holds import answers_at
-    from agency_adapters.operators import Operator as Agency
-    from agency_adapters.settings import AdapterSettings
     from agency_adapters.tables import held_reviews
 
-    agency = Agency.open(load_settings(AdapterSettings, config))
+    agency = adapter_operator(config)
     given, names = agency.settings, (values.name, held_reviews.name)
     engine = agency.desk.engine
     return Office(given.id, given.logs_dir, engine, agency.log, names, partial(answers_at, engine))

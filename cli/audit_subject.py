@@ -10,6 +10,7 @@ import typer
 
 from audit.opening import checked_purpose
 from cli.audit_office import Purpose
+from cli.operators import adapter_operator
 from cli.output import console, indented, print_json, text
 
 
@@ -26,12 +27,9 @@ def subject_command(
 
     The read is on the agency's admin log before anything is shown.
     """
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
     from agency_adapters.subjects import searches_of
-    from trust.config import load_settings
 
-    operator = Operator.open(load_settings(AdapterSettings, config))
+    operator = adapter_operator(config)
     found = asyncio.run(searches_of(operator, record, checked_purpose(purpose), broker))
     if as_json:
         print_json([one.document() for one in found])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli import switching
-
-if TYPE_CHECKING:
-    from broker.operators import Operator
+from cli.operators import broker_operator
 
 app = typer.Typer(help="Run the broker, and its kill switches.", no_args_is_help=True)
 
@@ -51,18 +49,10 @@ def switch(
     config: Config = None,
 ) -> None:
     """Turn a kill switch off or on again; it is on the log and in force when this returns."""
-    switching.turn_and_say(_operator(config), turn, name, reference)
+    switching.turn_and_say(broker_operator(config), turn, name, reference)
 
 
 @app.command()
 def switches(config: Config = None, as_json: switching.AsJson = False) -> None:  # noqa: FBT002 - typer's way to declare a flag
     """List the kill switches that are off at the broker."""
-    switching.show(_operator(config), as_json=as_json)
-
-
-def _operator(config: Path | None) -> Operator:
-    from broker.operators import Operator
-    from broker.settings import BrokerSettings
-    from trust.config import load_settings
-
-    return Operator.open(load_settings(BrokerSettings, config))
+    switching.show(broker_operator(config), as_json=as_json)

@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from cli.operators import adapter_operator
+
 if TYPE_CHECKING:
     from agency_adapters.galleries.importing import ImportReport
     from agency_adapters.galleries.importing import Progress as Told
@@ -118,13 +120,10 @@ def erase(
 ) -> None:
     """Erase records, their templates overwritten, and certify it; it is on the admin log."""
     from agency_adapters.erasing import erase_records
-    from agency_adapters.operators import Operator
     from agency_adapters.second_step.recall_desk import RecallDesk
-    from agency_adapters.settings import AdapterSettings
     from trust import files
-    from trust.config import load_settings
 
-    operator = Operator.open(load_settings(AdapterSettings, config))
+    operator = adapter_operator(config)
     made, envelope = asyncio.run(erase_records(operator, record_ids, authority))
     files.write_private(certificate, envelope.to_json(), replace=True)
     typer.echo(f"erased: {len(made.erased)} records, generation {made.generation_after}")

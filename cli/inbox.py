@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.operators import adapter_operator
 from cli.output import console, print_json, text
 from cli.waiting import show_block
 
@@ -149,8 +150,5 @@ def _say(done: Reviewed, *, as_json: bool) -> None:
 
 def _inbox(config: Path | None) -> Inbox:
     from agency_adapters.inbox import Inbox
-    from agency_adapters.operators import Operator
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
 
-    return Inbox.of(Operator.open(load_settings(AdapterSettings, config)))
+    return Inbox.of(adapter_operator(config))

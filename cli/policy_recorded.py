@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -66,9 +67,11 @@ def simulate_command(
 
     settings = load_settings(BrokerSettings, config)
     directory = _directory(settings)
+    engine = open_engine(settings.state_dir, settings.database_url)
+    click.get_current_context().call_on_close(engine.dispose)
     records = RecordedDecisions(
         settings.logs_dir,
-        open_engine(settings.state_dir, settings.database_url),
+        engine,
         since=_utc(since),
         until=_utc(until),
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.operators import adapter_operator
 from cli.output import console, print_json, text
 from trust.second_step import RecallReason
 
@@ -140,9 +141,6 @@ def _show(one: OrderedRecall) -> None:
 
 
 def _desk(config: Path | None) -> RecallDesk:
-    from agency_adapters.operators import Operator
     from agency_adapters.second_step.recall_desk import RecallDesk
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
 
-    return RecallDesk.of(Operator.open(load_settings(AdapterSettings, config)))
+    return RecallDesk.of(adapter_operator(config))

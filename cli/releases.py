@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.operators import adapter_operator
 from cli.output import OneLineErrors, console, print_json, text
 from cli.waiting import row, show_block
 
@@ -186,9 +187,6 @@ def _say(done: Done, *, as_json: bool) -> None:
 
 
 def _inbox(config: Path | None) -> ReleaseInbox:
-    from agency_adapters.operators import Operator
     from agency_adapters.second_step.inbox import ReleaseInbox
-    from agency_adapters.settings import AdapterSettings
-    from trust.config import load_settings
 
-    return ReleaseInbox.of(Operator.open(load_settings(AdapterSettings, config)))
+    return ReleaseInbox.of(adapter_operator(config))

@@ -10,6 +10,7 @@ import asyncio
 import csv
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -139,10 +140,10 @@ def _search(
 async def _resolved(place: Place, agency: str, views: Sequence[SearchView]) -> Mapping[str, str]:
     """Return the record behind every reference; the reads are on the agency's admin log."""
     config = tomllib.loads(files.read(place.config(agency)).decode())
-    operator = Operator.open(AdapterSettings(**config))
-    found = await asyncio.gather(
-        *(operator.resolve(search_id=view.search_id) for view in views if view.candidates)
-    )
+    with closing(Operator.open(AdapterSettings(**config))) as operator:
+        found = await asyncio.gather(
+            *(operator.resolve(search_id=view.search_id) for view in views if view.candidates)
+        )
     return {one.reference: one.record_id for records in found for _, one in records}
 
 

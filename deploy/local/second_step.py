@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -207,7 +208,10 @@ class SecondStep:
 
     def _recalled(self, client: ForceClient, released: DisclosureView) -> None:
         """Let the owner recall the record; the force stops and says so (5)."""
-        desk = RecallDesk.of(self._operator(RELEASES))
+        with self._operator(RELEASES) as operator:
+            self._recalled_by(RecallDesk.of(operator), client, released)
+
+    def _recalled_by(self, desk: RecallDesk, client: ForceClient, released: DisclosureView) -> None:
         notice = "The record is of another person: two people's images were exchanged."
         _run(
             desk.order(
@@ -321,21 +325,8 @@ class SecondStep:
 
     def _decide(self, agency: str, asked: DisclosureView, *, release: bool) -> None:
         """Let the owner's people decide, as many as it takes, once they have the request."""
-        inbox = ReleaseInbox.of(self._operator(agency))
-        waiting = _wait_for(
-            lambda: [w for w in _run(inbox.waiting()) if w.request_id == asked.request_id]
-        )[0]
-        for number in range(waiting.needed if release else 1):
-            reviewer = f"{agency}-custodian-{number + 1}"
-            if release:
-                reasons = "The facts bear the request out."
-                deciding = inbox.release(
-                    asked.request_id, reviewer=reviewer, reasons=reasons, asked=waiting.ask
-                )
-            else:
-                reasons = "The contributor's own inquiry is under way."
-                deciding = inbox.refuse(asked.request_id, reviewer=reviewer, reasons=reasons)
-            _run(deciding)
+        with self._operator(agency) as operator:
+            _decided(ReleaseInbox.of(operator), agency, asked, release=release)
 
     def _ended(self, client: ForceClient, asked: DisclosureView) -> DisclosureView:
         last = asked
@@ -352,8 +343,25 @@ class SecondStep:
             for record in mates.get(agency, ())
         )
 
-    def _operator(self, agency: str) -> Operator:
-        return Operator.open(load_settings(AdapterSettings, self._place.config(agency)))
+    def _operator(self, agency: str) -> closing[Operator]:
+        return closing(Operator.open(load_settings(AdapterSettings, self._place.config(agency))))
+
+
+def _decided(inbox: ReleaseInbox, agency: str, asked: DisclosureView, *, release: bool) -> None:
+    waiting = _wait_for(
+        lambda: [w for w in _run(inbox.waiting()) if w.request_id == asked.request_id]
+    )[0]
+    for number in range(waiting.needed if release else 1):
+        reviewer = f"{agency}-custodian-{number + 1}"
+        if release:
+            reasons = "The facts bear the request out."
+            deciding = inbox.release(
+                asked.request_id, reviewer=reviewer, reasons=reasons, asked=waiting.ask
+            )
+        else:
+            reasons = "The contributor's own inquiry is under way."
+            deciding = inbox.refuse(asked.request_id, reviewer=reviewer, reasons=reasons)
+        _run(deciding)
 
 
 def _outcome(view: DisclosureView) -> str:
