@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-import click
-
+from cli.opened import at_the_end
 from trust.config import load_settings
 
 if TYPE_CHECKING:
     from agency_adapters.operators import Operator as AdapterOperator
     from broker.operators import Operator as BrokerOperator
-
-
-class _Closed(Protocol):
-    def close(self) -> object: ...
-
-
-_Opened = TypeVar("_Opened", bound=_Closed)
-
-
-def until_the_end(opened: _Opened) -> _Opened:
-    """Return what was opened, and close it when the command ends."""
-    return click.get_current_context().with_resource(closing(opened))
 
 
 def broker_operator(config: Path | None) -> BrokerOperator:
@@ -36,7 +22,9 @@ def broker_operator(config: Path | None) -> BrokerOperator:
     from broker.operators import Operator
     from broker.settings import BrokerSettings
 
-    return until_the_end(Operator.open(load_settings(BrokerSettings, config)))
+    operator = Operator.open(load_settings(BrokerSettings, config))
+    at_the_end(operator.close)
+    return operator
 
 
 def adapter_operator(config: Path | None) -> AdapterOperator:
@@ -48,4 +36,6 @@ def adapter_operator(config: Path | None) -> AdapterOperator:
     from agency_adapters.operators import Operator
     from agency_adapters.settings import AdapterSettings
 
-    return until_the_end(Operator.open(load_settings(AdapterSettings, config)))
+    operator = Operator.open(load_settings(AdapterSettings, config))
+    at_the_end(operator.close)
+    return operator

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 from typer.core import TyperGroup
 
+from cli.opened import closed_at_the_end
 from trust.errors import ProbegateError
 
 PROGRAM: Final = "probegate"
@@ -52,12 +53,16 @@ def fail_with(error: ProbegateError) -> None:
 
 
 class OneLineErrors(TyperGroup):
-    """A role's commands, which turn a catalogued error into one line and exit status 1."""
+    """A role's commands, which turn a catalogued error into one line and exit status 1.
+
+    What one of them opens (``cli.opened``) is closed when it ends.
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, and close what it opened."""
         try:
-            return super().invoke(ctx)
+            with closed_at_the_end():
+                return super().invoke(ctx)
         except ProbegateError as error:
             fail_with(error)
             raise typer.Exit(EXIT_REFUSED) from None

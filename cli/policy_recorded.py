@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich import box
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from cli.opened import at_the_end
 from cli.output import EXIT_REFUSED, console, print_json, text
 from policy.agreements import read_folder
 from policy.bundle import load_bundle, open_bundle, unsigned_bundle_for_dry_run
@@ -68,7 +68,7 @@ def simulate_command(
     settings = load_settings(BrokerSettings, config)
     directory = _directory(settings)
     engine = open_engine(settings.state_dir, settings.database_url)
-    click.get_current_context().call_on_close(engine.dispose)
+    at_the_end(engine.dispose)
     records = RecordedDecisions(
         settings.logs_dir,
         engine,
