@@ -28,6 +28,7 @@ from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
 from broker.results import result_of, result_without
 from broker.retention import ResultRetention
 from broker.store import SearchStore, Times
+from broker.storing import Write
 from policy.ledger import Ledger
 from trust import dsse
 from trust.clock import Clock
@@ -38,7 +39,6 @@ from trust.messages import SearchLimits, SearchResult
 from trust.payload_types import PayloadType
 from trust.wire import decode_result, encode_result
 
-Write = Callable[[Connection, int], None]
 WriteExpired = Callable[
     [str, Sequence[AgencyAnswer], Envelope, datetime | None, Replaced],
     Write,

@@ -5,33 +5,25 @@ Reads raise ``STATE_UNAVAILABLE``. The write runs in the transaction of the new 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, and_, delete, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, and_, delete, select, update
 
-from audit.tables import storage_failure
 from broker import wire
 from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
 from broker.retention import under_hold
-from broker.store import Write
+from broker.storing import Storage, Write
 from broker.tables import candidate_links, searches
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 
-_Done = TypeVar("_Done")
-
 
 @dataclass(frozen=True, slots=True)
-class ExpiringStore:
+class ExpiringStore(Storage):
     """Reads and writes what expires of ended searches."""
-
-    engine: Engine
 
     async def due(self, now: datetime, most: int) -> tuple[tuple[str, str], ...]:
         """Return force and id of the searches that are to be looked at, the longest due first.
@@ -48,8 +40,7 @@ class ExpiringStore:
             .order_by(searches.c.expire_us)
             .limit(most)
         )
-        rows = await self._run(lambda connection: connection.execute(query).all())
-        return tuple((row.force, row.search_id) for row in rows)
+        return tuple((row.force, row.search_id) for row in await self.rows(query))
 
     async def looked_at(self, record: SearchRecord, again: datetime | None) -> None:
         """Keep when a search is next looked at of which nothing is gone yet, if its end stands."""
@@ -58,7 +49,7 @@ class ExpiringStore:
             searches.c.result_index == record.result_leaf_index,
         )
         later = update(searches).where(mine).values(expire_us=again and to_us(again))
-        await self._run(lambda connection: connection.execute(later))
+        await self.run(lambda connection: connection.execute(later))
 
     def expired(
         self,
@@ -102,13 +93,3 @@ class ExpiringStore:
             )
 
         return write
-
-    async def _run(self, work: Callable[[Connection], _Done]) -> _Done:
-        def run() -> _Done:
-            with self.engine.begin() as connection:
-                return work(connection)
-
-        try:
-            return await asyncio.to_thread(run)
-        except SQLAlchemyError as error:
-            raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error

@@ -5,24 +5,19 @@ Reads raise ``STATE_UNAVAILABLE``. Writes that belong to a search's end run in i
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, delete, insert, select, update
 
-from audit.tables import storage_failure
 from broker.models import AgencyAnswer, SearchRecord
 from broker.settings import BrokerSettings
+from broker.storing import Storage
 from broker.tables import candidate_links, held_answers
 from trust.clock import from_us, to_us
-from trust.errors import Reason
 from trust.messages import OutcomeState
-
-_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +49,9 @@ class HeldRow:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldStore:
+class HeldStore(Storage):
     """What is still asked for, of every search."""
 
-    engine: Engine
     settings: BrokerSettings
 
     def write(
@@ -118,7 +112,6 @@ class HeldStore:
             .order_by(held_answers.c.next_us)
             .limit(most)
         )
-        rows = await self._run(lambda connection: connection.execute(query).all())
         return tuple(
             HeldRow(
                 search_id=row.search_id,
@@ -129,13 +122,13 @@ class HeldStore:
                 asked=row.asked,
                 grant_sha256=row.grant_sha256 or b"",
             )
-            for row in rows
+            for row in await self.rows(query)
         )
 
     async def asked(self, row: HeldRow, until: datetime, again: datetime) -> None:
         """Keep that an answer was asked for, until when it is, and when it is next."""
         values = {"asked": row.asked + 1, "until_us": to_us(until), "next_us": to_us(again)}
-        await self._run(
+        await self.run(
             lambda connection: connection.execute(_of(update(held_answers), row).values(values))
         )
 
@@ -151,17 +144,7 @@ class HeldStore:
             mine = candidate_links.c.search_id == row.search_id
             connection.execute(delete(candidate_links).where(mine, ~waits.exists()))
 
-        await self._run(give_up)
-
-    async def _run(self, work: Callable[[Connection], _Done]) -> _Done:
-        def run() -> _Done:
-            with self.engine.begin() as connection:
-                return work(connection)
-
-        try:
-            return await asyncio.to_thread(run)
-        except SQLAlchemyError as error:
-            raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+        await self.run(give_up)
 
 
 def _of(statement: Any, row: HeldRow) -> Any:

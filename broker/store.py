@@ -6,7 +6,7 @@ Reads run on worker threads; none is on the path of a new search.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -37,6 +37,7 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
+from broker.storing import Write
 from broker.tables import candidate_links, confirmations, held_answers, searches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -57,7 +58,6 @@ NO_RESULT: Final = -1
 """Where in the log the end is of a search that has none."""
 _AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us", "expire_us"})
 """Columns that are written when a search ends."""
-Write = Callable[[Connection, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from broker.second_step.refusing import Refusals
 from broker.second_step.releasing import Releasing
 from broker.second_step.review_store import ReviewStore
 from broker.second_step.standings import Standings
-from broker.second_step.storing import Storage
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
+from broker.storing import Storage
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
 from trust.clock import Clock

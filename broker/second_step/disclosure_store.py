@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError
 
 from broker.second_step.models import Disclosure, DisclosureParams, DisclosureState, Released
 from broker.second_step.review_store import read_reviews
-from broker.second_step.storing import Storage, Write, moment_of
 from broker.second_step.tables import disclosures
 from broker.store import NUL, Position
+from broker.storing import Storage, Write, moment_of
 from trust.clock import from_us, to_us
 from trust.errors import ProbegateError, Reason
 from trust.second_step import DisclosureRequest, ReleaseDecision

@@ -35,8 +35,8 @@ from broker.second_step.models import Disclosure, DisclosureState, Released
 from broker.second_step.orders import Orders
 from broker.second_step.releasing import Releasing, passes
 from broker.second_step.review_store import ReviewStore
-from broker.second_step.storing import Write
 from broker.settings import BrokerSettings
+from broker.storing import Write
 from trust import telemetry
 from trust.clock import Clock
 from trust.directory import Directory

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from broker.second_step.models import KeptRecall, KeptStatement, Notice
-from broker.second_step.storing import Storage, Write, largest, moment_of
 from broker.second_step.tables import force_statements, notices, recall_cursors, recalls
+from broker.storing import Storage, Write, largest, moment_of
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from broker.second_step.storing import Storage
+from broker.storing import Storage
 from broker.tables import searches
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason

@@ -27,9 +27,9 @@ from broker.second_step.notice_store import RecallStore
 from broker.second_step.opening import found_is_gone, require_listed
 from broker.second_step.orders import Orders
 from broker.second_step.releasing import Releasing
-from broker.second_step.storing import together
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
+from broker.storing import together
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.directory import Directory, KeyUse, Role

@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from broker.second_step import tables
 from broker.second_step.models import KeptReview, KeptRevocation, ReviewsParams
 from broker.second_step.rules import Sitting, Standing
-from broker.second_step.storing import Storage, Write, largest
 from broker.store import NUL
+from broker.storing import Storage, Write, largest
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason

@@ -23,8 +23,8 @@ from broker.second_step.models import (
 from broker.second_step.notice_store import NoticeStore, RecallStore, StatementStore
 from broker.second_step.review_store import ReviewStore
 from broker.second_step.rules import Listed, standing_of
-from broker.second_step.storing import Storage, Write
 from broker.store import Position
+from broker.storing import Storage, Write
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -19,9 +19,10 @@ from agency_adapters.operators import Operator
 from agency_adapters.serve import Adapter
 from agency_adapters.tables import matches
 from audit.reader import LogReader
-from tests.adapters import Scene, entries
-from tests.unit.adapters_kit import Papers
-from tests.unit.second_step_kit import Step, admin, inbox, three_candidates
+from tests.adapters import Scene, entries, make_world, scene
+from tests.unit.adapters_kit import Papers, make_gallery
+from tests.unit.second_step_kit import Step, admin, inbox, searched, three_candidates
+from tests.world import World
 from trust.errors import ProbegateError, Reason
 
 RETENTION_DAYS = 10
@@ -39,6 +40,26 @@ def kept_for_days(agreement: dict[str, Any]) -> None:
     """Let custody's agreement list three candidates and give recipients some days."""
     three_candidates(agreement)
     agreement["obligations"] |= {"retention_days": RETENTION_DAYS}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"), kept_for_days)
+
+
+@pytest.fixture
+async def here(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
+    make_gallery(tmp_path / "gallery")
+    gallery = str(tmp_path / "gallery")
+    async with scene(world, tmp_path, monkeypatch, gallery=gallery, **TIMES) as made:
+        yield made
+
+
+@pytest.fixture
+async def step(here: Scene) -> Step:
+    return await searched(here)
 
 
 def ahead(here: Scene, **delta: float) -> None:
@@ -67,17 +88,6 @@ def rows(here: Scene) -> dict[str, Any]:
 def is_kept(here: Scene, search_id: str) -> bool:
     """Whether a search's answer is still there."""
     return bool(rows(here)[search_id].report)
-
-
-def files_with(here: Scene, *texts: bytes) -> set[str]:
-    """Name every file of the adapter that holds one of some byte strings."""
-    settings = here.adapter.settings
-    return {
-        path.name
-        for folder in (settings.state_dir, settings.logs_dir)
-        for path in folder.rglob("*")
-        if path.is_file() and any(one in path.read_bytes() for one in texts)
-    }
 
 
 def grant_of(papers: Papers) -> bytes:

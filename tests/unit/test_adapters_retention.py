@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +42,8 @@ from agency_adapters.tables import (
     wrong_matches,
 )
 from audit.verify import verify_folder
-from tests.adapters import Scene, entries, make_world, scene
+from tests.adapters import Scene, entries, scene
+from tests.kept import files_with
 from tests.unit.adapters_kit import MATE, make_gallery
 from tests.unit.retention_kit import (
     DUE_DAYS,
@@ -56,15 +56,16 @@ from tests.unit.retention_kit import (
     decided,
     erase,
     erased,
-    files_with,
     grant_of,
+    here,
     is_kept,
-    kept_for_days,
     published,
     recorded,
     refused,
     reopened,
     rows,
+    step,
+    world,
 )
 from tests.unit.second_step_kit import FACTS, Step, at_work, searched
 from tests.unit.test_adapters_held import held as held_answer
@@ -79,27 +80,9 @@ from trust.messages import OutcomeState
 from trust.second_step import ReleaseState
 from trust.wire import envelope_from_bytes
 
+__all__ = ["here", "step", "world"]
+
 HALF_A_DAY = 0.5
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"), kept_for_days)
-
-
-@pytest.fixture
-async def here(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Scene]:
-    make_gallery(tmp_path / "gallery")
-    gallery = str(tmp_path / "gallery")
-    async with scene(world, tmp_path, monkeypatch, gallery=gallery, **TIMES) as made:
-        yield made
-
-
-@pytest.fixture
-async def step(here: Scene) -> Step:
-    return await searched(here)
 
 
 def count(here: Scene, table: Table) -> int:
@@ -115,7 +98,7 @@ async def test_it_is_gone_when_its_time_is_over_and_not_before(step: Step) -> No
     before = rows(here)[search_id]
     signature = envelope_from_bytes(before.report).signatures[0].sig
     only_here = (signature, step.reference.encode(), MATE.encode())
-    assert all(files_with(here, one) for one in only_here), "the positive control"
+    assert all(files_with(here.adapter, one) for one in only_here), "the positive control"
     ahead(here, days=DUE_DAYS - HALF_A_DAY)
     await erase(here)
     assert erased(here) == []
@@ -127,7 +110,7 @@ async def test_it_is_gone_when_its_time_is_over_and_not_before(step: Step) -> No
     mine = {one.encode() for one in step.references}
     await erase(here)
     assert erased(here) == [[search_id]]
-    assert files_with(here, signature, *mine) == set()
+    assert files_with(here.adapter, signature, *mine) == set()
     after = rows(here)[search_id]
     stays = ("order_sha256", "grant_sha256", "search_id", "leaf_index")
     assert [getattr(after, name) for name in stays] == [getattr(before, name) for name in stays]
@@ -145,10 +128,10 @@ async def test_no_byte_of_a_record_is_left_in_any_file(step: Step) -> None:
         one.record_id.encode()
         for _, one in step.here.adapter.state.resolve(search_id=step.report.search_id)
     ]
-    assert all(files_with(step.here, one) for one in records), "the positive control"
+    assert all(files_with(step.here.adapter, one) for one in records), "the positive control"
     ahead(step.here, days=DUE_DAYS + 1)
     await erase(step.here)
-    assert files_with(step.here, *records) == set()
+    assert files_with(step.here.adapter, *records) == set()
 
 
 async def test_the_log_verifies_without_what_is_gone(step: Step) -> None:
@@ -284,11 +267,13 @@ async def test_what_follows_a_search_is_told_that_it_is_gone(step: Step) -> None
     await decided(step, asked.said.request_id, released=False)
     await step.send("Notify", await step.notice(step.wrong_match()))
     reasons = step.wrong_match().reasons.encode()
-    assert files_with(here, reasons), "the positive control"
+    assert files_with(here.adapter, reasons), "the positive control"
     ahead(here, days=DUE_DAYS + 1)
     await erase(here)
     assert erased(here) == [[step.report.search_id]]
-    assert files_with(here, reasons, MATE.encode(), asked.envelope.signatures[0].sig) == set()
+    assert (
+        files_with(here.adapter, reasons, MATE.encode(), asked.envelope.signatures[0].sig) == set()
+    )
     gone = Reason.RESULT_GONE
     await recorded(here, gone, "images.refused", step.images(await step.image_request()))
     await recorded(here, gone, "release.rejected", step.ask(await step.asking()))
@@ -381,14 +366,14 @@ async def test_a_held_answer_counts_from_its_release(here: Scene) -> None:
         row = connection.execute(select(held)).one()
     followed = envelope_from_bytes(row.report).signatures[0].sig
     stated = envelope_from_bytes(row.statement).signatures[0].sig
-    assert all(files_with(here, one) for one in (followed, stated)), "the positive control"
+    assert all(files_with(here.adapter, one) for one in (followed, stated)), "the positive control"
     ahead(here, days=DUE_DAYS - HALF_A_DAY)
     await erase(here)
     assert (await waits.report()) == report
     ahead(here, days=1)
     await erase(here)
     assert erased(here) == [[search_id]]
-    assert files_with(here, followed, stated) == set()
+    assert files_with(here.adapter, followed, stated) == set()
     assert [count(here, table) for table in (held, held_reviews, candidate_links)] == [0, 0, 0]
     await refused(Reason.RESULT_GONE, waits.collected())
     names = (waits.papers.order_sha256, waits.grant_sha256)
@@ -429,12 +414,12 @@ async def test_a_request_that_is_not_decided_keeps_it_but_not_for_ever(step: Ste
     ahead(here, days=DUE_DAYS + 1)
     await erase(here)
     assert (await step.became(asked)).HasField("decide_by")
-    assert files_with(here, FACTS.encode()), "the positive control"
+    assert files_with(here.adapter, FACTS.encode()), "the positive control"
     ahead(here, days=LONGEST_DAYS + MARGIN_DAYS - DUE_DAYS)
     await erase(here)
     assert erased(here) == [[step.report.search_id]]
     await refused(Reason.RESULT_GONE, step.became(asked))
-    assert files_with(here, FACTS.encode()) == set()
+    assert files_with(here.adapter, FACTS.encode()) == set()
     with at_the_desk(here) as operator:
         people = ReleaseInbox.of(operator)
         assert list(await people.waiting()) == []
@@ -492,10 +477,10 @@ async def test_sealed_details_are_gone_from_every_file_once_they_can_not_be_open
     assert len(sealed) == 64
     ahead(here, hours=167)
     await here.adapter.second_step.deciding.erase_expired()
-    assert files_with(here, sealed), "the positive control"
+    assert files_with(here.adapter, sealed), "the positive control"
     ahead(here, hours=2)
     await here.adapter.second_step.deciding.erase_expired()
-    assert files_with(here, sealed) == set()
+    assert files_with(here.adapter, sealed) == set()
     assert (await step.decision(asked)).state is ReleaseState.RELEASED
 
 
@@ -568,13 +553,13 @@ async def test_bytes_that_another_process_left_behind_go_at_the_first_turn(
         patch.setattr(retention, "scrub", ended)
         await refused(Reason.STATE_UNAVAILABLE, erase(here))
     assert erased(here) == [[step.report.search_id]]
-    assert files_with(here, mine), "the positive control"
+    assert files_with(here.adapter, mine), "the positive control"
     adapter = here.adapter
     another = retention.AnswerRetention(
         adapter.retention.kept, adapter.state.engine, adapter.logs.admin, here.clock
     )
     await another.erase_answers()
-    assert files_with(here, mine) == set()
+    assert files_with(here.adapter, mine) == set()
     assert len(erased(here)) == 1
 
 
@@ -602,7 +587,7 @@ async def test_the_running_adapter_does_it_by_itself_beside_its_loop_and_survive
         watched(name)
     async with at_work(here):
         for _ in range(500):
-            if erased(here) and not files_with(here, step.reference.encode()):
+            if erased(here) and not files_with(here.adapter, step.reference.encode()):
                 break
             await asyncio.sleep(0.02)
     assert erased(here) == [[step.report.search_id]]

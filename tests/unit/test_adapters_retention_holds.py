@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,27 +37,28 @@ from audit.kinds import HOLD_LIFTED, HOLD_SET
 from audit.tables import values
 from cli import adapter as adapter_command
 from cli import audit as audit_command
-from tests.adapters import Scene, entries, make_world, scene
-from tests.unit.adapters_kit import MATE, make_gallery
+from tests.adapters import Scene, entries
+from tests.kept import files_with
+from tests.unit.adapters_kit import MATE
 from tests.unit.retention_kit import (
     DUE_DAYS,
     LONGEST_DAYS,
     MARGIN_DAYS,
-    TIMES,
     ahead,
     at_the_desk,
     config_of,
     decided,
     erase,
     erased,
-    files_with,
+    here,
     is_kept,
-    kept_for_days,
     published,
     recorded,
     refused,
     reopened,
     rows,
+    step,
+    world,
 )
 from tests.unit.second_step_kit import Step, admin, at_work, inbox, searched
 from tests.unit.test_adapters_held import held as held_answer
@@ -71,32 +71,13 @@ from tests.unit.test_adapters_recalls import (
     order,
     recalls_of,
 )
-from tests.world import World
 from trust.errors import ProbegateError, Reason
 from trust.second_step import RecallReason
 
+__all__ = ["here", "step", "world"]
+
 HALF_A_DAY = 0.5
 AUTHORITY = "COURT/1"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"), kept_for_days)
-
-
-@pytest.fixture
-async def here(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Scene]:
-    make_gallery(tmp_path / "gallery")
-    gallery = str(tmp_path / "gallery")
-    async with scene(world, tmp_path, monkeypatch, gallery=gallery, **TIMES) as made:
-        yield made
-
-
-@pytest.fixture
-async def step(here: Scene) -> Step:
-    return await searched(here)
 
 
 # --- legal hold --------------------------------------------------------------------------------
@@ -252,12 +233,12 @@ async def test_a_recall_reaches_whoever_may_hold_something_up_to_the_end(step: S
     assert [number for number, _ in await recalls_of(step)] == [1]
     said = acknowledgement(step, await envelope_of_recall(step))
     await step.send("Notify", await step.notice(said))
-    assert files_with(here, said.action.encode()), "the positive control"
+    assert files_with(here.adapter, said.action.encode()), "the positive control"
     ahead(here, days=1)
     await erase(here)
     assert erased(here) == [[step.report.search_id]]
     assert await recalls_of(step) == []
-    assert files_with(here, said.action.encode()) == set()
+    assert files_with(here.adapter, said.action.encode()) == set()
     with here.adapter.state.engine.connect() as connection:
         assert connection.execute(select(recall_acknowledgements)).all() == []
 
@@ -267,10 +248,10 @@ async def test_numbers_go_on_where_they_were_when_recalls_are_gone(here: Scene) 
     await order(first, record_id=MATE)
     recall = await envelope_of_recall(first)
     signature = recall.signatures[0].sig
-    assert files_with(here, signature), "the positive control"
+    assert files_with(here.adapter, signature), "the positive control"
     ahead(here, days=DUE_DAYS + 1)
     await erase(here)
-    assert files_with(here, signature) == set()
+    assert files_with(here.adapter, signature) == set()
     with here.adapter.state.engine.connect() as connection:
         (left,) = connection.execute(select(recalls)).all()
     assert (left.reference, left.record_id, left.notice, left.recall) == ("", "", "", None)

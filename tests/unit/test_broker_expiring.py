@@ -27,11 +27,12 @@ from broker.operators import Operator
 from broker.results import result_without
 from broker.tables import candidate_links, searches
 from tests.brokers import Rig, TurnedClock, outcomes, rigged, verified
+from tests.kept import files_with
 from tests.peers import Behaviour
 from tests.promises.test_honest_numbers import NOW, report
 from tests.unit.test_broker_combination import linked
 from tests.unit.test_broker_held import again, ahead, result_entries, states
-from tests.unit.test_broker_retention import at_the_desk, erasures, files_with, refusal
+from tests.unit.test_broker_retention import at_the_desk, erasures, refusal
 from tests.world import Request, World, copied_examples, edit_agreement
 from trust.errors import ProbegateError, Reason
 from trust.messages import OutcomeState, SearchResult
@@ -97,8 +98,8 @@ async def test_each_agencys_is_gone_when_its_own_time_is_over_and_no_others(rig:
         view = await again(rig, first)
         result = rig.result(view)
         assert (result.revision, found(result), with_reports(view)) == (revision, left, left)
-        assert files_with(rig, signed[agency], *results) == set()
-        assert all(files_with(rig, signed[one]) for one in left), "the positive control"
+        assert files_with(rig.broker, signed[agency], *results) == set()
+        assert all(files_with(rig.broker, signed[one]) for one in left), "the positive control"
         assert view.record.result is not None
         results.append(view.record.result.signatures[0].sig)
         # A force that checks everything believes it, and is told that it is gone.
@@ -111,7 +112,7 @@ async def test_each_agencys_is_gone_when_its_own_time_is_over_and_no_others(rig:
     await erase(rig)
     assert await refusal(rig, first) is Reason.RESULT_GONE
     assert [entry["searches"] for entry in erasures(rig)] == [[first.record.search_id]]
-    assert files_with(rig, signed["custody"], *results) == set()
+    assert files_with(rig.broker, signed["custody"], *results) == set()
 
 
 async def test_the_log_says_what_was_erased_and_when_and_verifies(rig: Rig) -> None:

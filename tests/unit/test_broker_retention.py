@@ -26,6 +26,7 @@ from broker.retention import LEAST, SEARCHES_MAX, ResultRetention, _erasing
 from broker.settings import BrokerSettings
 from broker.tables import candidate_links, held_answers
 from tests.brokers import Rig, TurnedClock, outcomes, rigged
+from tests.kept import files_with
 from tests.peers import Behaviour
 from tests.unit.test_broker_held import ahead
 from tests.world import Request, World, copied_examples, edit_agreement
@@ -59,17 +60,6 @@ async def refusal(rig: Rig, view: SearchView, force: str = "northshire") -> Reas
     return raised.value.reason
 
 
-def files_with(rig: Rig, *texts: bytes) -> set[str]:
-    """Name every file of the broker that holds one of some byte strings."""
-    settings = rig.broker.settings
-    return {
-        path.name
-        for folder in (settings.state_dir, settings.logs_dir)
-        for path in folder.rglob("*")
-        if path.is_file() and any(one in path.read_bytes() for one in texts)
-    }
-
-
 def kept_bytes(request: Request, view: SearchView) -> list[bytes]:
     """What only the order, a report or the result has in it: their signatures."""
     record = view.record
@@ -90,7 +80,7 @@ async def test_it_is_gone_when_its_time_is_over_and_not_before(rig: Rig) -> None
     search_id = view.record.search_id
     signatures = kept_bytes(request, view)
     assert len(signatures) == 4
-    assert all(files_with(rig, one) for one in signatures), "the positive control"
+    assert all(files_with(rig.broker, one) for one in signatures), "the positive control"
     ahead(rig, days=LONGEST_DAYS - 1)
     await rig.broker.retention.erase()
     assert (await rig.broker.reading.get("northshire", search_id)).record == view.record
@@ -98,7 +88,7 @@ async def test_it_is_gone_when_its_time_is_over_and_not_before(rig: Rig) -> None
     ahead(rig, days=2)
     later = await rig.search(("custody",), now=rig.clock())
     await rig.broker.retention.erase()
-    assert files_with(rig, *signatures) == set()
+    assert files_with(rig.broker, *signatures) == set()
     assert await refusal(rig, view) is Reason.RESULT_GONE
     assert await refusal(rig, view, "southmere") is Reason.NOT_FOUND
     assert [(one["count"], one["searches"]) for one in erasures(rig)] == [(1, [search_id])]

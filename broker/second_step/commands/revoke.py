@@ -27,8 +27,8 @@ from broker.second_step.opening import Caller
 from broker.second_step.receipts import Receipts
 from broker.second_step.refusing import Refusals
 from broker.second_step.review_store import ReviewStore
-from broker.second_step.storing import together
 from broker.settings import BrokerSettings
+from broker.storing import together
 from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason

@@ -24,9 +24,9 @@ from broker.second_step.notice_store import NoticeStore, StatementStore
 from broker.second_step.opening import Caller, ended_search, require_listed
 from broker.second_step.receipts import Receipts
 from broker.second_step.refusing import Refusals
-from broker.second_step.storing import Write, together
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
+from broker.storing import Write, together
 from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason

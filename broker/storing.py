@@ -1,4 +1,4 @@
-"""How the stores of what follows a search read, and write by themselves.
+"""How stores read the broker's database, and write to it by themselves.
 
 Writes that belong to a log entry are handed to the log writer instead (``NewEntry.also``).
 """
