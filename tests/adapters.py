@@ -213,5 +213,5 @@ async def the_operator(here: Scene) -> AsyncIterator[Operator]:
         desk = asyncio.create_task(here.adapter.serve_desk())
         stack.callback(desk.cancel)
         operator = Operator.open(here.adapter.settings)
-        stack.callback(operator.state.engine.dispose)
+        stack.callback(operator.close)
         yield operator

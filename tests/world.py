@@ -6,6 +6,7 @@ tests is passed in; what does not has a lawful default.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import itertools
@@ -71,7 +72,8 @@ def free_ports(count: int) -> list[int]:
 
 NOWHERE = "127.0.0.1:65535"
 """Where a member listens before its world has ports."""
-_kept = tempfile.TemporaryDirectory(prefix="probegate-worlds-")
+_kept = tempfile.mkdtemp(prefix="probegate-worlds-")
+atexit.register(shutil.rmtree, _kept, ignore_errors=True)
 _bundles: dict[str, bytes] = {}
 """Bundles of agreements as everybody signed them, by what they are made of."""
 
@@ -80,7 +82,7 @@ _bundles: dict[str, bytes] = {}
 def _members(forces: Sequence[str], agencies: Sequence[str]) -> Path:
     """Make the members of a scheme, once in this process: keys and certificates take a second."""
     scheme = Scheme.create(
-        Path(tempfile.mkdtemp(dir=_kept.name)) / "scheme", "Test Scheme", "probegate.test"
+        Path(tempfile.mkdtemp(dir=_kept)) / "scheme", "Test Scheme", "probegate.test"
     )
     for force in forces:
         scheme.add_member(force, Role.FORCE)
@@ -318,7 +320,7 @@ def _examples(*, prior_answers: bool) -> Path:
     source = Path(policy.__file__).parent / "examples"
     if prior_answers:
         return source
-    target = Path(tempfile.mkdtemp(dir=_kept.name)) / "agreements"
+    target = Path(tempfile.mkdtemp(dir=_kept)) / "agreements"
     shutil.copytree(source, target)
     for name in ("passport", "asylum"):
         edit_agreement(target / name / f"{name}.yaml", _let_go_of_prior_answers)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,8 +28,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger.open(engine)
+def opened(engine: Engine) -> Iterator[Callable[[], Ledger]]:
+    """Open the ledger, as after a restart; all are closed in the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Ledger.open(engine)))
+
+
+@pytest.fixture
+def ledger(opened: Callable[[], Ledger]) -> Ledger:
+    return opened()
 
 
 def subjects(ledger: Ledger, world: World, ref: str = "one", **why: str) -> Subjects:
@@ -98,7 +106,7 @@ async def test_a_reservation_counts_until_released_and_for_good_once_kept(
 
 
 async def test_of_many_at_once_exactly_as_many_pass_as_there_is_room_for(
-    ledger: Ledger, world: World, engine: Engine
+    ledger: Ledger, world: World, opened: Callable[[], Ledger]
 ) -> None:
     """Also where counters are dropped from memory as soon as they may be."""
     room, passed = 10, []
@@ -116,7 +124,7 @@ async def test_of_many_at_once_exactly_as_many_pass_as_there_is_room_for(
 
     await asyncio.gather(*(one(ledger, number, AT) for number in range(64)))
     assert len(passed) == room
-    again = Ledger.open(engine)
+    again = opened()
     await asyncio.gather(*(one(again, number, AT) for number in range(100, 164)))
     assert len(passed) == room
     await asyncio.gather(*(one(again, n, AT + timedelta(days=1)) for n in range(200, 264)))
@@ -188,14 +196,14 @@ async def test_the_same_reasons_in_other_cases_are_counted_and_not_in_this_one(
 
 
 async def test_urgent_searches_await_confirmation_over_a_restart(
-    ledger: Ledger, world: World, engine: Engine
+    ledger: Ledger, world: World, engine: Engine, opened: Callable[[], Ledger]
 ) -> None:
     about = subjects(ledger, world)
     use = UrgentUse("one", "passport", about.force, about.officer, AT, "superintendent")
     with engine.begin() as connection:
         ledger.urgent.write(connection, use)
     ledger.urgent.recorded([use])
-    for one in (ledger, Ledger.open(engine)):
+    for one in (ledger, opened()):
         assert one.urgent.late(about.force, about.officer, AT) == 0
         assert one.urgent.late(about.force, about.officer, AT + timedelta(seconds=1)) == 1
         assert one.urgent.late("southmere", about.officer, AT + timedelta(days=1)) == 0
@@ -204,13 +212,13 @@ async def test_urgent_searches_await_confirmation_over_a_restart(
     with engine.begin() as connection:
         ledger.urgent.write_flagged(connection, use)
     ledger.urgent.flagged(use)
-    for one in (ledger, Ledger.open(engine)):
+    for one in (ledger, opened()):
         assert one.urgent.overdue(AT + timedelta(days=1)) == ()
         assert one.urgent.late(about.force, about.officer, AT + timedelta(days=1)) == 1
     with engine.begin() as connection:
         ledger.urgent.write_confirmed(connection, "one", AT + timedelta(days=2))
     ledger.urgent.confirmed("one")
-    for one in (ledger, Ledger.open(engine)):
+    for one in (ledger, opened()):
         assert one.urgent.late(about.force, about.officer, AT + timedelta(days=3)) == 0
         (found,) = await one.urgent_uses(about, "passport", AT - timedelta(days=1))
         assert found.confirmed_at == AT + timedelta(days=2)
@@ -218,7 +226,7 @@ async def test_urgent_searches_await_confirmation_over_a_restart(
 
 
 async def test_switches_stay_off_over_a_restart(
-    ledger: Ledger, world: World, engine: Engine
+    ledger: Ledger, world: World, engine: Engine, opened: Callable[[], Ledger]
 ) -> None:
     with engine.begin() as connection:
         ledger.write_switch(connection, "agency:pnd", off=True, leaf_index=3)
@@ -227,8 +235,8 @@ async def test_switches_stay_off_over_a_restart(
     assert ledger.switched_off == frozenset()
     ledger.switched("agency:pnd", off=True)
     ledger.switched("agency:pnd", off=False)
-    assert Ledger.open(engine).switched_off == {"force:northshire"}
-    standing = await Ledger.open(engine).standing(subjects(ledger, world), AGENCIES, AT)
+    assert opened().switched_off == {"force:northshire"}
+    standing = await opened().standing(subjects(ledger, world), AGENCIES, AT)
     assert standing.switched_off == frozenset({"force:northshire"})
 
 
@@ -279,9 +287,11 @@ def test_two_ledgers_know_one_person_by_different_digests(
     from broker.tables import open_engine
 
     other = open_engine(tmp_path_factory.mktemp("other"))
-    theirs = subjects(Ledger.open(other), world)
+    with closing(Ledger.open(other)) as elsewhere:
+        theirs = subjects(elsewhere, world)
     mine = subjects(ledger, world)
-    assert mine == subjects(Ledger.open(ledger.engine), world), "the key is kept"
+    with closing(Ledger.open(ledger.engine)) as again:
+        assert mine == subjects(again, world), "the key is kept"
     assert {mine.officer, mine.case, mine.matter}.isdisjoint(
         {theirs.officer, theirs.case, theirs.matter}
     )

@@ -143,7 +143,7 @@ def at_the_desk(here: Scene) -> Iterator[Operator]:
         yield operator
     finally:
         chore.cancel()
-        operator.state.engine.dispose()
+        operator.close()
 
 
 def config_of(here: Scene, folder: Path) -> Path:

@@ -579,7 +579,7 @@ async def at_work(here: Scene) -> AsyncIterator[Operator]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        operator.state.engine.dispose()
+        operator.close()
 
 
 @asynccontextmanager

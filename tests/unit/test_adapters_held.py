@@ -110,7 +110,8 @@ async def inbox(here: Scene) -> AsyncIterator[Inbox]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        operator.state.engine.dispose()
+        operator.close()
+        operator.close()
 
 
 def admin(here: Scene) -> list[dict[str, Any]]:
@@ -321,7 +322,7 @@ async def test_a_switch_turned_off_after_the_release_keeps_it_until_it_is_on_aga
     assert (await kept).reported
     assert (await waits.report()).state is OutcomeState.CANDIDATES
     desk.cancel()
-    operator.state.engine.dispose()
+    operator.close()
 
 
 async def test_a_record_that_may_no_longer_be_searched_is_left_out(here: Scene) -> None:
@@ -432,7 +433,7 @@ async def test_a_decision_made_while_the_adapter_is_down_is_carried_out_when_it_
     people = Inbox.of(Operator.open(here.adapter.settings))
     done = await people.release(waits.papers.search_id, reviewer="R-1", reference="r")
     assert (done.verdict, done.reported) == (Verdict.RELEASED, False)
-    people.operator.state.engine.dispose()
+    people.operator.close()
     here.adapter = await Adapter.open(here.adapter.settings, here.clock)
     here.server = await here.adapter.listen()
     here.channels.clear()
@@ -457,7 +458,7 @@ async def test_an_adapter_that_ends_between_review_and_report_makes_the_report_w
     assert not (await waits.collected()).HasField("answer")
     await here.adapter.deciding.settle()
     assert (await asked).verdict is Verdict.RELEASED
-    operator.state.engine.dispose()
+    operator.close()
     assert (await waits.report()).state is OutcomeState.CANDIDATES
     await here.adapter.deciding.settle()
     made = [entry["state"] for entry in entries(here.adapter)]

@@ -384,7 +384,7 @@ async def test_a_crash_between_an_order_and_its_recall(step: Step) -> None:
         record_id=MATE, reason=RecallReason.UNLAWFUL, notice=NOTICE, person=PERSON
     )
     assert made.recall is None
-    operator.state.engine.dispose()
+    operator.close()
     step.here.adapter = await Adapter.open(step.here.adapter.settings, step.here.clock)
     step.here.server = await step.here.adapter.listen()
     step.here.channels.clear()

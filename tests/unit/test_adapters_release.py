@@ -693,7 +693,7 @@ async def test_a_switch_turned_off_after_the_release_holds_it_back(step: Step) -
     await deciding.settle()
     assert (await waiting).state == "released"
     desk.cancel()
-    operator.state.engine.dispose()
+    operator.close()
 
 
 @pytest.mark.parametrize("gone", ["erased", "barred"])
@@ -743,7 +743,7 @@ async def test_a_crash_between_a_decision_and_its_report(step: Step) -> None:
     # The adapter is down: the decision counts, and nothing carries it out.
     done = await people.release(asking.said.request_id, reviewer="R-1", reasons="r")
     assert (done.verdict, done.state) == (Verdict.RELEASED, "")
-    operator.state.engine.dispose()
+    operator.close()
     await reopened(step.here)
     assert not (await step.became(asking)).HasField("decision")
     for _ in range(2):

@@ -165,7 +165,7 @@ async def test_operators_reads_and_decisions_are_logged_before_they_take_effect(
     await nhs.decide(request_id, "caldicott", "CG/1")
     assert adapter.state.owner_decision(request_id) is not None
     desk.cancel()
-    operator.state.engine.dispose()
+    operator.close()
     await broker.logs.close()
 
 
@@ -173,7 +173,7 @@ async def test_an_operator_can_read_while_the_adapter_is_down(world: World, tmp_
     settings = adapter_settings(world, tmp_path)
     operator = Operator.open(settings)
     assert await operator.log("owner.decision", request_id="r") == 0
-    operator.state.engine.dispose()
+    operator.close()
 
 
 async def test_a_new_gallery_is_taken_up_and_a_damaged_one_is_not(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,7 +108,7 @@ def forced(world: World, bench: Bench, index: int, field: str) -> Reason:
     clerk = clerks(bench.rig.broker.ledger)
     with operator.desk.engine.connect() as connection, pytest.raises(ProbegateError) as raised:
         clerk.also(connection, 0, leaf)
-    operator.desk.engine.dispose()
+    operator.close()
     return raised.value.reason
 
 
@@ -156,9 +156,10 @@ async def test_an_erased_search_leaves_no_byte_behind_and_the_log_verifies(
     settings = world.broker_settings()
     for log in ("search", "admin"):
         assert verify_folder(settings.logs_dir / log).ok
-    records = RecordedDecisions(settings.logs_dir, Operator.open(settings).desk.engine)
-    assert {one.search_id for one in records} == {other}
-    assert records.erased == 1
+    with closing(Operator.open(settings)) as operator:
+        records = RecordedDecisions(settings.logs_dir, operator.desk.engine)
+        assert {one.search_id for one in records} == {other}
+        assert records.erased == 1
 
 
 async def test_why_something_was_erased_is_read_as_soon_as_it_is_erased(

@@ -248,7 +248,7 @@ async def test_legal_hold_stops_it_until_it_is_lifted(rig: Rig) -> None:
     assert raised.value.reason is Reason.LEGAL_HOLD
     with at_the_desk(rig):
         await operator.log(HOLD_LIFTED, **held)
-    operator.desk.engine.dispose()
+    operator.close()
     await erase(rig)
     assert with_reports(await again(rig, first)) == {"custody", "pnd"}
 

@@ -159,7 +159,7 @@ async def test_what_is_under_legal_hold_stays_until_the_hold_is_lifted(rig: Rig)
         await operator.log(
             HOLD_LIFTED, **facts_of("search", [held.record.order_index], [], "COURT/1")
         )
-    operator.desk.engine.dispose()
+    operator.close()
     await rig.broker.retention.erase()
     assert await refusal(rig, held) is Reason.RESULT_GONE
 

@@ -420,7 +420,7 @@ async def test_a_switch_denies_from_when_the_command_returns_and_over_a_restart(
         await operator.switch(switch, off=False, reference="INC-1")
         await rig.reopen()
         assert (await rig.search(("custody",))).record.decisions[0].permitted
-        operator.desk.engine.dispose()
+        operator.close()
 
 
 async def test_only_what_exists_can_be_switched(world: World) -> None:
@@ -431,7 +431,7 @@ async def test_only_what_exists_can_be_switched(world: World) -> None:
                 await operator.switch(name, off=True, reference="INC-1")
             assert raised.value.reason is Reason.USAGE, name
         assert rig.broker.ledger.switched_off == frozenset()
-        operator.desk.engine.dispose()
+        operator.close()
 
 
 async def test_what_was_switched_off_while_the_broker_was_down_is_not_asked(world: World) -> None:
@@ -444,7 +444,7 @@ async def test_what_was_switched_off_while_the_broker_was_down_is_not_asked(worl
         rig.peers["pnd"].knobs.behaviour = Behaviour.CANDIDATES
         operator = Operator.open(world.broker_settings())
         await operator.switch("agency:pnd", off=True, reference="INC-2")
-        operator.desk.engine.dispose()
+        operator.close()
         calls = rig.peers["pnd"].calls
         await rig.reopen()
         ended = await rig.create(request)
