@@ -15,7 +15,7 @@ from deploy.local.processes import Processes
 from deploy.local.setting_up import PORT_VARIABLE, PREFERRED_PORT, set_up
 from force_client import ForceClient
 from tests.forces import search, settings_of
-from tests.world import World, copied_examples
+from tests.world import World, copied_examples, forget
 
 FEDERATION_ROWS = 1500
 """Invented records in each gallery of the tests' federation."""
@@ -24,6 +24,11 @@ FEDERATION_ROWS = 1500
 # Processes that share the tests each have ports of their own, so that none takes another's.
 _PROCESS: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ[PORT_VARIABLE] = str(PREFERRED_PORT + 500 * _PROCESS)
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing behind: a process that shares the tests ends without doing so by itself."""
+    forget()
 
 
 @pytest.fixture

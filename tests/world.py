@@ -73,9 +73,14 @@ def free_ports(count: int) -> list[int]:
 NOWHERE = "127.0.0.1:65535"
 """Where a member listens before its world has ports."""
 _kept = tempfile.mkdtemp(prefix="probegate-worlds-")
-atexit.register(shutil.rmtree, _kept, ignore_errors=True)
 _bundles: dict[str, bytes] = {}
 """Bundles of agreements as everybody signed them, by what they are made of."""
+
+
+@atexit.register
+def forget() -> None:
+    """Delete what worlds of this process share; a test process must be told that it ends."""
+    shutil.rmtree(_kept, ignore_errors=True)
 
 
 @functools.cache
