@@ -274,7 +274,7 @@ class SearchView:
 
     @property
     def revision(self) -> int:
-        """How often the search ended anew because an answer came after its end."""
+        """How often it was stated anew, because an answer came after its end or was erased."""
         result = self.received.result
         return decode_result(result.payload).revision if result is not None else 0
 
