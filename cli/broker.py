@@ -10,8 +10,11 @@ import typer
 
 from cli import switching
 from cli.operators import broker_operator
+from cli.output import OneLineErrors
 
-app = typer.Typer(help="Run the broker, and its kill switches.", no_args_is_help=True)
+app = typer.Typer(
+    cls=OneLineErrors, help="Run the broker, and its kill switches.", no_args_is_help=True
+)
 
 Config = Annotated[
     Path | None,

@@ -37,6 +37,8 @@ class Processes:
         self._place = place
         self._scheme = Scheme.open(place.scheme)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: dict[str, int] = {}
+        """How children of ours ended that were not told to."""
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -116,6 +118,7 @@ class Processes:
                 stderr=stream,
                 start_new_session=True,
             )
+        self._ended.pop(member, None)
         self._children[member] = child
         files.write_atomic(self._place.pid(member), f"{child.pid}\n".encode())
 
@@ -128,11 +131,16 @@ class Processes:
             with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
                 return
             time.sleep(_POLL_S)
-        words = _last_words(self._place.output(member))
-        raise ProbegateError(Reason.SERVICE_UNREACHABLE, words, member=member)
+        words = (_ending(self._ended.get(member)), _last_words(self._place.output(member)))
+        raise ProbegateError(
+            Reason.SERVICE_UNREACHABLE, " / ".join(filter(None, words)), member=member
+        )
 
     def _pid(self, member: str) -> int | None:
         self._reap(member)
+        child = self._children.get(member)
+        if child is not None:
+            return child.pid  # the system may not show yet what it was started with
         try:
             pid = int(self._place.pid(member).read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -144,12 +152,20 @@ class Processes:
     def _reap(self, member: str) -> None:
         child = self._children.get(member)
         if child is not None and child.poll() is not None:
+            self._ended[member] = child.returncode
             del self._children[member]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return ""
+    by = signal.Signals(-status).name if -status in set(signal.Signals) else ""
+    return f"it was ended by {by}" if by else f"it ended with status {status}"
 
 
 def _last_words(output: Path) -> str:
