@@ -39,8 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     What kills processes while they write loses nothing by it: the kernel keeps what they wrote.
     """
     wanted = config.option.basetemp or os.environ.get(TEMPROOT)
-    if not wanted and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    if not wanted and MEMORY.is_dir() and has_room(MEMORY):
         os.environ[TEMPROOT] = str(MEMORY)
+
+
+def has_room(folder: Path) -> bool:
+    """Whether the tests' files fit in a folder, and what they build there may be run."""
+    runs = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    return runs and shutil.disk_usage(folder).free > ROOM_BYTES
 
 
 def pytest_sessionfinish() -> None:
