@@ -137,8 +137,10 @@ def call(
         if content_type:
             headers["Content-Type"] = content_type
         connection.request(method, parts.path or "/", body or None, headers)
-        answer = connection.getresponse()
-        read = answer.read(most + 1)
+        with (
+            connection.getresponse() as answer
+        ):  # it keeps the connection until it is read or closed
+            read = answer.read(most + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ProbegateError(Reason.SERVICE_UNREACHABLE, type(error).__name__) from None
     finally:

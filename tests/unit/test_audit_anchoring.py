@@ -168,6 +168,16 @@ def test_answers_that_are_no_token_of_ours_are_refused_and_not_kept(
         anchor(other.folder, authority.url, trusted)
 
 
+def test_an_answer_that_is_too_long_leaves_no_connection_open(
+    log: MadeLog, authority: Authority
+) -> None:
+    authority.answers = b"\x30" * 70_000
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    error = refused(log, authority)  # whoever keeps it keeps what it saw
+    assert error.reason is Reason.MESSAGE_TOO_LARGE
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_an_authority_whose_certificate_is_over_does_not_count(
     log: MadeLog, tmp_path: Path
 ) -> None:
