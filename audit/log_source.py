@@ -137,9 +137,7 @@ def call(
         if content_type:
             headers["Content-Type"] = content_type
         connection.request(method, parts.path or "/", body or None, headers)
-        with (
-            connection.getresponse() as answer
-        ):  # it keeps the connection until it is read or closed
+        with connection.getresponse() as answer:  # else what is left unread keeps it open
             read = answer.read(most + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ProbegateError(Reason.SERVICE_UNREACHABLE, type(error).__name__) from None
