@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final, Self
+from weakref import WeakMethod
 
 from agency_adapters.agency import Record
 from agency_adapters.galleries.choosing import best_kernel
@@ -22,7 +23,7 @@ from agency_adapters.galleries.scanning import scan
 from agency_adapters.galleries.store import StoredGallery, read_manifest
 from agency_adapters.galleries.tally import Ask
 from trust import telemetry
-from trust.errors import ProbegateError
+from trust.errors import ProbegateError, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FileGallery:
         self._kernel = best_kernel(stored.manifest.dims)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="scan")
         self._gatherer: Gatherer[Query, Found] = Gatherer(
-            self.search_all,
+            _while_there(self.search_all),
             most=limits.probes_per_pass,
             waiting=limits.waiting,
             patience_s=limits.patience_s,
@@ -171,3 +172,22 @@ class FileGallery:
         """Let searches under way end, then let go of the threads; the files go with the object."""
         await self._gatherer.idle()
         self._threads.shutdown()
+
+
+def _while_there(
+    search: Callable[[Sequence[Query]], list[Found]],
+) -> Callable[[Sequence[Query]], list[Found]]:
+    """Return a search that keeps its gallery no longer than somebody else does.
+
+    What is in a cycle waits for the collector, and what a server began with is never looked at
+    again (``trust.garbage``): an old generation would keep its files mapped until a restart.
+    """
+    there = WeakMethod(search)
+
+    def run(queries: Sequence[Query]) -> list[Found]:
+        alive = there()
+        if alive is None:  # whoever waits for an answer holds the gallery
+            raise ProbegateError(Reason.GALLERY_MISSING)
+        return alive(queries)
+
+    return run

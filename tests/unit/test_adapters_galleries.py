@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing
 from agency_adapters.galleries.choosing import best_kernel
 from agency_adapters.galleries.files import FileGallery
+from agency_adapters.galleries.gallery import Query
 from agency_adapters.galleries.importing import ImportReport, import_gallery
 from agency_adapters.galleries.reading import read_templates
 from agency_adapters.galleries.segment_content import FILES
@@ -324,3 +326,35 @@ async def test_the_log_says_which_kernel_scans(
     await gallery.close()
     said = [one for one in caplog.records if one.message == "gallery open"]
     assert [vars(one)["fields"] for one in said] == [{"kernel": best_kernel(DIMS).name}]
+
+
+def let_go_of(folder: Path) -> list[str]:
+    """Files of a folder that were unlinked and that this process still holds."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in maps if str(folder) in line and line.endswith("(deleted)")]
+
+
+async def test_a_generation_that_nobody_searches_any_more_gives_its_files_back_at_once(
+    tmp_path: Path,
+) -> None:
+    """A server leaves what it began with out of the search for cyclic garbage (trust.garbage)."""
+    imported(tmp_path, [GOOD.format(f"A{n}") for n in range(6)])
+    shelf = [await FileGallery.open(tmp_path / "gallery")]
+    probe = vectors(1)[0].astype(np.float64)
+    probe /= np.linalg.norm(probe)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        found = await shelf[0].search(Query(probe, -1.0, 3, NOW.date()))
+        assert len(found.candidates) == 3
+        imported(tmp_path, [GOOD.format(f"B{n}") for n in range(9)])
+        newer = await shelf[0].newer()
+        assert newer is not None
+        assert let_go_of(tmp_path), "the positive control: it is still the one in use"
+        shelf[0] = newer
+        assert let_go_of(tmp_path) == []
+        assert len((await newer.search(Query(probe, -1.0, 9, NOW.date()))).candidates) == 9
+    finally:
+        if collecting:
+            gc.enable()
+    await newer.close()
