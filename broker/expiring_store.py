@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 from broker import wire
 from broker.models import AgencyAnswer, Replaced, SearchRecord, SearchState
 from broker.retention import under_hold
-from broker.storing import Storage, Write
+from broker.storing import Storage, Write, microseconds_of
 from broker.tables import candidate_links, searches
 from trust.clock import to_us
 from trust.dsse import Envelope
@@ -48,7 +48,7 @@ class ExpiringStore(Storage):
             searches.c.search_id == record.search_id,
             searches.c.result_index == record.result_leaf_index,
         )
-        later = update(searches).where(mine).values(expire_us=again and to_us(again))
+        later = update(searches).where(mine).values(expire_us=microseconds_of(again))
         await self.run(lambda connection: connection.execute(later))
 
     def expired(
@@ -84,7 +84,7 @@ class ExpiringStore(Storage):
             values = {
                 "ended": ended,
                 "result_index": index,
-                "expire_us": again and to_us(again),
+                "expire_us": microseconds_of(again),
             }
             if connection.execute(stated.values(values)).rowcount != 1:
                 raise ProbegateError(Reason.STATE_UNAVAILABLE, "the search has ended otherwise")

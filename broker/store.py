@@ -37,7 +37,7 @@ from broker.models import (
     SearchRecord,
     SearchState,
 )
-from broker.storing import Write
+from broker.storing import Write, microseconds_of
 from broker.tables import candidate_links, confirmations, held_answers, searches
 from trust.clock import from_us, to_us
 from trust.dsse import Envelope
@@ -66,11 +66,6 @@ class Times:
 
     erase_at: datetime
     expire_at: datetime | None
-
-    @property
-    def expire_us(self) -> int | None:
-        """When something first expires, as it is kept."""
-        return None if self.expire_at is None else to_us(self.expire_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +182,7 @@ class SearchStore:
                 ended,
                 index,
                 to_us(times.erase_at),
-                times.expire_us,
+                microseconds_of(times.expire_at),
                 search_id,
                 instead_of,
             )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.tables import storage_failure
-from trust.clock import from_us
+from trust.clock import from_us, to_us
 from trust.errors import Reason
 
 Write = Callable[[Connection, int], None]
@@ -56,6 +56,11 @@ class Storage:
 def moment_of(microseconds: int | None) -> datetime | None:
     """Return the instant a column says, if it says one."""
     return None if microseconds is None else from_us(microseconds)
+
+
+def microseconds_of(moment: datetime | None) -> int | None:
+    """Return an instant as a column says it, if there is one: the inverse of ``moment_of``."""
+    return None if moment is None else to_us(moment)
 
 
 def largest(connection: Connection, column: Any, *where: Any) -> int:

@@ -21,7 +21,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cli.opened import closed_at_the_end
 from cli.output import (
     DEBUG_VARIABLE,
     EXIT_INTERRUPTED,
@@ -76,11 +75,6 @@ class LazyRoles(TyperGroup):
             self.commands[role.name] = TyperCommand(
                 name=role.name, help=role.help, rich_help_panel=role.panel
             )
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the role, and close what its command opened."""
-        with closed_at_the_end():
-            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command and load its module."""

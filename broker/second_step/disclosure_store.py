@@ -18,7 +18,7 @@ from broker.second_step.models import Disclosure, DisclosureParams, DisclosureSt
 from broker.second_step.review_store import read_reviews
 from broker.second_step.tables import disclosures
 from broker.store import NUL, Position
-from broker.storing import Storage, Write, moment_of
+from broker.storing import Storage, Write, microseconds_of, moment_of
 from trust.clock import from_us, to_us
 from trust.errors import ProbegateError, Reason
 from trust.second_step import DisclosureRequest, ReleaseDecision
@@ -154,7 +154,7 @@ class DisclosureStore:
         """Keep that the owner's people have a request, and when to ask what became of it."""
         values = {
             "state": DisclosureState.WAITING.value,
-            "decide_by_us": None if decide_by is None else to_us(decide_by),
+            "decide_by_us": microseconds_of(decide_by),
             "asked": 0,
             "next_us": to_us(again),
             "until_us": to_us(until),
