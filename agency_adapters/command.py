@@ -46,6 +46,7 @@ from agency_adapters.registry import kind_named
 from agency_adapters.reporting import Reporting
 from agency_adapters.ruling import Ruling
 from agency_adapters.settings import AdapterSettings
+from agency_adapters.shelf import Shelf
 from agency_adapters.state import AdapterState
 from agency_adapters.wire import decode_dossier, encode_capabilities
 from audit.leaves import JsonValue
@@ -125,7 +126,7 @@ class MatchCommand:
         settings: the adapter's settings.
         directory: returns the directory in force.
         policy: returns the agreements in force.
-        gallery: returns the gallery's newest generation.
+        shelf: holds the gallery's generation in use.
         calibration: returns the calibration in use, if there is one.
         state: the adapter's memory.
         witnesses: what is remembered of the brokers' logs.
@@ -139,7 +140,7 @@ class MatchCommand:
     settings: AdapterSettings
     directory: Callable[[], Directory]
     policy: Callable[[], CompiledPolicy]
-    gallery: Callable[[], Gallery]
+    shelf: Shelf
     calibration: Callable[[], TrustedCalibration | None]
     state: AdapterState
     witnesses: Witnesses
@@ -226,8 +227,8 @@ class MatchCommand:
         self, admitted: checks.Admitted, params: MatchParams, seen: Seen, broker: str
     ) -> StoredMatch:
         """Apply rules (11) to (16)."""
-        now, gallery, policy = self.clock(), self.gallery(), self.policy()
-        kind = kind_named(gallery.facts.kind)
+        now, policy = self.clock(), self.policy()
+        kind = kind_named(self.shelf.gallery.facts.kind)
         ruling = await self.recorder.records.rule(  # (11)
             admitted,
             params.evidence,
@@ -244,20 +245,24 @@ class MatchCommand:
             owner_decision=self.state.owner_decision(admitted.order.request_id),
         )
         trusted, quality = self.calibration(), admitted.order.probe.quality
-        reporting = Reporting(
-            agency=self.settings.id,
-            admitted=admitted,
-            gallery=gallery.facts,
-            policy_sha256=policy.bundle.sha256,
-            now=now,
-            broker=broker,
-            owner_reviewers=kind.defaults.owner_reviewers,
-            decide_within=timedelta(hours=self.settings.decide_within_h),
-            scale=trusted.for_search(gallery.facts, quality, now) if trusted else None,
-        )
-        try:
+
+        async def found(gallery: Gallery) -> Finding:
+            reporting = Reporting(
+                agency=self.settings.id,
+                admitted=admitted,
+                gallery=gallery.facts,
+                policy_sha256=policy.bundle.sha256,
+                now=now,
+                broker=broker,
+                owner_reviewers=kind.defaults.owner_reviewers,
+                decide_within=timedelta(hours=self.settings.decide_within_h),
+                scale=trusted.for_search(gallery.facts, quality, now) if trusted else None,
+            )
             finding = await self._finding(reporting, gallery, ruling, params)  # (12) to (15)
-            finding = await self.linker.linked(finding, gallery, admitted.grant.issued_at)
+            return await self.linker.linked(finding, gallery, admitted.grant.issued_at)
+
+        try:
+            finding = await self.shelf.while_whole(found)
         except BaseException:
             ruling.release()
             raise
@@ -320,7 +325,7 @@ class MatchCommand:
             ProbegateError: ``CHANNEL_ROLE``, ``KEY_UNKNOWN`` or ``STATE_UNAVAILABLE``.
         """
         checks.require_broker(peer)
-        now, facts = self.clock(), self.gallery().facts
+        now, facts = self.clock(), self.shelf.gallery.facts
         calibration = self.calibration()
         if calibration is not None and not calibration.holds(facts, now):
             calibration = None

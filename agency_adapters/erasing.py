@@ -25,8 +25,8 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from agency_adapters.galleries.editing import editing
+from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.opening import open_writer, scheme_of
-from agency_adapters.galleries.store import read_manifest
 from agency_adapters.images import ImageStore
 from agency_adapters.operators import Operator
 from agency_adapters.registry import kind_named

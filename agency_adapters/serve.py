@@ -30,7 +30,6 @@ from agency_adapters.collect import CollectCommand
 from agency_adapters.command import MatchCommand, Witnesses
 from agency_adapters.deciding import Deciding
 from agency_adapters.galleries.files import DEFAULT_LIMITS, ScanLimits
-from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holding import HeldAnswers
 from agency_adapters.lifetimes import KeptFor
@@ -45,6 +44,7 @@ from agency_adapters.second_step.assembly import SecondStep
 from agency_adapters.second_step.servicer import ReleaseServicer
 from agency_adapters.servicer import MatchServicer
 from agency_adapters.settings import AdapterSettings
+from agency_adapters.shelf import Shelf
 from agency_adapters.state import AdapterState
 from agency_adapters.tables import open_engine
 from audit import wire as audit_wire
@@ -65,13 +65,6 @@ from trust.garbage import spare_the_collector
 from trust.mtls import server_credentials
 from trust.rpc import Surroundings
 from trust.server import RunningServer, ServerLimits, serve, until_stopped
-
-
-@dataclass(slots=True)
-class Shelf:
-    """Holds the generation of the gallery in use; searches under way keep the one they took."""
-
-    gallery: Gallery
 
 
 @dataclass(slots=True)
@@ -118,7 +111,6 @@ class Adapter:
         gallery = await open_gallery(settings.gallery, kind, limits, settings)
         # Who is eligible is worked out before any request waits for it.
         await gallery.eligible(clock().date(), settings.switches())
-        shelf = Shelf(gallery)
         calibrations = CalibrationStore(settings.calibration, settings.id)
         state = AdapterState(open_engine(settings.state_dir))
         kept_for = timedelta(days=settings.values_retain_days)
@@ -133,6 +125,7 @@ class Adapter:
             logs_dir=settings.logs_dir,
             at=now,
         )
+        shelf = Shelf(gallery, logs, settings.switches(), clock)
         signer, openers = folder.signer(), folder.openers()
         kept = KeptFor.of(settings)
         recorder = Recorder(logs.search, Records(settings.id, ledger), signer, kept)
@@ -142,7 +135,7 @@ class Adapter:
             settings=settings,
             directory=lambda: directories.current,
             policy=lambda: policies.current,
-            gallery=lambda: shelf.gallery,
+            shelf=shelf,
             calibration=lambda: calibrations.current,
             state=state,
             witnesses=witnesses,
@@ -211,7 +204,7 @@ class Adapter:
         await self.logs.record_directory(self.directories.current, now)
         await self._record_bundle(self.policies.current)
         await self._record_kind(self.shelf.gallery.facts.kind)
-        await self._record_gallery(self.shelf.gallery)
+        await self.shelf.record_gallery(self.shelf.gallery)
         await self.refresh_calibration()
 
     def chores(self) -> tuple[Coroutine[None, None, None], ...]:
@@ -264,12 +257,7 @@ class Adapter:
 
     async def refresh_gallery(self) -> None:
         """Look once for a new generation; searches under way keep the one they began with."""
-        newer = await self.shelf.gallery.newer()
-        if newer is None:
-            return
-        await newer.eligible(self.clock().date(), self.settings.switches())
-        await self._record_gallery(newer)
-        self.shelf.gallery = newer
+        await self.shelf.renew()
 
     async def refresh_calibration(self) -> None:
         """Look once for a new calibration, or at the end of the one in use (2) (3)."""
@@ -305,16 +293,6 @@ class Adapter:
         if place:
             await self.logs.record("kind.activated", self.clock(), name=kind, place=place)
             telemetry.log("kind of agency from outside")
-
-    async def _record_gallery(self, gallery: Gallery) -> None:
-        facts = gallery.facts
-        await self.logs.record(
-            "gallery.activated",
-            self.clock(),
-            generation=facts.generation,
-            sha256=facts.sha256,
-            switches=sorted(self.settings.switches()),
-        )
 
     def observe(self) -> None:
         """Offer the gauges; they cost nothing when telemetry is off."""

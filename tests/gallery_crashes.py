@@ -30,8 +30,9 @@ import numpy as np
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing as editing_module
 from agency_adapters.galleries.editing import JOURNAL, LOCK, editing, swept
+from agency_adapters.galleries.manifest import MANIFEST
 from agency_adapters.galleries.segment_content import NewRecord, contents_of
-from agency_adapters.galleries.store import MANIFEST, SEGMENTS, Check, StoredGallery
+from agency_adapters.galleries.store import SEGMENTS, Check, StoredGallery
 from agency_adapters.galleries.templates import unit_rows
 from tests.galleries import custody_record
 

@@ -9,7 +9,8 @@
    that holds the lock.
 4. A record that was erased or updated is overwritten with zeros in the segment it was in, flushed,
    before that segment is removed and before the command says that it is done. So no file of the
-   gallery holds its template any more, and whoever still reads the old generation reads zeros.
+   gallery holds its template any more, and whoever still reads the old generation reads zeros: the
+   manifest, which is in place before the first of them, says since when every row is as it was.
 5. Each change is a line of the journal. The manifest holds the newest one, so that a crash between
    the two loses no line.
 """
@@ -30,6 +31,14 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from agency_adapters.agency import AgencyKind
+from agency_adapters.galleries.manifest import (
+    MANIFEST,
+    Change,
+    Manifest,
+    SegmentEntry,
+    known_kind,
+    read_manifest,
+)
 from agency_adapters.galleries.segment_content import (
     SEGMENT_ROWS,
     NewRecord,
@@ -40,17 +49,7 @@ from agency_adapters.galleries.segment_content import (
     write_segment,
 )
 from agency_adapters.galleries.segments import overwrite_rows
-from agency_adapters.galleries.store import (
-    MANIFEST,
-    SEGMENTS,
-    Change,
-    Manifest,
-    SegmentEntry,
-    StoredGallery,
-    known_kind,
-    read_manifest,
-    rule_names,
-)
+from agency_adapters.galleries.store import SEGMENTS, StoredGallery, rule_names
 from trust import files
 from trust.errors import ProbegateError, Reason
 
@@ -249,6 +248,7 @@ class Editor:
             next_segment=self._next,
             segments=segments,
             change=Change(generation=generation, at=now, what=what, **counts),
+            whole_since=self._whole_since(generation, draft),
         )
         written = manifest.to_json()
         old_rules = len(self.manifest.rules) if self.manifest else 0
@@ -261,6 +261,12 @@ class Editor:
             shutil.rmtree(folder)
         sync_folder(self._path / SEGMENTS)
         self._journal(self.manifest.change)
+
+    def _whole_since(self, generation: int, draft: _Draft) -> int:
+        """Return since when every row is as it was, once ``draft`` is the new generation (4)."""
+        if self.manifest is None or any(draft.gone.values()):
+            return generation
+        return self.manifest.whole_since or self.manifest.generation
 
     @contextmanager
     def _undone(self, draft: _Draft) -> Iterator[None]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 from weakref import WeakMethod
@@ -16,14 +17,25 @@ from weakref import WeakMethod
 from agency_adapters.agency import Record
 from agency_adapters.galleries.choosing import best_kernel
 from agency_adapters.galleries.editing import swept
-from agency_adapters.galleries.gallery import Eligible, Found, GalleryFacts, Query, Scored
+from agency_adapters.galleries.gallery import (
+    Eligible,
+    Found,
+    GalleryFacts,
+    GenerationGoneError,
+    Query,
+    Scored,
+)
 from agency_adapters.galleries.gathering import Gatherer
+from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.scanning import scan
-from agency_adapters.galleries.store import StoredGallery, read_manifest
+from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.galleries.tally import Ask
 from trust import telemetry
 from trust.errors import ProbegateError, Reason
+
+READ_ATTEMPTS: Final = 5
+"""In how many generations a record is looked for, each of which was gone before it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +122,12 @@ class FileGallery:
         """Search for some probes on this thread and the scanning ones.
 
         Raises:
+            GenerationGoneError: if rows were overwritten meanwhile.
             ProbegateError: ``GALLERY_CORRUPT``.
         """
+        return self._stored.while_whole(lambda: self._passes(queries))
+
+    def _passes(self, queries: Sequence[Query]) -> list[Found]:
         answers: dict[int, Found] = {}
         for day, switches in {(query.day, query.switches) for query in queries}:
             mine = [
@@ -150,12 +166,26 @@ class FileGallery:
 
     async def eligible(self, day: date, switches: frozenset[str]) -> Eligible:
         """Count who may be searched, and make the mask of that day ready."""
-        found = await asyncio.to_thread(self._stored.eligibility, day, switches)
-        return Eligible(found.count, found.met)
+
+        def counted() -> Eligible:
+            stored = self._stored
+            found = stored.while_whole(lambda: stored.eligibility(day, switches))
+            return Eligible(found.count, found.met)
+
+        return await asyncio.to_thread(counted)
 
     async def record(self, record_id: str) -> Record | None:
-        """Return one record, or None."""
-        return await asyncio.to_thread(self._stored.record, record_id)
+        """Return one record as it is now, or None."""
+
+        def read() -> Record | None:
+            stored = self._stored
+            for _ in range(READ_ATTEMPTS):
+                with suppress(GenerationGoneError):
+                    return stored.while_whole(partial(stored.record, record_id))
+                stored = StoredGallery.open(self._path, known=stored)
+            raise GenerationGoneError
+
+        return await asyncio.to_thread(read)
 
     async def newer(self) -> FileGallery | None:
         """Return the newest generation, if it is not this one."""

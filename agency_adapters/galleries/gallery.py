@@ -7,6 +7,9 @@
    Where it is false the report says so, and promise 6 is shown as not met.
 3. One open gallery is one generation: what is enrolled or erased meanwhile is seen by opening it
    anew. A record that is erased meanwhile is never returned with bytes that are gone.
+4. A generation of which anything was overwritten or removed, but for records that were erased, is
+   not searched any more: whoever was updated would be missed in silence. Whoever has it is told
+   that it is gone, and searches its successor.
 """
 
 from __future__ import annotations
@@ -18,6 +21,14 @@ from typing import Protocol
 
 from agency_adapters.agency import Record
 from agency_adapters.galleries.templates import Probe
+from trust.errors import ProbegateError, Reason
+
+
+class GenerationGoneError(ProbegateError):
+    """What is said of a generation that is no longer kept whole (4); ``newer`` has another."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.GALLERY_UNAVAILABLE, "this generation is no longer kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,7 @@ class Gallery(Protocol):
         """Search for one probe (1) (2).
 
         Raises:
+            GenerationGoneError: if it is no longer kept whole (4).
             ProbegateError: ``GALLERY_CORRUPT``, ``GALLERY_UNAVAILABLE``, ``SERVER_BUSY`` or
                 ``DEADLINE_PASSED``.
         """
@@ -125,7 +137,12 @@ class Gallery(Protocol):
         """Count who may be searched; also makes ready whatever a search on that day needs."""
 
     async def record(self, record_id: str) -> Record | None:
-        """Return one record, or None."""
+        """Return one record, in this generation or a newer one, or None if it is not there.
+
+        Raises:
+            GenerationGoneError: if it is no longer kept whole (4).
+            ProbegateError: ``GALLERY_CORRUPT`` or ``GALLERY_UNAVAILABLE``.
+        """
 
     async def newer(self) -> Gallery | None:
         """Return the newest generation, opened, if it is not this one; otherwise None."""

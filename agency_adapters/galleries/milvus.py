@@ -24,7 +24,14 @@ from pydantic import ValidationError
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.certifying import certified, uncertified
 from agency_adapters.galleries.engines import EngineSettings
-from agency_adapters.galleries.gallery import Eligible, Found, GalleryFacts, Query, Scored
+from agency_adapters.galleries.gallery import (
+    Eligible,
+    Found,
+    GalleryFacts,
+    GenerationGoneError,
+    Query,
+    Scored,
+)
 from agency_adapters.galleries.matching import MATCHER, scan_error
 from agency_adapters.galleries.milvus_tables import (
     STRONG,
@@ -246,7 +253,7 @@ class MilvusGallery:
         """Return the collection of records; refuse a generation that is no longer kept whole."""
         newest = read_facts(self._server, timeout_s)
         if newest.oldest > self._facts.generation:
-            raise ProbegateError(Reason.GALLERY_UNAVAILABLE, "this generation is no longer kept")
+            raise GenerationGoneError
         return self._server.records(newest.store)
 
     @property

@@ -24,7 +24,13 @@ from sqlalchemy import Connection, text
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.certifying import certified, uncertified
 from agency_adapters.galleries.engines import EngineSettings
-from agency_adapters.galleries.gallery import Eligible, Found, GalleryFacts, Query
+from agency_adapters.galleries.gallery import (
+    Eligible,
+    Found,
+    GalleryFacts,
+    GenerationGoneError,
+    Query,
+)
 from agency_adapters.galleries.matching import MATCHER, scan_error
 from agency_adapters.galleries.pgvector_tables import (
     FAULTS,
@@ -228,7 +234,7 @@ class PgvectorGallery:
         """Refuse a generation that the writer no longer keeps whole (1)."""
         facts = read_facts(connection, self._server)
         if facts.oldest > self._facts.generation:
-            raise ProbegateError(Reason.GALLERY_UNAVAILABLE, "this generation is no longer kept")
+            raise GenerationGoneError
 
     def _live(self, switches: frozenset[str]) -> str:
         """Return the condition of the rows that may be searched (2)."""

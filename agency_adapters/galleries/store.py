@@ -7,45 +7,46 @@
     <gallery>/journal.jsonl        one line for each change that was made (``editing``)
     <gallery>/lock                 held by whoever changes the gallery
 
-1. The manifest carries a digest of itself; a gallery is what its manifest says or it is corrupt.
+1. A gallery is what its manifest says or it is corrupt (``manifest``).
 2. A new generation is written beside the old one and takes effect by one rename of the manifest.
-   A reader keeps the generation it opened, even after its files are unlinked.
+   A reader keeps the generation it opened, even after its files are unlinked. While it opens one,
+   another may take its place: then it begins again with that one.
 3. Opening always checks the length of every file, and maps them: it costs seconds at any size. The
    digests are checked as well in full (``Check.FULL``), or at a start (``Check.START``) where the
    gallery is small enough to be read at once.
 4. Which records are barred on a day is worked out from the days in the segments, which the rules
    gave when the record was enrolled. A gallery written under other rules is read record by record.
+5. Rows of an old generation that were erased or updated are overwritten. Whoever reads one asks
+   afterwards whether all of it was as it should be (``while_whole``).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from agency_adapters.agency import AgencyKind, Record
+from agency_adapters.galleries.gallery import GenerationGoneError
+from agency_adapters.galleries.manifest import ManifestFile, SegmentEntry, corrupt, known_kind
 from agency_adapters.galleries.segment_content import days_of
 from agency_adapters.galleries.segments import Rows, Segment, segment_digest
-from agency_adapters.registry import kind_named
-from trust import strict_json
 from trust.errors import ProbegateError, Reason
-from trust.messages import MAX_DIMS
 
-MANIFEST: Final = "manifest.json"
 SEGMENTS: Final = "segments"
 START_DIGEST_BYTES: Final = 256 * 2**20
 """Largest gallery whose digests are checked at every start, bytes of full-precision templates."""
-OPEN_ATTEMPTS: Final = 5
-"""How often a reader starts again because the gallery changed while it opened it."""
+OPEN_PATIENCE_S: Final = 30.0
+"""How long a reader begins again because the gallery changed while it opened it, seconds."""
 _FLOAT32_BYTES: Final = 4
 _CLASSES: Final = (
     (1_000, "<1k"),
@@ -54,7 +55,8 @@ _CLASSES: Final = (
     (1_000_000, "100k-1m"),
     (10_000_000, "1m-10m"),
 )
-Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+T = TypeVar("T")
 
 
 class Check(Enum):
@@ -62,60 +64,6 @@ class Check(Enum):
 
     FULL = "full"
     START = "start"
-
-
-class SegmentEntry(BaseModel):
-    """One segment of a generation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Annotated[str, StringConstraints(pattern=r"^s[0-9]{7,12}$")]
-    rows: Annotated[int, Field(ge=1)]
-    sha256: Sha256Hex
-
-
-class Change(BaseModel):
-    """What made a generation out of the one before; it names nobody."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    generation: Annotated[int, Field(ge=1)]
-    at: AwareDatetime
-    what: Literal["import", "enrol", "erase", "compact"]
-    enrolled: Annotated[int, Field(ge=0)] = 0
-    updated: Annotated[int, Field(ge=0)] = 0
-    erased: Annotated[int, Field(ge=0)] = 0
-
-
-class Manifest(BaseModel):
-    """What a gallery says about itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["probegate-gallery/2"] = "probegate-gallery/2"
-    kind: str
-    model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-    dims: Annotated[int, Field(ge=1, le=MAX_DIMS)]
-    rules: tuple[str, ...]
-    """The eligibility rules, in the order that the segments' days have them."""
-    count: Annotated[int, Field(ge=0)]
-    generation: Annotated[int, Field(ge=1)]
-    next_segment: Annotated[int, Field(ge=1)]
-    """The number of the next segment; none is used twice."""
-    segments: tuple[SegmentEntry, ...]
-    change: Change
-    sha256: str = ""
-    """SHA-256 of the RFC 8785 form of everything else."""
-
-    def digest(self) -> str:
-        """Return what ``sha256`` must be."""
-        fields = self.model_dump(mode="json", exclude={"sha256"})
-        return hashlib.sha256(strict_json.canonical(fields)).hexdigest()
-
-    def to_json(self) -> bytes:
-        """Return the manifest as it is written, with its digest."""
-        sealed = self.model_copy(update={"sha256": self.digest()})
-        return sealed.model_dump_json(indent=1).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +91,9 @@ class StoredGallery:
         rows: finds rows in them.
     """
 
-    def __init__(self, manifest: Manifest, kind: AgencyKind, segments: Sequence[Segment]) -> None:
-        self.manifest = manifest
+    def __init__(self, file: ManifestFile, kind: AgencyKind, segments: Sequence[Segment]) -> None:
+        self._file = file
+        self.manifest = file.manifest
         self.kind = kind
         self.segments = tuple(segments)
         self.rows = Rows(self.segments)
@@ -163,39 +112,63 @@ class StoredGallery:
             known: an older generation, whose segments are taken over where they are the same.
 
         Raises:
-            ProbegateError: ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``.
+            ProbegateError: ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``; ``GALLERY_LOCKED`` if it
+                changes again and again for as long as ``OPEN_PATIENCE_S``.
         """
-        for _ in range(OPEN_ATTEMPTS):
-            manifest = read_manifest(path)
+        here: dict[SegmentEntry, Segment] = {}
+        if known is not None and check is not Check.FULL:
+            # By its digest: names begin again where a gallery was removed and made anew.
+            here = dict(zip(known.manifest.segments, known.segments, strict=True))
+        until = time.monotonic() + OPEN_PATIENCE_S
+        while True:
+            file = ManifestFile.read(path)
             try:
-                return cls._opened(path, manifest, check, known)
+                return cls._opened(path, file, check, here)
             except OSError as error:
-                # The segment may have gone because a newer manifest took its place meanwhile.
                 failure = corrupt(f"{Path(str(error.filename)).name}: {error.strerror}")
-                if read_manifest(path).sha256 == manifest.sha256:
-                    break
-        raise failure
+            except ProbegateError as error:
+                failure = error
+            if file.is_in_place():
+                raise failure
+            if time.monotonic() > until:
+                raise ProbegateError(Reason.GALLERY_LOCKED, str(path))
 
     @classmethod
     def _opened(
-        cls, path: Path, manifest: Manifest, check: Check, known: StoredGallery | None
+        cls, path: Path, file: ManifestFile, check: Check, here: dict[SegmentEntry, Segment]
     ) -> Self:
+        """Open what is not here yet of a generation's segments, and have it here."""
+        manifest = file.manifest
         kind = known_kind(manifest)
-        here = {segment.name: segment for segment in known.segments} if known else {}
         small = manifest.count * manifest.dims * _FLOAT32_BYTES < START_DIGEST_BYTES
-        segments = []
         for entry in manifest.segments:
-            folder = path / SEGMENTS / entry.name
-            if entry.name in here and check is not Check.FULL:
-                segments.append(here[entry.name])
+            if entry in here:
                 continue
+            folder = path / SEGMENTS / entry.name
             segment = Segment.open(folder, entry.rows, manifest.dims, len(manifest.rules))
             if (check is Check.FULL or small) and segment_digest(folder) != entry.sha256:
                 raise corrupt(f"segment {entry.name} does not have its digest")
-            segments.append(segment)
+            here[entry] = segment
         if sum(entry.rows for entry in manifest.segments) != manifest.count:
             raise corrupt("the segments do not add up to the count")
-        return cls(manifest, kind, segments)
+        return cls(file, kind, [here[entry] for entry in manifest.segments])
+
+    def while_whole(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds in this generation, whose every row was as it should be (5).
+
+        Raises:
+            GenerationGoneError: if rows were overwritten before it had read them all.
+            ProbegateError: what it raises; ``GALLERY_CORRUPT``, of the newest manifest.
+        """
+        try:
+            found = read()
+        except ProbegateError:
+            if self._file.still_has_its_rows():
+                raise
+            raise GenerationGoneError from None
+        if not self._file.still_has_its_rows():
+            raise GenerationGoneError
+        return found
 
     def eligibility(self, day: date, switches: frozenset[str] = frozenset()) -> Eligibility:
         """Return which rows may be searched on ``day`` (4); computed once a day.
@@ -262,25 +235,6 @@ class StoredGallery:
             raise corrupt("a record does not parse") from None
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check a gallery's manifest (1).
-
-    Raises:
-        ProbegateError: ``GALLERY_MISSING`` or ``GALLERY_CORRUPT``.
-    """
-    try:
-        content = (path / MANIFEST).read_bytes()
-    except OSError as error:
-        raise ProbegateError(Reason.GALLERY_MISSING, f"{path}: {error.strerror}") from None
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError:
-        raise corrupt(f"{MANIFEST} does not parse") from None
-    if manifest.sha256 != manifest.digest():
-        raise corrupt(f"{MANIFEST} does not have its digest")
-    return manifest
-
-
 def size_class(count: int) -> str:
     """Return the coarse class of a number of records, the only size ever told to others."""
     return next((name for bound, name in _CLASSES if count < bound), ">10m")
@@ -289,20 +243,3 @@ def size_class(count: int) -> str:
 def rule_names(kind: AgencyKind) -> tuple[str, ...]:
     """Return the names of a kind's eligibility rules, in order."""
     return tuple(rule.name for rule in kind.eligibility)
-
-
-def corrupt(why: str) -> ProbegateError:
-    """Return what is said of a gallery that is not what its manifest says."""
-    return ProbegateError(Reason.GALLERY_CORRUPT, why)
-
-
-def known_kind(manifest: Manifest) -> AgencyKind:
-    """Return whose gallery it is.
-
-    Raises:
-        ProbegateError: ``GALLERY_CORRUPT`` if there is no such kind of agency.
-    """
-    try:
-        return kind_named(manifest.kind)
-    except ProbegateError:
-        raise corrupt("an agency kind that is not known") from None

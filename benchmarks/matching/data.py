@@ -14,13 +14,14 @@ import numpy.typing as npt
 from agency_adapters.custody import CUSTODY, CustodyRecord, Disposal, ImageSource
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.encoding import encode_rows
+from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.segment_content import (
     SEGMENT_ROWS,
     TEMPLATES,
     SegmentContent,
     days_of,
 )
-from agency_adapters.galleries.store import SEGMENTS, StoredGallery, read_manifest
+from agency_adapters.galleries.store import SEGMENTS, StoredGallery
 from agency_adapters.galleries.templates import Templates, unit_rows
 from trust.errors import ProbegateError
 

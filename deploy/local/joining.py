@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from agency_adapters.galleries.store import read_manifest
+from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.registry import kind_named
 from audit.reader import LogReader
 from deploy.local.place import BROKER, Place

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.engine_import import enrol_to, import_to
-from agency_adapters.galleries.gallery import Found, Gallery, Query
+from agency_adapters.galleries.gallery import Found, Gallery, GenerationGoneError, Query
 from agency_adapters.galleries.importing import ImportReport
 from agency_adapters.galleries.opening import open_gallery, open_writer, scheme_of
 from agency_adapters.galleries.segment_content import NewRecord
@@ -91,6 +91,16 @@ async def names(gallery: Gallery, probe: Probe, threshold: float, limit: int) ->
     """Return the record ids found, best first."""
     found = await find(gallery, probe, threshold, limit)
     return [one.record_id for one in found.candidates]
+
+
+async def names_or_gone(
+    gallery: Gallery, probe: Probe, threshold: float, limit: int
+) -> list[str] | None:
+    """Return the record ids found, or None where the generation is no longer kept whole."""
+    try:
+        return await names(gallery, probe, threshold, limit)
+    except GenerationGoneError:
+        return None
 
 
 def people(count: int, dims: int = 64, seed: int = 8) -> npt.NDArray[np.float32]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,12 @@ import pytest
 
 from agency_adapters.galleries import editing as editing_module
 from agency_adapters.galleries.editing import editing
+from agency_adapters.galleries.files import FileGallery
+from agency_adapters.galleries.gallery import GenerationGoneError, Query
+from agency_adapters.galleries.manifest import ManifestFile
 from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.galleries.templates import unit_rows
-from tests.galleries import DAY, NOW, new_records, write_gallery
+from tests.galleries import DAY, NOW, new_records, unit, write_gallery
 from tests.scale import scaled
 from trust.errors import ProbegateError, Reason
 
@@ -71,6 +78,96 @@ def test_readers_see_whole_generations_while_the_gallery_changes(
     reader.join()
     assert not faults
     assert opened[0] > 1
+
+
+async def test_nobody_is_missed_by_a_search_while_records_are_updated(tmp_path: Path) -> None:
+    """The older row of whoever is updated is overwritten while searches read it."""
+    out = tmp_path / "gallery"
+    rows = unit_rows(np.random.default_rng(5).standard_normal((40, 8)))
+    ids = [f"R{n:03d}" for n in range(40)]
+    everybody = np.ones(40, np.bool_)
+    write_gallery(out, rows, ids, everybody)
+    records = new_records(rows, ids, everybody)
+    stop, updates, gone = threading.Event(), [0], 0
+
+    def update() -> None:
+        while not stop.is_set():
+            with editing(out) as editor:
+                editor.enrol([records[updates[0] % 40]], NOW)
+            updates[0] += 1
+
+    gallery = await FileGallery.open(out)
+    writer = threading.Thread(target=update)
+    writer.start()
+    try:
+        for turn in range(400):
+            one = turn % 40
+            query = Query(unit(rows[one].astype(np.float64)), 0.999, 1, DAY)
+            try:
+                (found,) = gallery.search_all([query])
+                assert [match.record_id for match in found.candidates] == [ids[one]]
+                assert await gallery.record(ids[-one]) is not None
+            except GenerationGoneError:
+                gone += 1
+                gallery = await gallery.newer() or gallery
+    finally:
+        stop.set()
+        writer.join()
+    assert updates[0] > 1
+    assert gone
+
+
+def changed_after_its_manifest_is_read(
+    monkeypatch: pytest.MonkeyPatch, changes: list[Callable[[], object]]
+) -> None:
+    """Have the next changes made, each at once after a reader has read the manifest."""
+    real, changing = ManifestFile.read, threading.Lock()
+
+    def read(gallery: Path) -> ManifestFile:
+        file = real(gallery)
+        if changes and changing.acquire(blocking=False):  # who changes it reads it as well
+            with contextlib.ExitStack() as after:
+                after.callback(changing.release)
+                changes.pop(0)()
+        return file
+
+    monkeypatch.setattr(ManifestFile, "read", read)
+
+
+def test_a_reader_that_always_comes_too_late_is_not_told_that_the_gallery_is_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "gallery"
+    rows = unit_rows(np.random.default_rng(3).standard_normal((30, 8)))
+    ids = [f"R{n:03d}" for n in range(30)]
+    write_gallery(out, rows, ids, np.ones(30, np.bool_))
+
+    def erase(name: str) -> None:
+        with editing(out) as editor:
+            editor.erase([name], NOW)
+
+    changes: list[Callable[[], object]] = [partial(erase, name) for name in ids[:20]]
+    changed_after_its_manifest_is_read(monkeypatch, changes)
+    assert StoredGallery.open(out).manifest.count == 10
+    assert not changes
+
+
+def test_rows_that_are_overwritten_under_a_reader_are_not_a_corrupt_gallery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow disk the files of an erased record stay for a while, flushed but not removed."""
+    out = tmp_path / "gallery"
+    rows = unit_rows(np.random.default_rng(4).standard_normal((9, 8)))
+    ids = [f"R{n:03d}" for n in range(9)]
+    write_gallery(out, rows, ids, np.ones(9, np.bool_))
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+
+    def erase() -> None:
+        with editing(out) as editor:
+            editor.erase(["R003"], NOW)
+
+    changed_after_its_manifest_is_read(monkeypatch, [erase])
+    assert StoredGallery.open(out).find(ids).keys() == {*ids} - {"R003"}
 
 
 def test_two_commands_do_not_change_a_gallery_at_once(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ class BrokerSide:
         )
 
 
-def entries(adapter: Adapter) -> list[dict[str, Any]]:
-    """Return the adapter's search log, parsed."""
-    log = adapter.logs.search
+def entries(adapter: Adapter, name: str = "search") -> list[dict[str, Any]]:
+    """Return one of the adapter's logs, parsed."""
+    log = adapter.logs.by_name()[name]
     return [json.loads(log.leaf(i)) for i in range(log.checkpoint.checkpoint.size)]

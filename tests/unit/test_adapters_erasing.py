@@ -17,7 +17,7 @@ from agency_adapters.passport import PASSPORT
 from cli.adapter import app
 from tests.adapters import Scene, make_world, scene, the_operator
 from tests.galleries import NOW
-from tests.unit.adapters_kit import HEADER, adapter_settings, make_gallery
+from tests.unit.adapters_kit import HEADER, adapter_settings, entries, make_gallery
 from tests.world import MODEL, Request, World, template
 from trust import dsse
 from trust.directory import KeyUse
@@ -83,13 +83,25 @@ async def test_a_running_adapter_takes_up_what_is_enrolled_updated_and_erased(
     keys = world.directory.resolver("custody", KeyUse.SIGN, here.adapter.clock())
     dsse.verify(envelope, PayloadType.ERASURE_CERTIFICATE, keys)
     assert json.loads(envelope.payload)["generation_after"] == 3
-    assert await best(here) in {"R00007", ""}  # even before the new generation is taken up
-    await here.adapter.refresh_gallery()
-    assert await best(here) == "R00007"
+    assert await best(here) == "R00007"  # even before the new generation is looked for
     again = enrolled(tmp_path, ["R00007"], template(77)[None], update=True)
     assert (again.enrolled, again.updated) == (0, 1)
     await here.adapter.refresh_gallery()
     assert await best(here) != "R00007"
+
+
+async def test_whoever_was_updated_is_found_before_the_new_generation_is_looked_for(
+    here: Scene, tmp_path: Path
+) -> None:
+    """Its old row is overwritten at once; "no candidate" would be false of both generations."""
+    mate = template() + 0.001 * template(8)
+    enrolled(tmp_path, ["R00007"], (mate / np.linalg.norm(mate))[None], update=True)
+    assert await best(here) == "R00007"
+    said = entries(here.adapter, "admin")
+    assert [one["generation"] for one in said if one["type"] == "gallery.activated"] == [1, 2]
+    enrolled(tmp_path, ["N1"], template(77)[None])  # nothing is overwritten: nothing is looked for
+    assert await best(here) == "R00007"
+    assert here.adapter.shelf.gallery.facts.generation == 2
 
 
 async def test_an_erasure_is_on_the_admin_log_before_and_after_and_names_nobody(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,14 +19,16 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries import editing
 from agency_adapters.galleries.choosing import best_kernel
 from agency_adapters.galleries.files import FileGallery
-from agency_adapters.galleries.gallery import Query
+from agency_adapters.galleries.gallery import GenerationGoneError, Query
 from agency_adapters.galleries.importing import ImportReport, import_gallery
+from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.reading import read_templates
 from agency_adapters.galleries.segment_content import FILES
 from agency_adapters.galleries.store import Check, StoredGallery, size_class
 from agency_adapters.galleries.templates import unit_rows
 from agency_adapters.pnd import PND
 from cli.adapter import app
+from trust import strict_json
 from trust.errors import ProbegateError, Reason
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -326,6 +330,50 @@ async def test_the_log_says_which_kernel_scans(
     await gallery.close()
     said = [one for one in caplog.records if one.message == "gallery open"]
     assert [vars(one)["fields"] for one in said] == [{"kernel": best_kernel(DIMS).name}]
+
+
+async def test_a_gallery_that_was_removed_and_made_anew_is_read_anew(tmp_path: Path) -> None:
+    """Its segments have the names that the old ones had."""
+    imported(tmp_path, [GOOD.format(f"A{n}") for n in range(6)])
+    old = await FileGallery.open(tmp_path / "gallery")
+    shutil.rmtree(tmp_path / "gallery")
+    probe = vectors(1)[0].astype(np.float64)
+    probe /= np.linalg.norm(probe)
+    query = Query(probe, -1.0, 9, NOW.date())
+    assert {one.record_id for one in (await old.search(query)).candidates} == {
+        f"A{n}" for n in range(6)
+    }  # nothing took its place, and nothing was overwritten
+    imported(tmp_path, [GOOD.format(f"B{n}") for n in range(6)])
+    newer = await old.newer()
+    assert newer is not None
+    assert {one.record_id for one in (await newer.search(query)).candidates} == {
+        f"B{n}" for n in range(6)
+    }
+    await old.close()
+    await newer.close()
+
+
+def test_a_manifest_of_the_format_before_is_read_and_the_next_is_of_this_one(
+    tmp_path: Path,
+) -> None:
+    imported(tmp_path, [GOOD.format(f"A{n}") for n in range(6)])
+    path = tmp_path / "gallery" / "manifest.json"
+    before = json.loads(path.read_text())
+    del before["whole_since"], before["sha256"]
+    before["format"] = "probegate-gallery/2"
+    before["sha256"] = hashlib.sha256(strict_json.canonical(before)).hexdigest()
+    path.write_text(json.dumps(before))
+    old = StoredGallery.open(tmp_path / "gallery")
+    assert old.manifest.whole_since is None
+    with editing.editing(tmp_path / "gallery") as editor:
+        editor.enrol([], NOW)
+    assert (old.while_whole(lambda: old.find(["A1"]))).keys() == {"A1"}
+    with editing.editing(tmp_path / "gallery") as editor:
+        editor.erase(["A2"], NOW)
+    with pytest.raises(GenerationGoneError):
+        old.while_whole(lambda: old.find(["A1"]))
+    newest = read_manifest(tmp_path / "gallery")
+    assert (newest.format, newest.whole_since) == ("probegate-gallery/3", 3)
 
 
 def let_go_of(folder: Path) -> list[str]:
