@@ -11,7 +11,8 @@ The rules, as numbered in the code:
 4. Grants overtake one another. A checkpoint proved only from an older root than the newest is
    accepted as a *debt*. While any debt is older than ``debt_max_age_s``, or more than
    ``debt_max_count`` would be outstanding, nothing is admitted: CHECKPOINT_UNRECONCILED.
-5. A debt is settled by proof that it is a prefix of a root on the *chain*.
+5. A debt is settled by proof that it is a prefix of a root on the *chain*: of that very root, for
+   another history may have one of the same size. What is refused leaves no such proof behind.
 6. The chain grows only from its newest root, and never gives a root back.
 7. State persists with the caller's transaction (``Admission.persist``).
 
@@ -120,6 +121,10 @@ class Admission:
     persist: Callable[[Connection], None]
 
 
+_Root = tuple[int, bytes]
+"""A log's size and root: one without the other does not say which history is meant."""
+
+
 @dataclass(slots=True)
 class _Known:
     """An accepted checkpoint."""
@@ -128,8 +133,13 @@ class _Known:
     checkpoint: Checkpoint
     since: float
     """When it became a debt (Unix seconds)."""
-    ahead: set[int] = field(default_factory=set)
-    """Sizes it was proved a prefix of, while it is a debt or the newest."""
+    ahead: set[_Root] = field(default_factory=set)
+    """Roots it was proved a prefix of, while it is a debt or the newest."""
+
+    @property
+    def root(self) -> _Root:
+        """Its size and root."""
+        return self.checkpoint.size, self.checkpoint.root
 
 
 class Witness:
@@ -231,7 +241,11 @@ class Witness:
         self._grow_old(at)
         edges = self._verified(signed.checkpoint, proofs)
         self._settle(signed, edges, at)
-        self._accept(signed, edges, at)
+        try:
+            self._accept(signed, edges, at)
+        except ProbegateError:
+            self._forget(signed.checkpoint)
+            raise
 
     def _verified(
         self, new: Checkpoint, proofs: Sequence[ConsistencyProof]
@@ -265,19 +279,21 @@ class Witness:
         if size not in self._chain and size not in waiting:
             waiting[size] = _Known(signed.note, signed.checkpoint, at)
         for old, new in edges:
+            known = waiting.get(new) or self._chain[new]
             if old in waiting:
-                waiting[old].ahead.add(new)
+                waiting[old].ahead.add(known.root)
             elif old == self._newest:
-                self._chain[old].ahead.add(new)
+                self._chain[old].ahead.add(known.root)
         before = len(waiting)
         while True:
-            grown = self._chain[self._newest].ahead & waiting.keys()
+            ahead = self._chain[self._newest].ahead
+            grown = [one for one, known in waiting.items() if known.root in ahead]
             if grown:  # (6)
                 self._retire(self._newest, at)
                 self._newest = max(grown)
                 self._chain[self._newest] = waiting.pop(self._newest)
                 continue
-            joined = [one for one, known in waiting.items() if known.ahead & self._chain.keys()]
+            joined = [one for one, known in waiting.items() if self._reaches_chain(known)]
             for one in joined:  # (5)
                 self._chain[one] = waiting.pop(one)
                 self._retire(one, at)
@@ -285,6 +301,12 @@ class Witness:
                 break
         self._debts = {one: self._debts[one] for one in self._debts if one in waiting}
         self._revision += len(waiting) < before
+
+    def _reaches_chain(self, known: _Known) -> bool:
+        return any(
+            (there := self._chain.get(size)) is not None and there.checkpoint.root == root
+            for size, root in known.ahead
+        )
 
     def _accept(self, signed: SignedCheckpoint, edges: set[tuple[int, int]], at: float) -> None:
         size = signed.checkpoint.size
@@ -298,9 +320,16 @@ class Witness:
             why = "debts are too many or too old"
             raise self._refusal(Reason.CHECKPOINT_UNRECONCILED, why)  # (4)
         if not settled and size not in self._debts:
-            ahead = {new for old, new in edges if old == size}
+            larger = (new for old, new in edges if old == size)
+            ahead = {(self._chain.get(new) or self._debts[new]).root for new in larger}
             self._debts[size] = _Known(signed.note, signed.checkpoint, at, ahead)
         self._revision += 1
+
+    def _forget(self, new: Checkpoint) -> None:
+        """Forget what was proved of a checkpoint that was refused (5)."""
+        if new.size not in self._chain and new.size not in self._debts:
+            for known in (self._chain[self._newest], *self._debts.values()):
+                known.ahead.discard((new.size, new.root))
 
     # ------------------------------------------------------------ memory
 

@@ -209,6 +209,19 @@ def test_what_a_refused_admission_settled_is_kept(engine: Engine) -> None:
     assert Witness.open(engine, ORIGIN, VKEY).acknowledged == Acknowledged(30, (6,))
 
 
+def test_what_was_refused_settles_nothing_of_another_history(engine: Engine) -> None:
+    """Told of a larger root of its own branch, a debt is no prefix of the chain's of that size."""
+    witness = Witness.open(engine, ORIGIN, VKEY)
+    witness.admit(note("a", 5), [], NOON)
+    witness.admit(note("a", 20), proofs("a", 20, 5), NOON)
+    witness.admit(note("b", 15), proofs("b", 15, 5), NOON)
+    later = NOON + timedelta(seconds=40)
+    for history, size, base in (("b", 30, 15), ("a", 30, 20), ("a", 35, 30)):
+        with refused(Reason.CHECKPOINT_UNRECONCILED):
+            witness.admit(note(history, size), proofs(history, size, base), later)
+        assert witness.acknowledged.debts == (15,)
+
+
 def test_a_damaged_memory_is_not_used(engine: Engine, witness: Witness) -> None:
     witness.admit(note("a", 5), [], NOON)
     with engine.begin() as connection:
@@ -229,11 +242,14 @@ STEP = st.tuples(
 
 
 @settings(max_examples=scaled(150, 3000), deadline=None)
-@given(st.lists(STEP, max_size=25))
-def test_an_equivocating_broker_always_owes_a_debt_it_cannot_settle(steps: list[Any]) -> None:
+@given(st.lists(STEP, max_size=25), st.sampled_from([(30, 64), (3, 64), (30, 1)]))
+def test_an_equivocating_broker_always_owes_a_debt_it_cannot_settle(
+    steps: list[Any], limits: tuple[int, int]
+) -> None:
     """Whatever it sends: of two inconsistent accepted checkpoints one is a debt, for ever."""
     engine = fresh_engine()
-    witness = Witness.open(engine, ORIGIN, VKEY)
+    patience = WitnessSettings(debt_max_age_s=limits[0], debt_max_count=limits[1])
+    witness = Witness.open(engine, ORIGIN, VKEY, patience)
     now, accepted = NOON, dict[tuple[str, int], datetime]()
     refusals = set[Reason]()
     for history, size, offered, honest, seconds in steps:
@@ -260,7 +276,7 @@ def test_an_equivocating_broker_always_owes_a_debt_it_cannot_settle(steps: list[
         still = owed & set(state.debts)
         for debt in still:
             since = min(at for (_, n), at in accepted.items() if n == debt)
-            assert (now - since).total_seconds() <= WitnessSettings().debt_max_age_s
+            assert (now - since).total_seconds() <= patience.debt_max_age_s
     assert refusals <= {Reason.CHECKPOINT_INCONSISTENT, Reason.CHECKPOINT_UNRECONCILED}
     engine.dispose()
 
