@@ -51,6 +51,7 @@ from agency_adapters.state import AdapterState
 from agency_adapters.wire import decode_dossier, encode_capabilities
 from audit.leaves import JsonValue
 from audit.notes import VerifierKey
+from audit.organisation import CANNOT_RECORD
 from audit.witness import Acknowledged, Admission, Witness
 from policy.decision import CompiledPolicy
 from trust import dsse, telemetry
@@ -61,16 +62,6 @@ from trust.keys import Opener
 from trust.messages import OutcomeState
 from trust.payload_types import PayloadType
 
-CANNOT_RECORD: Final = frozenset(
-    {
-        Reason.DISK_FULL,
-        Reason.LOG_CORRUPT,
-        Reason.LOG_UNAVAILABLE,
-        Reason.SERVER_BUSY,
-        Reason.STATE_UNAVAILABLE,
-    }
-)
-"""Refusals that mean the log itself is in trouble; recording them is beside the point."""
 _BAD_PROBE: Final = frozenset(
     {
         Reason.BAD_COMMITMENT,

@@ -11,6 +11,11 @@ running, the command opens the log itself.
 4. What of an entry is personal (who decided, in whose words) is committed to by the entry and kept
    beside the log, from the entry's time for as long as the server's settings say; a request keeps
    it no longer than it waits.
+5. Requests are taken in the order they came, each for itself: one that is refused is marked with
+   its reason, which its command is told, and keeps no other waiting. Only what ails the log itself
+   stops them all.
+6. A command that gives up, is refused or is interrupted takes its request back, so that nothing is
+   done of which its people were told that it failed. What was logged by then is told as done.
 """
 
 from __future__ import annotations
@@ -23,17 +28,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     MetaData,
     String,
     Table,
     Text,
+    and_,
     delete,
     insert,
     select,
@@ -41,8 +48,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from audit.leaves import JsonValue
-from audit.organisation import ADMIN, open_logs
+from audit.leaves import JsonValue, build_leaf
+from audit.organisation import ADMIN, CANNOT_RECORD, open_logs
 from audit.reader import LogReader
 from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
@@ -50,6 +57,7 @@ from trust import telemetry
 from trust.ceremony import MemberFolder
 from trust.directory_store import DirectoryPlaces, DirectoryStore
 from trust.errors import ProbegateError, Reason
+from trust.rpc import catalogued
 
 SERVER_PATIENCE_S: Final = 15.0
 """How long a command waits for the running server to log its entry, seconds."""
@@ -68,6 +76,8 @@ requests: Final = Table(
 """Entries that a command asks the running server to put on the admin log."""
 
 Leaf = Mapping[str, JsonValue]
+_REFUSED: Final = -1
+"""The index of a request that was refused; its leaf says why."""
 _PRIVATE: Final = "private"
 """Where a request that waits keeps what its entry only commits to (4)."""
 
@@ -151,35 +161,53 @@ class Desk:
             await asyncio.sleep(poll_s)
             try:
                 await self.clear(log, clerk)
-            except ProbegateError as error:
-                telemetry.log("operators' entries wait", reason=error.reason.name)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this loop must go on
+                failure = catalogued(error, "desk")
+                telemetry.log("operators' entries wait", reason=failure.reason.name)
 
     async def clear(self, log: LogWriter, clerk: Clerk | None) -> None:
-        """Log every request that waits."""
-        for request, text in self._waiting():
-            leaf = json.loads(text)
-            private = leaf.pop(_PRIVATE, {})
-            said = leaf | private
+        """Log every request that waits (5).
 
-            def also(
-                connection: Connection,
-                index: int,
-                request: str = request,
-                leaf: Leaf = leaf,
-                said: Leaf = said,
-            ) -> None:
-                mark = update(requests).where(requests.c.id == request)
-                done = {"leaf_index": index, "leaf": json.dumps(leaf)}
-                connection.execute(mark.values(done))  # (1) (4)
-                if clerk is not None:
-                    clerk.also(connection, index, said)  # (2)
+        Raises:
+            ProbegateError: what ails the log itself.
+        """
+        for request, leaf in self._waiting():
+            try:
+                await self._log(request, leaf, log, clerk)
+            except Exception as error:
+                failure = catalogued(error, str(leaf["type"]))
+                if failure.reason in CANNOT_RECORD:
+                    raise failure from error
+                self._refuse(request, failure)
 
+    async def _log(
+        self, request: str, leaf: dict[str, JsonValue], log: LogWriter, clerk: Clerk | None
+    ) -> None:
+        private: Any = leaf.pop(_PRIVATE, {})
+        said = leaf | private
+        build_leaf(leaf, private)  # nobody acts early on what the log will not take
+
+        def also(connection: Connection, index: int) -> None:
+            mark = update(requests).where(_waits(request))
+            done = {"leaf_index": index, "leaf": json.dumps(leaf)}
+            if not connection.execute(mark.values(done)).rowcount:  # (1) (4)
+                raise ProbegateError(Reason.NOT_FOUND, "the request was taken back")  # (6)
             if clerk is not None:
-                clerk.before(said)  # (3)
-            until = self._kept_until(leaf) if private else None
-            await log.append(NewEntry(leaf, private, until, also))
-            if clerk is not None:
-                clerk.after(said)  # (3)
+                clerk.also(connection, index, said)  # (2)
+
+        if clerk is not None:
+            clerk.before(said)  # (3)
+        until = self._kept_until(leaf) if private else None
+        await log.append(NewEntry(leaf, private, until, also))
+        if clerk is not None:
+            clerk.after(said)  # (3)
+
+    def _refuse(self, request: str, failure: ProbegateError) -> None:
+        """Mark a request that waits as refused; what it said is not kept (4) (5)."""
+        why = [failure.reason.name, failure.detail, failure.metadata]
+        mark = update(requests).where(_waits(request))
+        with _storage(), self.engine.begin() as connection:
+            connection.execute(mark.values(leaf_index=_REFUSED, leaf=json.dumps(why)))
 
     def _kept_until(self, leaf: Leaf) -> datetime | None:
         if self.values_kept_for is None:
@@ -204,22 +232,33 @@ class Desk:
             private: what the entry only commits to (4).
 
         Raises:
-            ProbegateError: ``LOG_UNAVAILABLE`` if the running server did not take it in time.
+            ProbegateError: ``LOG_UNAVAILABLE`` if the running server did not take it in time;
+                ``TEXT_INVALID`` or ``MESSAGE_TOO_LARGE``; whatever carrying it out raises.
         """
+        build_leaf(leaf, private or {})
+        failure = ProbegateError(Reason.LOG_UNAVAILABLE, "the running server did not log the entry")
         request = self._ask({**leaf, _PRIVATE: dict(private)} if private else leaf)
         try:
             await self._clear_here(settings, clerk, now)
         except ProbegateError as error:
-            if error.reason is not Reason.LOG_UNAVAILABLE:  # the server holds the log
-                raise
+            if error.reason is not Reason.LOG_UNAVAILABLE:
+                failure = error
+            else:  # the server holds the log
+                await self._taken(request)
+        finally:
+            self._take_back(request)  # (6)
+        index = self._index_of(request)
+        if index is None:
+            raise failure
+        await _in_files(settings.logs_dir / ADMIN, index)
+        return index
+
+    async def _taken(self, request: str) -> None:
+        """Wait until the running server has taken a request, or until the patience is over."""
         for _ in range(int(SERVER_PATIENCE_S / POLL_S)):
-            index = self._index_of(request)
-            if index is not None:
-                await _in_files(settings.logs_dir / ADMIN, index)  # (5)
-                return index
+            if self._index_of(request) is not None:
+                return
             await asyncio.sleep(POLL_S)
-        self._withdraw(request)
-        raise ProbegateError(Reason.LOG_UNAVAILABLE, "the running server did not log the entry")
 
     async def _clear_here(
         self, settings: MemberSettings, clerk: Clerk | None, now: datetime
@@ -245,21 +284,36 @@ class Desk:
             connection.execute(insert(requests), row)
         return request
 
-    def _waiting(self) -> tuple[tuple[str, str], ...]:
+    def _waiting(self) -> list[tuple[str, dict[str, JsonValue]]]:
         query = select(requests.c.id, requests.c.leaf).where(requests.c.leaf_index.is_(None))
         with _storage(), self.engine.connect() as connection:
-            return tuple((row.id, row.leaf) for row in connection.execute(query))
+            there = [(row.id, json.loads(row.leaf)) for row in connection.execute(query)]
+        return sorted(there, key=lambda one: (str(one[1]["at"]), one[0]))  # (5)
 
     def _index_of(self, request: str) -> int | None:
-        query = select(requests.c.leaf_index).where(requests.c.id == request)
-        with _storage(), self.engine.connect() as connection:
-            found: int | None = connection.execute(query).scalar_one_or_none()
-        return found
+        """Return the entry of a request, or None while it waits or if it was taken back.
 
-    def _withdraw(self, request: str) -> None:
-        gone = delete(requests).where(requests.c.id == request, requests.c.leaf_index.is_(None))
+        Raises:
+            ProbegateError: what it was refused with (5).
+        """
+        query = select(requests.c.leaf_index, requests.c.leaf).where(requests.c.id == request)
+        with _storage(), self.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None or row.leaf_index is None:
+            return None
+        if row.leaf_index == _REFUSED:
+            reason, detail, metadata = json.loads(row.leaf)
+            raise ProbegateError(Reason[reason], detail, **metadata)
+        return int(row.leaf_index)
+
+    def _take_back(self, request: str) -> None:
+        """Take back a request that still waits (6)."""
         with _storage(), self.engine.begin() as connection:
-            connection.execute(gone)
+            connection.execute(delete(requests).where(_waits(request)))
+
+
+def _waits(request: str) -> ColumnElement[bool]:
+    return and_(requests.c.id == request, requests.c.leaf_index.is_(None))
 
 
 async def _in_files(folder: Path, index: int) -> None:

@@ -27,6 +27,16 @@ from trust.keys import FileSigner
 
 SEARCH: Final = "search"
 ADMIN: Final = "admin"
+CANNOT_RECORD: Final = frozenset(
+    {
+        Reason.DISK_FULL,
+        Reason.LOG_CORRUPT,
+        Reason.LOG_UNAVAILABLE,
+        Reason.SERVER_BUSY,
+        Reason.STATE_UNAVAILABLE,
+    }
+)
+"""Refusals that mean the log itself is in trouble; recording them is beside the point."""
 
 
 @dataclass(frozen=True, slots=True)

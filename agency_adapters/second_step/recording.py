@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from agency_adapters.command import CANNOT_RECORD
 from agency_adapters.recording import Seen, to_its_end
 from audit.leaves import JsonValue, stamp
+from audit.organisation import CANNOT_RECORD
 from audit.writer import Appended, LogWriter, NewEntry
 from trust import telemetry
 from trust.clock import Clock
