@@ -20,7 +20,7 @@ from sqlalchemy import Connection, String, Table, and_, cast, insert, literal, n
 from audit.kinds import ERASED, EVERY_FIELD
 from audit.organisation import ADMIN
 from trust.errors import ProbegateError, Reason
-from trust.second_step import plain_id
+from trust.people import plain_id
 
 _REVIEWER = "reviewer"
 """The field of an entry that says who decided."""

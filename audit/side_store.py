@@ -10,19 +10,19 @@ Nothing is shown but entries and names of fields, so this is no read of values.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hmac import compare_digest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.kinds import EVERY_FIELD
 from audit.leaves import COMMITMENTS, SALT_BYTES, commitment
 from audit.opening import Erasure
 from audit.reader import LogReader
-from audit.tables import values
+from audit.tables import heads, values
 from audit.verify import PROBLEMS_MAX
 from trust.errors import ProbegateError, Reason
 
@@ -85,6 +85,7 @@ def verify_values(
             there = next(rows, None)
         committed = said.get(COMMITMENTS, {})
         run.check(index, committed if isinstance(committed, dict) else {}, mine)
+    run.beyond(_beyond(connection, log))
     return ValuesReport(
         ok=run.count == 0,
         values=run.values,
@@ -116,6 +117,11 @@ class _Run:
             else:
                 self._wrong(index, field, "is not the value that the entry committed to")
 
+    def beyond(self, rows: Iterable[Any]) -> None:
+        """Count values of entries that there are not (3)."""
+        for row in rows:
+            self._wrong(row.idx, row.field, "there is no such entry")
+
     def _gone(self, index: int, field: str) -> None:
         """Count a value that is gone, if an entry says that it was erased (2)."""
         if {(index, field), (index, EVERY_FIELD)} & self._erasures.keys():
@@ -129,6 +135,18 @@ class _Run:
             self.problems.append(ValueProblem(entry=entry, field=field, what=what))
 
 
+def _beyond(connection: Connection, log: str) -> Iterator[Any]:
+    """Yield values beyond the log's head, which commits with them and not with its files."""
+    size = select(heads.c.size).where(heads.c.log == log).scalar_subquery()
+    query = (
+        select(values.c.idx, values.c.field)
+        .where(values.c.log == log, values.c.idx >= size)
+        .order_by(values.c.idx, values.c.field)
+        .execution_options(yield_per=256)
+    )
+    return _read(connection, query)
+
+
 def _rows(connection: Connection, log: str, size: int) -> Iterator[Any]:
     query = (
         select(values.c.idx, values.c.field, values.c.value, values.c.salt)
@@ -136,6 +154,10 @@ def _rows(connection: Connection, log: str, size: int) -> Iterator[Any]:
         .order_by(values.c.idx, values.c.field)
         .execution_options(yield_per=256)
     )
+    return _read(connection, query)
+
+
+def _read(connection: Connection, query: Select[Any]) -> Iterator[Any]:
     try:
         yield from connection.execute(query)
     except SQLAlchemyError as error:

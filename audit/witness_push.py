@@ -10,7 +10,8 @@ The rules, as numbered in the code:
 3. A witness that names a larger one has heard of the log from elsewhere; the proof is made again
    from there. If that is more than this copy of the log holds: CHECKPOINT_INCONSISTENT.
 4. A cosignature counts if it verifies over this very checkpoint under the witness's known key;
-   lines by other keys are ignored. CHECKPOINT_INVALID if there is none.
+   lines by other keys are ignored. CHECKPOINT_INVALID if there is none, and for an answer that
+   makes another note of it.
 5. Each witness's newest cosigned note is a file of its own, replaced as a whole; all of them
    brought together are the file ``checkpoint`` beside them.
 """
@@ -199,6 +200,8 @@ def _kept(
     store: WitnessedStore,
 ) -> Pushed:
     whole = only_signed_by(signed.note + lines, [*logs, witness.vkey])
+    if split_note(whole)[0] != split_note(signed.note)[0]:
+        raise ProbegateError(Reason.CHECKPOINT_INVALID, "the answer is more than signatures")  # (4)
     opened = open_note(whole, [*logs, witness.vkey])
     times = [one.timestamp for one in opened.signatures if one.key == witness.vkey]
     if not times or times[-1] is None:

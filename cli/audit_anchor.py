@@ -53,6 +53,7 @@ class Anchors:
 
     unchecked: int = 0
     judged: tuple[Judged, ...] = ()
+    trusted: bool = False
 
     @classmethod
     def of(cls, folder: Path, vkey: str, tsa_cert: Path | None) -> Anchors:
@@ -65,6 +66,7 @@ class Anchors:
             return cls(unchecked=sum(1 for _ in tokens(folder / STORE_FOLDER)))
         return cls(
             judged=judge(folder, VerifierKey.parse(vkey), read_authorities(tsa_cert)),
+            trusted=True,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -97,7 +99,9 @@ class Anchors:
                 out.print(text(f"anchored  {wrong.file} DOES NOT COUNT: {_why(wrong)}", "red"))
 
     def require(self) -> None:
-        """Raise ANCHOR_INVALID if a token does not count."""
+        """Raise ANCHOR_INVALID if a token does not count, or there is none to be judged."""
+        if self.trusted and not self.judged:
+            raise ProbegateError(Reason.ANCHOR_INVALID, "there is no timestamp")
         wrong = [one for one in self.judged if one.stamped is None]
         if wrong:
             raise ProbegateError(Reason.ANCHOR_INVALID, f"{len(wrong)} timestamps")

@@ -168,7 +168,8 @@ def _entries(
     named = set(entries or ())
     reader = LogReader(Path(office.logs_dir) / log)
     for search in searches or ():
-        found = {one.index for one in find(reader, Wanted(search_id=search))}
+        # The whole id: what begins alike, or everything, is not to be erased or let go for it.
+        found = {one.index for one in find(reader, Wanted(searches=frozenset({search})))}
         if not found:
             raise ProbegateError(Reason.NOT_FOUND, "no entry is of this search")
         named |= found

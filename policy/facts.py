@@ -34,6 +34,7 @@ from policy import reasons
 from policy.codes import REGISTRY, Vocabulary
 from policy.standing import Standing
 from trust.messages import MAX_CODES, MAX_REASON_CHARS, Code, Label, MemberId, SearchOrder
+from trust.people import same_person
 
 
 class Kind(StrEnum):
@@ -229,7 +230,7 @@ class Facts(BaseModel):
         """Whether officer and authoriser are two people; derived, so nobody can assert it."""
         if self.officer_id is None or self.authoriser_id is None:
             return None
-        return self.officer_id.strip().casefold() != self.authoriser_id.strip().casefold()
+        return not same_person(self.officer_id, self.authoriser_id)
 
     @cached_property
     def necessity_words(self) -> int | None:

@@ -336,13 +336,3 @@ class Corroboration(Model):
     case_material: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     person: Person
     recorded_at: AwareDatetime
-
-
-def same_person(one: str, other: str) -> bool:
-    """Whether two ids name one person, however they are spelt."""
-    return plain_id(one) == plain_id(other)
-
-
-def plain_id(person_id: str) -> str:
-    """Return a person's id in the one form in which two spellings of it are one person."""
-    return " ".join(person_id.split()).casefold()

@@ -48,13 +48,13 @@ from trust.directory import Directory, KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person
 from trust.payload_types import PayloadType
+from trust.people import plain_id
 from trust.second_step import (
     DisclosureRequest,
     ImageRequest,
     Opinion,
     Review,
     ReviewerRevocation,
-    plain_id,
 )
 from trust.tokens import OfficerClaims, Part, verify_recorded_token
 from trust.wire import decode

@@ -25,7 +25,7 @@ from agency_adapters.verdicts import Verdict
 from audit.leaves import JsonValue
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
-from trust.second_step import plain_id
+from trust.people import plain_id
 
 LISTED_ENTRY = "release.listed"
 

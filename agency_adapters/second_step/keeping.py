@@ -34,7 +34,8 @@ from trust.clock import from_us, to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import SearchOrder
-from trust.second_step import DisclosureRequest, ReleaseDecision, ReviewerRevocation, plain_id
+from trust.people import plain_id
+from trust.second_step import DisclosureRequest, ReleaseDecision, ReviewerRevocation
 from trust.wire import decode, decode_order, envelope_from_bytes, envelope_to_bytes
 
 RELEASE_VERDICTS: Final = Verdicts(releases, release_reviews, "request_sha256")

@@ -18,7 +18,8 @@ from broker.storing import Storage, Write, largest
 from trust.clock import to_us
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
-from trust.second_step import Review, ReviewerRevocation, plain_id
+from trust.people import plain_id
+from trust.second_step import Review, ReviewerRevocation
 from trust.wire import decode, envelope_from_bytes, envelope_to_bytes
 
 

@@ -16,7 +16,7 @@ from broker.second_step.review_store import is_revoked
 from trust.clock import to_us
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person, SearchOrder
-from trust.second_step import same_person
+from trust.people import same_person
 
 
 def require_reviewer(

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from trust.second_step import Opinion, Review, plain_id
+from trust.people import plain_id
+from trust.second_step import Opinion, Review
 
 MIN_NEEDED: Final = 2
 """Fewest people who must review, whatever an agreement says."""

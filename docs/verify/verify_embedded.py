@@ -6,7 +6,8 @@
 FOLDER and VKEY are as for verify_log.py, which is run first. OTHER is the folder of another
 party's log, such as the broker's when FOLDER is an agency's: each checkpoint of this log that its
 entries embed must be signed by VKEY, and this log must continue it. Prints what is wrong and exits
-1, or prints how many checkpoints there are and exits 0.
+1, or prints how many checkpoints there are and exits 0; where there are none, nothing is shown of
+this log. OTHER itself is only read: verify it with verify_log.py and its own key.
 """
 
 import base64
@@ -33,8 +34,8 @@ def embedded(said: object, origin: str) -> Iterator[str]:
     """Yield the signed checkpoints of a log that an entry of another log embeds, as notes."""
     if isinstance(said, dict):
         if "signature" in said and said.get("origin") == origin:
-            root = base64.b64encode(bytes.fromhex(said["root"])).decode()
-            text = f"{origin}\n{said['size']}\n{root}\n"
+            root = base64.b64encode(bytes.fromhex(str(said.get("root", "")))).decode()
+            text = f"{origin}\n{said.get('size')}\n{root}\n"
             yield f"{text}\n\u2014 {origin} {said['signature']}\n"
         said = list(said.values())
     for one in said if isinstance(said, list) else ():
@@ -86,7 +87,8 @@ def main() -> int:
     except (Wrong, OSError, ValueError) as error:
         print(f"WRONG {error}")  # noqa: T201 - a command's output
         return 1
-    print(f"OK {origin} size {size} continues {held} checkpoints that others embed")  # noqa: T201
+    shown = "" if held or not others else ", so they show nothing of it"
+    print(f"OK {origin} size {size} continues {held} checkpoints that others embed{shown}")  # noqa: T201
     return 0
 
 

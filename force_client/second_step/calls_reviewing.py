@@ -45,7 +45,8 @@ from force_client.second_step.sitting import (
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person
-from trust.second_step import Corroboration, CorroborationKind, ReviewerRevocation, same_person
+from trust.people import same_person
+from trust.second_step import Corroboration, CorroborationKind, ReviewerRevocation
 from trust.wire import checked
 
 IMAGES_WAIT_S: Final = 30.0

@@ -12,6 +12,7 @@ from typing import Final
 from policy import reasons
 from policy.standing import Per
 from trust.messages import SearchOrder
+from trust.people import plain_id
 
 KEY_BYTES: Final = 32
 """Length of a ledger's key, bytes."""
@@ -66,7 +67,7 @@ class SubjectKey:
 
     def officer(self, force: str, officer_id: str) -> bytes:
         """Return the digest of an officer of a force; variants of one id are one person."""
-        return self._digest(b"officer", force.encode(), officer_id.strip().casefold().encode())
+        return self._digest(b"officer", force.encode(), plain_id(officer_id).encode())
 
     def _digest(self, kind: bytes, *parts: bytes) -> bytes:
         framed = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, *parts))

@@ -90,6 +90,10 @@ def test_a_checkpoint_is_timestamped_and_the_log_may_grow(
     assert "says CN=Example TSA" in said
     document = json.loads(run(*checked, "--json").stdout)
     assert [one["size"] for one in document["timestamps"]] == [300, 600]
+    shutil.rmtree(log.folder / STORE_FOLDER)
+    shown = run(*checked)
+    assert shown.exit_code == 1
+    assert "ANCHOR_INVALID" in shown.stderr
 
 
 def test_certificates_in_an_order_that_der_does_not_have_are_read(

@@ -133,3 +133,13 @@ def test_the_stand_alone_verifier_holds_a_log_to_what_another_embeds(tmp_path: P
     forger.write([{"broker_checkpoint": made_up}])
     with pytest.raises(checks.Wrong, match="not signed by this key"):
         checks.check_continues(agency.folder, vkey, forger.folder)
+    for number, said in enumerate(
+        (
+            {"origin": ORIGIN, "signature": ""},
+            {"origin": ORIGIN, "signature": 5, "root": 7, "size": []},
+        )
+    ):
+        odd = MadeLog(tmp_path / f"odd-{number}", "broker.example/search")
+        odd.write([{"outcomes": [{"checkpoint": said}]}])
+        with pytest.raises((checks.Wrong, ValueError)):
+            checks.check_continues(agency.folder, vkey, odd.folder)

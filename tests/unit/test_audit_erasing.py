@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 from typer.testing import CliRunner, Result
 
 from audit import kinds
@@ -162,6 +162,18 @@ async def test_an_erased_search_leaves_no_byte_behind_and_the_log_verifies(
         assert records.erased == 1
 
 
+@pytest.mark.parametrize("command", ["erase", "hold"])
+async def test_only_a_whole_id_names_a_search(world: World, tmp_path: Path, command: str) -> None:
+    """An empty variable of a script must not erase everything, nor a short id whoever has it."""
+    async with benched(world, tmp_path) as bench:
+        search_id, _ = await bench.search()
+        for named in ("", search_id[:1], search_id[:-1], search_id.upper() + " "):
+            done = await bench.run(command, "--search", named, "--authority", AUTHORITY)
+            assert done.exit_code == 1
+            assert done.output.startswith("probegate: NOT_FOUND"), done.output
+        assert bench.files_with(CASE)
+
+
 async def test_why_something_was_erased_is_read_as_soon_as_it_is_erased(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +224,13 @@ async def test_a_value_that_was_changed_lost_or_added_is_found(
             "is gone, and no entry says that it was erased",
         }
         del search_id, erased
+        planted = {"log": "search", "idx": 999, "field": "name", "value": b'"X"', "salt": row.salt}
+        with engine.begin() as connection:
+            connection.execute(insert(values), planted)
+            report = values_report(world, connection)
+        assert (999, "name", "there is no such entry") in {
+            (one.entry, one.field, one.what) for one in report.problems
+        }
 
 
 async def test_values_under_legal_hold_stay_until_it_is_lifted(

@@ -224,6 +224,7 @@ def test_a_witness_that_does_not_keep_to_the_protocol(tmp_path: Path) -> None:
         (200, b"nonsense", Reason.CHECKPOINT_INVALID),
         (200, cosign(note, stranger, 5), Reason.CHECKPOINT_INVALID),
         (200, other, Reason.CHECKPOINT_INVALID),
+        (200, over_the_whole_note(note), Reason.CHECKPOINT_INVALID),
         (409, b"", Reason.SERVICE_UNREACHABLE),
         (409, b"-1\n", Reason.SERVICE_UNREACHABLE),
         (409, b"\xff\n", Reason.SERVICE_UNREACHABLE),
@@ -242,6 +243,12 @@ def test_a_witness_that_does_not_keep_to_the_protocol(tmp_path: Path) -> None:
                 WitnessedStore(tmp_path / "kept"),
             )
     assert not (tmp_path / "kept").exists()
+
+
+def over_the_whole_note(note: bytes) -> bytes:
+    """A good signature over the note with its own signature lines, as if they were its text."""
+    cosigned_again = cosign(note + b"\n" + note.rpartition(b"\n\n")[2], WITNESS, 5)
+    return b"\n" + cosigned_again
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from broker.second_step.rules import Listed, Sitting, Standing, standing_of
 from trust.messages import Person
-from trust.second_step import Finding, Opinion, Review, plain_id
+from trust.people import plain_id
+from trust.second_step import Finding, Opinion, Review
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 REPORT = bytes(31) + b"\1"

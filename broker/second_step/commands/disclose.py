@@ -41,7 +41,8 @@ from trust.directory import Directory, KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.mtls import PeerIdentity
 from trust.payload_types import PayloadType
-from trust.second_step import DisclosureRequest, Opinion, same_person
+from trust.people import same_person
+from trust.second_step import DisclosureRequest, Opinion
 from trust.tokens import Part
 
 MAX_SEALED_FACTS_BYTES: Final = 40 * 1024

@@ -41,7 +41,8 @@ from trust.directory import Directory, KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.mtls import PeerIdentity
 from trust.payload_types import PayloadType
-from trust.second_step import Review, same_person
+from trust.people import same_person
+from trust.second_step import Review
 from trust.tokens import Part, verify_recorded_token
 
 _ATTEMPTS: Final = 8

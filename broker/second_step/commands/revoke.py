@@ -34,7 +34,8 @@ from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
 from trust.mtls import PeerIdentity
 from trust.payload_types import PayloadType
-from trust.second_step import ReviewerRevocation, plain_id
+from trust.people import plain_id
+from trust.second_step import ReviewerRevocation
 from trust.tokens import Part
 
 _PERSON: Final = re.compile(r"[a-z0-9][a-z0-9@._:/ -]{0,127}")
