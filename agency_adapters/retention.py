@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,8 +32,8 @@ from agency_adapters.gone import erase_answers
 from agency_adapters.holds import is_held
 from agency_adapters.lifetimes import UNDATED, KeptFor, date_earlier
 from agency_adapters.tables import matches, recalls, releases
-from audit.erasing import REMAINS_WAL_BUSY, scrub
 from audit.organisation import admin_leaf
+from audit.scrubbing import Scrubber
 from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
 from trust import telemetry
@@ -46,13 +46,6 @@ SEARCHES_MAX: Final = 500
 """Searches named in one entry of the admin log, which keeps it well below its size limit."""
 
 
-@dataclass(slots=True)
-class _Files:
-    """Whether the database's files were seen to since something was erased (7)."""
-
-    clean: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class AnswerRetention:
     """Erases what answers found when its time is over; the running adapter has one.
@@ -61,14 +54,15 @@ class AnswerRetention:
         kept: says until when.
         engine: the adapter's database.
         admin: the admin log.
+        files: sees to the database's files once something was erased.
         clock: the time.
     """
 
     kept: KeptFor
     engine: Engine
     admin: LogWriter
+    files: Scrubber
     clock: Clock
-    _files: _Files = field(default_factory=_Files, init=False, repr=False)
 
     async def erase_answers(self) -> None:
         """Erase once what is due.
@@ -81,12 +75,10 @@ class AnswerRetention:
         await asyncio.to_thread(date_earlier, self.engine, self.kept)
         while found := await asyncio.to_thread(self._due, now):
             leaf = admin_leaf(ANSWERS_ERASED, now, count=len(found), searches=list(found))
-            self._files.clean = False
+            self.files.erased()
             await self.admin.append(NewEntry(leaf=leaf, also=_erasing(found, now, self.kept)))
             erased += len(found)
-        if not self._files.clean:  # (7)
-            remains = await asyncio.to_thread(scrub, self.engine)
-            self._files.clean = REMAINS_WAL_BUSY not in remains
+        await self.files.scrub()  # (7)
         if erased:
             telemetry.log("answers erased", count=erased)
 

@@ -51,6 +51,7 @@ from audit import wire as audit_wire
 from audit.desk import Desk
 from audit.leaves import stamp
 from audit.organisation import Logs, open_logs
+from audit.scrubbing import Scrubber
 from audit.servicer import AuditServicer
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
@@ -190,7 +191,9 @@ class Adapter:
             collect=collect,
             deciding=deciding,
             second_step=second_step,
-            retention=AnswerRetention(kept, state.engine, logs.admin, clock),
+            retention=AnswerRetention(
+                kept, state.engine, logs.admin, Scrubber(state.engine), clock
+            ),
             clock=clock,
         )
         await adapter.record_all()
@@ -367,7 +370,8 @@ async def run(settings: AdapterSettings) -> None:
         if settings.port_file is not None:
             files.write_atomic(settings.port_file, f"{server.port}\n".encode())
         spare_the_collector()
-        async with beside(adapter.chores()):
+        health = server.keep_saying(lambda: adapter.logs.are_well)
+        async with beside((*adapter.chores(), health)):
             await until_stopped(server)
     finally:
         await adapter.close()

@@ -6,40 +6,29 @@
    too.
 3. Value and salt both go. The entry keeps its commitment, 32 bytes from which nothing can be
    guessed, so the log still verifies.
-4. Their bytes are gone from the database's files before anybody is told so. What cannot be made to
-   go from here is named.
+4. Their bytes are gone from the database's files before anybody is told so (``scrubbing``). What
+   cannot be made to go from here is named.
 5. Whatever else the organisation keeps of these entries (a broker: the signed order) goes in the
    same transaction; its own ``Clerk`` sees to that.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, select, text, update
+from sqlalchemy import Connection, Engine, Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.kinds import ERASED, EVERY_FIELD, HOLD_LIFTED, HOLD_SET
 from audit.leaves import JsonValue
-from audit.tables import is_postgres, storage_failure, values
+from audit.tables import storage_failure, values
 from trust.errors import ProbegateError, Reason
 
 ENTRIES_MAX: Final = 1000
 """Entries named in one entry of the admin log, which keeps it well below its size limit."""
-CHECKPOINT_PATIENCE_S: Final = 15.0
-"""How long to wait until nobody reads the write-ahead log, seconds."""
-_CHECKPOINT_POLL_S: Final = 0.1
-REMAINS_WAL_BUSY: Final = (
-    "the write-ahead log: somebody reads the database; it is emptied at the next checkpoint"
-)
-REMAINS_POSTGRES: Final = (
-    "PostgreSQL's write-ahead segments until they are reused, archives, replicas and backups"
-)
-REMAINS_SQLITE: Final = "backups and snapshots of the disk, if you make any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,35 +137,4 @@ class ValuesClerk:
         connection.execute(update(values).where(*mine).values(value=None, salt=None))  # (3)
 
     def after(self, leaf: Mapping[str, Any]) -> None:
-        """Nothing: whoever asked sees to the files (``scrub``)."""
-
-
-def scrub(engine: Engine, tables: Sequence[str] = (values.name,)) -> tuple[str, ...]:
-    """Remove erased bytes from the database's files (4); return what remains elsewhere.
-
-    Args:
-        engine: the organisation's database.
-        tables: names of ours, in which something was erased.
-
-    Raises:
-        ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
-    """
-    try:
-        if is_postgres(engine):
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                for table in tables:
-                    connection.execute(text(f'VACUUM (FULL) "{table}"'))
-                connection.execute(text("CHECKPOINT"))
-            return (REMAINS_POSTGRES,)
-        # Pages are overwritten as rows go (secure_delete); the write-ahead log has older ones.
-        until = time.monotonic() + CHECKPOINT_PATIENCE_S
-        while True:
-            with engine.connect() as connection:
-                busy = connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).first()
-            if busy is None or not busy[0]:
-                return (REMAINS_SQLITE,)
-            if time.monotonic() > until:
-                return (REMAINS_WAL_BUSY, REMAINS_SQLITE)
-            time.sleep(_CHECKPOINT_POLL_S)
-    except SQLAlchemyError as error:
-        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+        """Nothing: whoever asked sees to the files (``scrubbing``)."""

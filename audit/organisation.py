@@ -64,6 +64,11 @@ class Logs:
         """Put an agreement bundle on the record, before it is taken up."""
         await self.record("bundle.activated", at, set=set_id, version=version, sha256=sha256.hex())
 
+    @property
+    def are_well(self) -> bool:
+        """Whether both take entries; where one does not, only opening them anew helps."""
+        return self.search.is_well and self.admin.is_well
+
     def observe(self) -> None:
         """Offer the depth of both queues as a gauge; it costs nothing when telemetry is off."""
 

@@ -80,6 +80,7 @@ until when it is kept, in Unix seconds."""
 
 _DISK_FULL_ERRNO: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK_FULL_SQLSTATE: Final = "53100"
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,17 @@ def is_disk_full(error: BaseException) -> bool:
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     first = error.args[0] if error.args else None
     return isinstance(first, dict) and first.get("C") == _DISK_FULL_SQLSTATE
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that somebody else has what was waited for."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return is_busy(error.orig)
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+    first = error.args[0] if error.args else None
+    return isinstance(first, dict) and first.get("C") == _LOCK_NOT_AVAILABLE
 
 
 def storage_failure(

@@ -5,7 +5,8 @@
    last statement is the compare-and-swap of the signed checkpoint: the commit point.
 3. Nothing is acknowledged before that commit has returned.
 4. After a commit that failed or whose fate is unknown the writer is poisoned: it takes nothing
-   more until it is opened again and has read what the database really holds.
+   more until it is opened again and has read what the database really holds. A transaction that
+   got no lock, because another had the database for too long, refuses its entries and no more.
 5. Files follow the commit and never lead it; staged entries are deleted only once their full
    bundle is durable. Opening replays whatever was committed but not yet published.
 6. A database older than the folder (a restored backup) is refused: signing on from it would be a
@@ -268,6 +269,11 @@ class LogWriter:
             return recent
         return self._folder.full_entries(index // TILE_WIDTH)[index % TILE_WIDTH]
 
+    @property
+    def is_well(self) -> bool:
+        """Whether it takes entries, now or once others are through; if not, never again (4)."""
+        return self._refusal is None
+
     def pending(self) -> int:
         """Return how many entries wait for a commit."""
         return self._queue.waiting()
@@ -316,13 +322,19 @@ class LogWriter:
     def _commit(self, batch: list[Waiting]) -> list[Verdict]:
         session, first = self._session, self._tree.size
         refused: list[Verdict] = []
-        session.begin()
         try:
+            session.begin()
             self._stage(batch, first)
         except _CallerError:
             session.rollback()
             session.begin()
             batch, refused = self._stage_one_by_one(batch, first)
+        except Exception as error:
+            if not tables.is_busy(error):
+                raise
+            session.rollback()
+            busy = ProbegateError(Reason.LOG_UNAVAILABLE, "the database is another's for too long")
+            return [(one, busy) for one in batch]  # (4)
         if not batch:
             session.rollback()
             return refused

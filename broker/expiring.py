@@ -15,12 +15,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from audit.erasing import scrub
-from audit.tables import is_postgres
+from audit.scrubbing import Scrubber
 from broker.ending import Ending, replaced
 from broker.expiring_store import ExpiringStore
 from broker.models import SearchRecord
@@ -43,6 +41,7 @@ class Expiring:
         searches: where they are kept.
         retention: how long what was found is kept.
         ending: states searches anew.
+        files: sees to the database's files once something was erased.
         clock: the time.
     """
 
@@ -50,6 +49,7 @@ class Expiring:
     searches: SearchStore
     retention: ResultRetention
     ending: Ending
+    files: Scrubber
     clock: Clock
 
     async def erase(self) -> None:
@@ -60,12 +60,12 @@ class Expiring:
         """
         erased = 0
         while due := await self.store.due(self.clock(), AT_ONCE):
+            self.files.erased()
             done = [await self._looked_at(force, search_id) for force, search_id in due]
             erased += sum(gone or 0 for gone in done)
             if len(due) < AT_ONCE or all(gone is None for gone in done):
                 break
-        if erased and not is_postgres(self.store.engine):
-            await asyncio.to_thread(scrub, self.store.engine)
+        await self.files.scrub()
         if erased:
             telemetry.log("answers erased", count=erased)
 

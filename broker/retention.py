@@ -30,9 +30,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Exists, Select, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from audit.erasing import scrub
 from audit.organisation import SEARCH, admin_leaf
-from audit.tables import is_postgres, storage_failure, values
+from audit.scrubbing import Scrubber
+from audit.tables import storage_failure, values
 from audit.writer import LogWriter, NewEntry
 from broker.models import AgencyAnswer, AgencyDecision, SearchState
 from broker.settings import BrokerSettings
@@ -58,12 +58,14 @@ class ResultRetention:
         settings: the longest time.
         engine: the broker's database.
         admin: the admin log.
+        files: sees to the database's files once something was erased.
         clock: the time.
     """
 
     settings: BrokerSettings
     engine: Engine
     admin: LogWriter
+    files: Scrubber
     clock: Clock
 
     def until(self, decisions: Iterable[AgencyDecision], ended_at: datetime) -> datetime:
@@ -107,10 +109,10 @@ class ResultRetention:
         erased, now = 0, self.clock()
         while found := await asyncio.to_thread(self._due, now):
             leaf = admin_leaf(RESULTS_ERASED, now, count=len(found), searches=list(found))
+            self.files.erased()
             await self.admin.append(NewEntry(leaf=leaf, also=_erasing(found, now)))
             erased += len(found)
-        if erased and not is_postgres(self.engine):
-            await asyncio.to_thread(scrub, self.engine)
+        await self.files.scrub()
         if erased:
             telemetry.log("results erased", count=erased)
 

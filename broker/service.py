@@ -29,6 +29,7 @@ from sqlalchemy import Engine
 from audit import wire as audit_wire
 from audit.desk import Desk
 from audit.organisation import Logs, open_logs
+from audit.scrubbing import Scrubber
 from audit.servicer import AuditServicer
 from broker import wire
 from broker.commands.confirm import ConfirmUrgent
@@ -139,7 +140,8 @@ class Broker:
             )
 
         held = HeldStore(engine, settings)
-        retention = ResultRetention(settings, engine, logs.admin, clock)
+        files = Scrubber(engine)
+        retention = ResultRetention(settings, engine, logs.admin, files, clock)
         ending = Ending(
             store=store,
             held=held,
@@ -180,7 +182,7 @@ class Broker:
                 clock=clock,
             ),
             retention=retention,
-            expiring=Expiring(ExpiringStore(engine), store, retention, ending, clock),
+            expiring=Expiring(ExpiringStore(engine), store, retention, ending, files, clock),
             agencies=agencies,
             links=links,
             make_agency=make_agency,
@@ -382,7 +384,8 @@ async def run(settings: BrokerSettings) -> None:
     announce(settings.port_file, server.port)
     spare_the_collector()
     try:
-        async with beside(broker.chores()):
+        health = server.keep_saying(lambda: broker.logs.are_well)
+        async with beside((*broker.chores(), health)):
             await until_stopped(server)
     finally:
         await broker.close()

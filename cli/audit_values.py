@@ -46,7 +46,8 @@ def erase_command(
 
     Values under legal hold stay. At the broker the signed order goes with its values.
     """
-    from audit.erasing import chosen, scrub
+    from audit.erasing import chosen
+    from audit.scrubbing import scrub
 
     office = open_office(config, of)
     if expired == bool(search or entry):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,11 +15,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from trust import telemetry
+from trust.chores import keep_doing
 from trust.errors import ProbegateError, Reason
 from trust.rpc import to_status
 
 STOP_GRACE_S: Final = 5.0
 """How long calls under way may finish when a server stops, seconds."""
+HEALTH_POLL_S: Final = 1.0
+"""How often a server looks whether it is well, seconds."""
 MAX_CONNECTION_AGE_MS: Final = 30 * 60 * 1000
 """Longest life of a connection, so that a rotated certificate comes into use, milliseconds."""
 MIN_PING_INTERVAL_MS: Final = 20_000
@@ -106,11 +109,30 @@ class RunningServer:
     """A server that is listening; ``port`` is the one the system gave if 0 was asked for."""
 
     def __init__(
-        self, server: grpc.aio.Server, checker: health.aio.HealthServicer, port: int
+        self,
+        server: grpc.aio.Server,
+        checker: health.aio.HealthServicer,
+        services: Sequence[str],
+        port: int,
     ) -> None:
         self._server = server
         self._health = checker
+        self._names = ("", *services)
         self.port = port
+
+    async def say(self, *, well: bool) -> None:
+        """Tell whoever asks for the health of any service whether it serves."""
+        said = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._health.set(name, said.SERVING if well else said.NOT_SERVING)
+
+    def keep_saying(self, is_well: Callable[[], bool]) -> Coroutine[None, None, None]:
+        """Return a chore that tells for ever whether it serves, as ``is_well`` says."""
+
+        async def look() -> None:
+            await self.say(well=is_well())
+
+        return keep_doing((look,), HEALTH_POLL_S)
 
     async def stop(self, grace: float = STOP_GRACE_S) -> None:
         """Say NOT_SERVING, let calls finish for ``grace`` seconds, then stop."""
@@ -164,10 +186,10 @@ async def serve(
     if port == 0:
         raise ProbegateError(Reason.PORT_IN_USE, address=listen)
     await server.start()
-    for name in ("", *services):
-        await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
+    running = RunningServer(server, checker, services, port)
+    await running.say(well=True)
     telemetry.log("listening", port=port)
-    return RunningServer(server, checker, port)
+    return running
 
 
 async def until_stopped(server: RunningServer, *stopping: Callable[[], Any]) -> None:

@@ -43,8 +43,8 @@ from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.tables import releases as releases_table
 from agency_adapters.verdicts import Verdict, VerdictClerk
 from audit import kinds
-from audit.erasing import scrub
 from audit.leaves import JsonValue, stamp
+from audit.scrubbing import scrub
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.directory import Directory

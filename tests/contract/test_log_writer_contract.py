@@ -251,6 +251,31 @@ async def test_one_sequencer_at_a_time(opened: Open, tmp_path: Path) -> None:
     await opened().close()
 
 
+async def test_a_database_that_is_anothers_for_too_long_refuses_an_entry_and_no_more(
+    opened: Open, engine: Engine
+) -> None:
+    """Nothing was begun, so nothing is in doubt."""
+    writer = opened(settings=LogSettings(lock_timeout_s=0.05))
+    await writer.append(NewEntry({"n": 0}))
+    with engine.connect() as connection:
+        connection.execute(tables.heads.update().values(origin=tables.heads.c.origin))
+        waits = asyncio.create_task(writer.append(NewEntry({"n": 1})))
+        if tables.is_postgres(engine):  # which has no lock of the whole database
+            await asyncio.sleep(0.2)
+            assert not waits.done()
+        else:
+            with pytest.raises(ProbegateError) as refused:
+                await waits
+            assert refused.value.reason is Reason.LOG_UNAVAILABLE
+        connection.rollback()
+    assert writer.is_well
+    if tables.is_postgres(engine):
+        assert (await waits).index == 1
+    done = await writer.append(NewEntry({"n": 2}))
+    assert done.index == 1 + tables.is_postgres(engine)
+    await writer.close()
+
+
 async def test_a_head_moved_by_someone_else_poisons_the_writer(
     opened: Open, engine: Engine
 ) -> None:

@@ -12,6 +12,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -41,6 +42,8 @@ from agency_adapters.tables import (
     releases,
     wrong_matches,
 )
+from audit import scrubbing
+from audit.scrubbing import Scrubber
 from audit.verify import verify_folder
 from tests.adapters import Scene, entries, scene
 from tests.kept import files_with
@@ -546,17 +549,21 @@ async def test_bytes_that_another_process_left_behind_go_at_the_first_turn(
     here, mine = step.here, step.reference.encode()
     ahead(here, days=DUE_DAYS + 1)
 
-    def ended(*_about: Any) -> tuple[str, ...]:
+    def ended(*_about: Any, **_how: Any) -> tuple[str, ...]:
         raise ProbegateError(Reason.STATE_UNAVAILABLE)
 
     with monkeypatch.context() as patch:
-        patch.setattr(retention, "scrub", ended)
+        patch.setattr(scrubbing, "scrub", ended)
         await refused(Reason.STATE_UNAVAILABLE, erase(here))
     assert erased(here) == [[step.report.search_id]]
     assert files_with(here.adapter, mine), "the positive control"
     adapter = here.adapter
     another = retention.AnswerRetention(
-        adapter.retention.kept, adapter.state.engine, adapter.logs.admin, here.clock
+        adapter.retention.kept,
+        adapter.state.engine,
+        adapter.logs.admin,
+        Scrubber(adapter.state.engine),
+        here.clock,
     )
     await another.erase_answers()
     assert files_with(here.adapter, mine) == set()
@@ -572,19 +579,20 @@ async def test_the_running_adapter_does_it_by_itself_beside_its_loop_and_survive
     threads: list[threading.Thread] = []
     failures = [ProbegateError(Reason.STATE_UNAVAILABLE), RuntimeError("unexpected")]
 
-    def watched(name: str) -> None:
-        real = getattr(retention, name)
+    def watched(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
 
-        def stepped(*about: Any) -> Any:
+        def stepped(*about: Any, **how: Any) -> Any:
             threads.append(threading.current_thread())
             if failures:
                 raise failures.pop()
-            return real(*about)
+            return real(*about, **how)
 
-        monkeypatch.setattr(retention, name, stepped)
+        monkeypatch.setattr(module, name, stepped)
 
-    for name in ("date_earlier", "_query", "scrub"):
-        watched(name)
+    watched(retention, "date_earlier")
+    watched(retention, "_query")
+    watched(scrubbing, "scrub")
     async with at_work(here):
         for _ in range(500):
             if erased(here) and not files_with(here.adapter, step.reference.encode()):

@@ -23,6 +23,7 @@ from probegate.agency.v1 import match_service_pb2, match_service_pb2_grpc
 from agency_adapters.operators import Operator
 from agency_adapters.serve import Adapter
 from agency_adapters.wire import MatchRequest
+from audit import tables
 from tests.unit.adapters_kit import (
     MATE,
     BrokerSide,
@@ -33,6 +34,7 @@ from tests.unit.adapters_kit import (
 )
 from tests.world import Request, World
 from trust import dsse
+from trust.chores import beside
 from trust.directory import KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.mtls import channel_credentials
@@ -88,6 +90,28 @@ async def test_a_peer_that_waits_long_and_pings_as_often_as_it_may_is_not_cut_of
         await server.stop(0)
         last = await more
         assert last.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_log_that_takes_nothing_more_is_said_to_whoever_asks_for_the_health(
+    world: World, adapter: Adapter, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only starting it again helps, and whoever supervises it can do that."""
+    monkeypatch.setattr("trust.server.HEALTH_POLL_S", 0.05)
+    status = health_pb2.HealthCheckResponse
+    async with (
+        channel(world, "broker", server.port) as link,
+        beside([server.keep_saying(lambda: adapter.logs.are_well)]),
+    ):
+        watching = health_pb2_grpc.HealthStub(link).Watch(
+            health_pb2.HealthCheckRequest(), timeout=30
+        )
+        assert (await watching.read()).status == status.SERVING
+        with adapter.state.engine.begin() as connection:
+            connection.execute(tables.heads.update().values(size=7))
+        with pytest.raises(ProbegateError) as raised:
+            await adapter.logs.record("anything", datetime.now(UTC))
+        assert raised.value.reason is Reason.LOG_UNAVAILABLE
+        assert (await watching.read()).status == status.NOT_SERVING
 
 
 async def test_the_broker_asks_over_mtls_and_nobody_else_may(

@@ -240,7 +240,7 @@ def retention(tmp_path: Path, longest: int) -> ResultRetention:
     values: dict[str, object] = dict.fromkeys(places, tmp_path)
     settings = BrokerSettings.model_validate(values | {"results_retain_days": longest})
     nothing: Any = None
-    return ResultRetention(settings, nothing, nothing, lambda: NOW)
+    return ResultRetention(settings, nothing, nothing, nothing, lambda: NOW)
 
 
 def permitted(days: int) -> AgencyDecision:
