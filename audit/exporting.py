@@ -5,8 +5,12 @@ It stands on its own: with the log's public key from the scheme's directory anyb
 1. Each entry comes with the proof that it is in the log, under one signed checkpoint.
 2. Each value comes with its salt, and is the one that its entry commits to. What was erased is
    named.
-3. Each signed document (order, report, result) is the one whose digest an entry names.
-4. Nothing else is in it: a document that no entry names makes the bundle invalid.
+3. Each signed document (order, report, result) is the one whose digest an entry names as just
+   that: of this kind, search and agency.
+4. Nothing else is in it: a document that no entry names, or a search that no entry is of, makes the
+   bundle invalid, and so does having no entry at all.
+5. What a bundle cannot show is said: that nothing was left out, that what is named as erased was
+   (the admin log has that), and who signed the documents (the directory has the keys).
 
 The bundle holds personal data in the clear. Who made it, and for what, is on the admin log first.
 """
@@ -33,10 +37,20 @@ from audit.proofs import format_proof, verify_receipt
 from audit.reader import LogReader
 from audit.values import read_values
 from trust.errors import ProbegateError, Reason
+from trust.payload_types import PayloadType
 
 EXPORTED: Final = "log.exported"
 MAX_BUNDLE_BYTES: Final = 256 * 2**20
 """Longest bundle that is read."""
+Kind = Literal["order", "report", "result", "confirmation"]
+_Named = tuple[str, Kind, str, str]
+"""A document as an entry names it: digest, kind, search and, of a report, agency."""
+_TYPES: Final[Mapping[Kind, str]] = {
+    "order": PayloadType.SEARCH_ORDER,
+    "report": PayloadType.MATCH_REPORT,
+    "result": PayloadType.SEARCH_RESULT,
+    "confirmation": PayloadType.URGENT_CONFIRMATION,
+}
 Base64 = Annotated[str, Field(max_length=MAX_BUNDLE_BYTES)]
 
 
@@ -85,10 +99,19 @@ class Document(_Part):
         envelope: DSSE JSON.
     """
 
-    kind: Literal["order", "report", "result", "confirmation"]
+    kind: Kind
     search_id: str
     agency: str = ""
     envelope: dict[str, Any]
+
+    @property
+    def named(self) -> _Named:
+        """How an entry names it.
+
+        Raises:
+            ProbegateError: ``EXPORT_INVALID``.
+        """
+        return self.sha256, self.kind, self.search_id, self.agency
 
     @property
     def sha256(self) -> str:
@@ -147,7 +170,7 @@ def make_bundle(
     """
     reader = LogReader(folder)
     read = node_reader(LogFolder(folder), reader.size)
-    entries, searches, named = [], dict[str, None](), set[str]()
+    entries, searches, named = [], dict[str, None](), set[_Named]()
     for one in found:
         leaf = reader.leaf(one.index)
         proof = format_proof(
@@ -166,13 +189,13 @@ def make_bundle(
             )
         )
         searches[str(one.said.get("search_id", ""))] = None
-        named |= _digests(one.said)
+        named |= _documents(one.said)
     return Bundle(
         origin=reader.checkpoint.checkpoint.origin,
         size=reader.size,
         searches=tuple(searches),
         entries=tuple(entries),
-        documents=tuple(one for one in documents if one.sha256 in named),
+        documents=tuple(one for one in documents if one.named in named),
     )
 
 
@@ -188,34 +211,39 @@ def check_bundle(raw: bytes, vkey: VerifierKey) -> Checked:
         bundle = Bundle.model_validate_json(raw)
     except ValidationError:
         raise _invalid("not a bundle") from None
-    values = erased = 0
-    named: set[str] = set()
-    for entry in bundle.entries:
-        leaf = _bytes(entry.leaf)
-        checkpoint = verify_receipt(entry.proof, [vkey], leaf, bundle.origin).checkpoint  # (1)
-        if checkpoint.size != bundle.size:
-            raise _invalid("entries are proved under different checkpoints")
-        said = parse_leaf(leaf)
-        committed: Any = said.get(COMMITMENTS, {})
-        if set(committed) != entry.values.keys() | entry.erased.keys():
-            raise _invalid("a value is missing, or is of no field of its entry")
-        for name, one in entry.values.items():  # (2)
-            if commitment(name, _bytes(one.salt), _bytes(one.value)) != committed[name]:
-                raise _invalid("a value is not the one that its entry commits to")
-            values += 1
-        erased += len(entry.erased)
-        named |= _digests(said)
+    entries = [_checked(entry, bundle, vkey) for entry in bundle.entries]  # (1) (2)
+    searches = {str(said.get("search_id", "")) for said in entries}
+    if not entries or set(bundle.searches) != searches:  # (4)
+        raise _invalid("its searches are not those of its entries")
+    named = {one for said in entries for one in _documents(said)}
     for document in bundle.documents:  # (3) (4)
-        if document.sha256 not in named:
-            raise _invalid("a document is in it that no entry names")
+        typed = document.envelope.get("payloadType") == _TYPES[document.kind]
+        if document.named not in named or not typed:
+            raise _invalid("a document is in it that no entry names as that")
     return Checked(
         origin=bundle.origin,
         searches=bundle.searches,
-        entries=len(bundle.entries),
-        values=values,
-        erased=erased,
+        entries=len(entries),
+        values=sum(len(one.values) for one in bundle.entries),
+        erased=sum(len(one.erased) for one in bundle.entries),
         documents=len(bundle.documents),
     )
+
+
+def _checked(entry: Entry, bundle: Bundle, vkey: VerifierKey) -> Mapping[str, Any]:
+    """Return what an entry says, once it and its values are as the log has them (1) (2)."""
+    leaf = _bytes(entry.leaf)
+    checkpoint = verify_receipt(entry.proof, [vkey], leaf, bundle.origin).checkpoint
+    if checkpoint.size != bundle.size:
+        raise _invalid("entries are proved under different checkpoints")
+    said = parse_leaf(leaf)
+    committed: Any = said.get(COMMITMENTS, {})
+    if set(committed) != entry.values.keys() | entry.erased.keys():
+        raise _invalid("a value is missing, or is of no field of its entry")
+    for name, one in entry.values.items():
+        if commitment(name, _bytes(one.salt), _bytes(one.value)) != committed[name]:
+            raise _invalid("a value is not the one that its entry commits to")
+    return said
 
 
 def document_of(kind: str, search_id: str, envelope: bytes, agency: str = "") -> Document:
@@ -230,12 +258,18 @@ def document_of(kind: str, search_id: str, envelope: bytes, agency: str = "") ->
     )
 
 
-def _digests(said: Mapping[str, Any]) -> set[str]:
-    """Return every digest of a document that an entry names."""
-    outcomes: Any = said.get("outcomes", [])
-    found = {str(one.get("report_sha256", "")) for one in outcomes}
-    names = ("order_sha256", "result_sha256", "report_sha256", "confirmation_sha256")
-    return (found | {str(said.get(name, "")) for name in names}) - {""}
+def _documents(said: Mapping[str, Any]) -> set[_Named]:
+    """Return every document that an entry names: digest, kind, search and agency (3)."""
+    search_id = str(said.get("search_id", ""))
+    kinds: tuple[Kind, ...] = ("order", "result", "confirmation")
+    found: set[_Named] = {
+        (str(said.get(f"{kind}_sha256", "")), kind, search_id, "") for kind in kinds
+    }
+    for one in said.get("outcomes", []):
+        found.add(
+            (str(one.get("report_sha256", "")), "report", search_id, str(one.get("agency", "")))
+        )
+    return found
 
 
 def _gone(erasure: Erasure | None) -> Gone | None:

@@ -8,6 +8,7 @@
    broker's log and covers the request's entry, the request was on the record before the agency's
    people saw it.
 4. What the broker says was decided is what the agency says it decided: the same digest and state.
+5. A request that only an agency's log has was on nobody's record before, whatever became of it.
 """
 
 from __future__ import annotations
@@ -85,6 +86,26 @@ def asked_of(entries: Sequence[Entry], agencies: frozenset[str], root_of: RootOf
     return [
         _judged(digest, said, sittings, entries, agencies, root_of)
         for digest, said in found.items()
+    ] + _unknown(entries, found)
+
+
+def _unknown(entries: Sequence[Entry], known: Mapping[str, object]) -> list[Asked]:
+    """Return the requests that only an agency's log has (5)."""
+    theirs: dict[tuple[str, str], list[Entry]] = {}
+    for one in entries:
+        if one.said["type"] in {kinds.RELEASE_REQUESTED, kinds.RELEASE_DECIDED}:
+            theirs.setdefault((one.log, one.said["request_sha256"]), []).append(one)
+    return [
+        Asked(
+            agency=agency,
+            reference=str(said[-1].said.get("reference", "")),
+            request_sha256=digest,
+            state=str(said[-1].said.get("state", "")),
+            agency_entry=said[-1].index,
+            faults=("only the agency's log has it: nothing says that it was recorded before",),
+        )
+        for (agency, digest), said in theirs.items()
+        if digest not in known
     ]
 
 

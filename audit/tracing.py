@@ -2,7 +2,9 @@
 
 1. An agency that answered wrote down the broker's checkpoint that it was shown. If that checkpoint
    is a root of the broker's log and covers the order's entry, the order was on the record before
-   the agency acted: the agency could not have had the checkpoint otherwise.
+   the agency acted: the agency could not have had the checkpoint otherwise. That is of the order
+   that the agency answered; another one under the same search's id proves nothing. Where the broker
+   has an agency's signed answer and the agency's log nothing of the search, nothing is proved.
 2. Clocks prove nothing here. Times are shown as each side states them.
 3. An agency that gave no answer is part of what became of a search, with the reason.
 4. So is what followed it: reviews, requests for details and what was decided on them, each judged
@@ -152,7 +154,8 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
         if agency in agencies:
             own = _steps(agency, LogReader(agencies[agency]), search_id)
             steps += own
-            one = _judged(one, own, order.entry, broker)
+            answered = bool(outcome.get("report_sha256"))
+            one = _judged(one, own, order, broker, answered=answered)
         found.append(one)
     entries = [Entry(step.log, step.entry, step.said) for step in steps]
     tiles = LogFolder(broker)
@@ -169,15 +172,22 @@ def trace(search_id: str, broker: Path, agencies: Mapping[str, Path]) -> Trace:
     )
 
 
-def _judged(one: AtAgency, own: list[Step], order_entry: int, folder: Path) -> AtAgency:
+def _judged(
+    one: AtAgency, own: list[Step], order: Step, folder: Path, *, answered: bool
+) -> AtAgency:
     acted = [step for step in own if step.kind in {REPORT, REFUSED}]
     if not acted:
-        return one.model_copy(update={"recorded": Recorded.NOT_ASKED})
+        recorded = Recorded.NOT_PROVED if answered else Recorded.NOT_ASKED  # (1)
+        return one.model_copy(update={"recorded": recorded})
     log = HeldLog(folder)
     # What follows a person's decision on a held answer was shown no checkpoint of its own.
     shown = [step.said["broker_checkpoint"] for step in acted if step.said["broker_checkpoint"]]
-    proved = bool(shown) and all(
-        order_entry < seen["size"] and log.judge(seen) in _PROVES for seen in shown
+    # A request may be refused before its order is read.
+    orders = {step.said.get("order_sha256", "") for step in acted} - {""}
+    proved = (
+        bool(shown)
+        and orders <= {order.said.get("order_sha256", "")}
+        and all(order.entry < seen["size"] and log.judge(seen) in _PROVES for seen in shown)
     )
     return one.model_copy(
         update={

@@ -14,6 +14,10 @@ from cli.output import console, print_json, text
 from trust import files
 from trust.errors import ProbegateError, Reason
 
+_NOT_SHOWN = (
+    "Not shown by this: that nothing was left out; that what is named as erased was (the admin log"
+    " says so); who signed the documents (the directory has their keys)."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -83,7 +87,9 @@ def verify_export_command(
     if as_json:
         print_json(checked.model_dump(mode="json"))
     else:
-        console().print(text(f"Everything verifies: {_said(checked)}, of {checked.origin}."))
+        screen = console()
+        screen.print(text(f"Everything verifies: {_said(checked)}, of {checked.origin}."))
+        screen.print(text(_NOT_SHOWN))
 
 
 def _said(checked: object) -> str:

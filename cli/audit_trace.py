@@ -81,7 +81,9 @@ def _outcome(one: AtAgency) -> str:
 
 def _asked(one: Asked) -> str:
     reviews = ", ".join(str(index) for index in one.reviews) or "none"
-    asked = f"entry {one.entry}" if one.entry is not None else "refused at once"
+    asked = "refused at once" if one.decided is not None else "not on the broker's log"
+    if one.entry is not None:
+        asked = f"entry {one.entry}"
     state = f"{one.state} ({one.reason})" if one.reason else one.state or "waiting"
     return (
         f"Details of {one.reference} at {one.agency}: reviews {reviews}; request {asked}; {state}"

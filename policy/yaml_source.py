@@ -3,6 +3,8 @@
 Rules:
 1. One document of plain mappings, lists and scalars. Anchors, aliases, tags, repeated keys and
    keys that are not text are refused: each lets a file say something other than what it seems to.
+   So do numbers that are not written in plain decimals (YAML reads ``060`` as 48 and ``1:30`` as
+   90) and truths that are not ``true`` or ``false`` (it reads ``no`` as one): they are refused too.
 2. Size, depth and node count are bounded before anything is built.
 3. Every refusal is ``BUNDLE_INVALID`` with ``file``, ``line`` (from 1) and ``field`` (dotted path)
    and never quotes what was found there: case tables may hold an example officer.
@@ -10,6 +12,8 @@ Rules:
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml import MarkedYAMLError
 
 from policy.settings import limits
 from trust.errors import ProbegateError, Reason
@@ -26,9 +31,20 @@ FieldPath = tuple[str | int, ...]
 
 MAX_QUOTED_CHARS: Final = 200
 """Most characters of a file's own words that an error repeats."""
-_PLAIN_TAGS: Final = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")
-)
+_NOTHING: Final = re.compile(r"(?!)")
+_INTEGER: Final = "-?(0|[1-9][0-9]*)"
+_SPELT: Final = {
+    f"tag:yaml.org,2002:{kind}": (re.compile(spelling), what)
+    for kind, spelling, what in (
+        ("str", r"(?s:.*)", "text"),
+        ("timestamp", r".*", "a date or an instant"),
+        ("int", _INTEGER, "a number in plain decimals"),
+        ("float", rf"{_INTEGER}\.[0-9]+([eE][-+]?[0-9]+)?", "a number in plain decimals"),
+        ("bool", "true|false", "true or false"),
+        ("null", "null|~|", "null"),
+    )
+}
+"""How what is not quoted must be written, by the tag that YAML gives it (1)."""
 
 
 def invalid(detail: str, *, file: str, line: int = 1, at: FieldPath = ()) -> ProbegateError:
@@ -84,23 +100,35 @@ class YamlDocument:
             ) from None
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Takes no anchors, aliases and tags (1), whatever they are of."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if event.anchor is not None:
+            raise MarkedYAMLError(
+                problem="anchors and aliases are not allowed", problem_mark=event.start_mark
+            )
+        if getattr(event, "tag", None) is not None:
+            raise MarkedYAMLError(problem="tags are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
 class _Reader:
     """Builds plain data from YAML nodes, noting lines as it goes."""
 
     def __init__(self, document: YamlDocument) -> None:
         self.document = document
         self.scalars = yaml.SafeLoader("")
-        self.seen: set[int] = set()
+        self.nodes = 0
 
     def fault(self, node: yaml.Node, at: FieldPath, detail: str) -> ProbegateError:
         return invalid(detail, file=self.document.file, line=node.start_mark.line + 1, at=at)
 
     def read(self, node: yaml.Node, at: FieldPath) -> Any:
-        # (1) a node reached twice is an alias; (2) bounded before it is built.
-        if id(node) in self.seen:
-            raise self.fault(node, at, "anchors and aliases are not allowed")
-        self.seen.add(id(node))
-        if len(self.seen) > limits().max_yaml_nodes or len(at) > limits().max_yaml_depth:
+        self.nodes += 1  # (2) bounded before it is built
+        if self.nodes > limits().max_yaml_nodes or len(at) > limits().max_yaml_depth:
             raise self.fault(node, at, "too deep or too long")
         self.document.lines.setdefault(at, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
@@ -122,12 +150,16 @@ class _Reader:
             yield key, self.read(value_node, (*at, key))
 
     def scalar(self, node: yaml.Node, at: FieldPath) -> Any:
-        if node.tag not in _PLAIN_TAGS:
-            raise self.fault(node, at, "tags are not allowed")
+        spelling, what = _SPELT.get(node.tag, (_NOTHING, "text, quoted where YAML wants it"))
+        if not spelling.fullmatch(node.value):  # (1)
+            raise self.fault(node, at, f"the value is not written as {what}")
         try:
-            return self.scalars.construct_object(node)
+            value = self.scalars.construct_object(node)
         except (ValueError, OverflowError, yaml.YAMLError):
             raise self.fault(node, at, "the value cannot be read") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.fault(node, at, "the value cannot be read")
+        return value
 
 
 def parse_yaml(raw: bytes, file: str) -> YamlDocument:
@@ -141,7 +173,7 @@ def parse_yaml(raw: bytes, file: str) -> YamlDocument:
         raise invalid(f"larger than {limits().max_file_bytes} bytes", file=file)
     try:
         text = raw.decode("utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_PlainLoader)
     except UnicodeDecodeError:
         raise invalid("not UTF-8", file=file) from None
     except yaml.MarkedYAMLError as error:

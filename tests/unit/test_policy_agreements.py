@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
@@ -179,6 +180,62 @@ def test_an_unknown_attribute_is_named_even_though_operator_and_value_depend_on_
 )
 def test_files_that_are_not_plain_yaml_are_refused(text: str | bytes) -> None:
     refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 060",
+        "a: 0x1F",
+        "a: 0b11",
+        "a: 1:30",
+        "a: 1_000",
+        "a: +5",
+        "a: .5",
+        "a: .inf",
+        "a: .nan",
+        "a: 1.0e+400",
+        "a: yes",
+        "a: No",
+        "a: on",
+        "a: TRUE",
+        "a: &x 5",
+        "a: &x {b: c}",
+        "a: !!null 0.001",
+        "a: !!bool maybe",
+        'a: !!bool "no"',
+        'a: !!timestamp "foo"',
+        'a: !!int ""',
+        "a: !!str 5",
+        "a: ! 5",
+        "a: !!seq [1]",
+        "a: =",
+        "a: <<",
+    ],
+)
+def test_what_yaml_reads_otherwise_than_it_seems_is_refused(text: str) -> None:
+    with pytest.raises(ProbegateError) as caught:
+        parse_yaml(text.encode(), "a.yaml")
+    assert caught.value.reason is Reason.BUNDLE_INVALID
+    assert caught.value.metadata["line"] == "1"
+
+
+def test_what_is_written_plainly_is_read_as_it_seems() -> None:
+    text = "[0, -60, 0.05, 1.5e-3, true, false, null, 2026-01-31, 'no', \"060\", a word]"
+    read = parse_yaml(text.encode(), "a.yaml").data
+    assert read == [
+        0,
+        -60,
+        0.05,
+        1.5e-3,
+        True,
+        False,
+        None,
+        date(2026, 1, 31),
+        "no",
+        "060",
+        "a word",
+    ]
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
