@@ -4,6 +4,9 @@ An agency that *refuses* is alive: a refusal, a denial or a malformed answer cle
 an *outage* (no connection, no answer in time) counts. After a few in a row the agency is left alone
 for a pause that doubles each time, with jitter so that brokers do not return in step; a search in
 that time gets its UNAVAILABLE outcome at once, with the reason.
+
+Calls that were under way at once fail at once, and are not in a row: once one of them is counted,
+only a call that began after that is. So a pause begins and doubles once, however many were waiting.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class AgencyBackoff:
     first: timedelta
     longest: timedelta
     outages: int = 0
+    counted: int = 0
+    """How many outages were ever counted: what tells when a call began."""
     last_reason: Reason | None = None
     last_outage_at: datetime | None = None
     not_before: datetime | None = None
@@ -56,8 +61,21 @@ class AgencyBackoff:
         self.outages = 0
         self.last_reason = self.last_outage_at = self.not_before = None
 
-    def failed(self, reason: Reason, now: datetime) -> None:
-        """No answer came, for ``reason``."""
+    def begun(self) -> int:
+        """Return what tells, when a call that begins now has failed, whether it counts."""
+        return self.counted
+
+    def failed(self, reason: Reason, now: datetime, since: int | None = None) -> None:
+        """No answer came, for ``reason``.
+
+        Args:
+            reason: how the call ended.
+            now: when.
+            since: what ``begun`` returned when it began; without it no other was under way.
+        """
+        if since is not None and since != self.counted:
+            return
+        self.counted += 1
         self.outages += 1
         self.last_reason = reason
         self.last_outage_at = now

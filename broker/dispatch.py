@@ -2,19 +2,18 @@
 
 1. An agency that is known to be out is not waited for: UNAVAILABLE, with the reason.
 2. One call has one deadline, the agency's own; the others never wait for it.
-3. Only a connection fault is tried again, and the whole call with the same bytes: an adapter
-   answers the same request with the same report, so a repeat cannot search twice.
-4. A refusal is an answer from a living agency; an outage is counted against it.
+3. Only a connection fault is tried again, and the whole call with the same bytes (``calling``).
+4. An outage is counted against the agency, and nothing that is no fault of its own (``calling``).
 5. Every way a call can end has its outcome, and none of them is "no candidate" but an agency's own
    signed word.
-6. Where a call was made and ended without a word from the agency, it may have answered all the
-   same: the outcome says so, for the answer to be asked for afterwards (``held``).
+6. Where the agency was asked and the call ended without a word from it, it may have answered all
+   the same: the outcome says so, for the answer to be asked for afterwards (``held``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -22,11 +21,11 @@ from typing import Final
 
 import grpc
 from opentelemetry import metrics
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from audit.evidence import NO_EVIDENCE, Evidence
 from broker import wire
 from broker.backoff import AgencyBackoff
+from broker.calling import OUTAGES, AgencyCall
 from broker.expectations import Heard, heard_of
 from broker.links import AgencyLink, LogMemory
 from broker.models import AgencyAnswer, AgencyReply, SealedProbe
@@ -36,19 +35,14 @@ from trust import telemetry
 from trust.directory import Directory
 from trust.errors import ProbegateError, Reason
 from trust.messages import Outcome, OutcomeState
-from trust.rpc import catalogued, error_of, is_connection_fault
+from trust.rpc import catalogued
 
-_FIRST_WAIT_S: Final = 0.05
-_LONGEST_WAIT_S: Final = 1.0
-_SHORTEST_CALL_S: Final = 0.001
 DESCRIBE_EVERY: Final = timedelta(minutes=5)
 """How often an agency is asked what it states of itself."""
 MISSING_AGAIN: Final = timedelta(seconds=5)
 """How often one that did not answer is asked again: so it is noticed to be back."""
 DESCRIBE_TIMEOUT_S: Final = 5.0
 """How long that may take, seconds."""
-_OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
-"""How a call ends when nobody was there."""
 _STATES: Final = {
     Reason.DEADLINE_PASSED: OutcomeState.TIMED_OUT,
     Reason.MESSAGE_TOO_LARGE: OutcomeState.INVALID,
@@ -107,7 +101,7 @@ class AgencyClient:
         self._clock = clock
         self._consistency = consistency
         self._skew = timedelta(seconds=settings.clock_skew_s)
-        self._attempts = settings.call_attempts
+        self._settings = settings
         self._room = asyncio.Semaphore(settings.max_calls_per_agency)
 
     async def ask(self, dispatch: Dispatch) -> AgencyAnswer:
@@ -116,9 +110,10 @@ class AgencyClient:
         with telemetry.span("ask agency", agency=self.agency):
             if not self.backoff.may_call(self._clock()):  # (1)
                 return self._nothing(OutcomeState.UNAVAILABLE, Reason.SERVICE_UNREACHABLE, began)
+            call = AgencyCall(self.backoff, self._settings)
             try:
                 async with asyncio.timeout(dispatch.timeout_s):  # (2)
-                    reply = await self._reply(dispatch, began + dispatch.timeout_s)
+                    reply = await self._reply(dispatch, call, began + dispatch.timeout_s)
             except TimeoutError:
                 failure = ProbegateError(Reason.DEADLINE_PASSED)
             except ProbegateError as error:
@@ -126,15 +121,12 @@ class AgencyClient:
             except Exception as error:  # noqa: BLE001 - (5): a fault of ours is an outcome too
                 failure = catalogued(error, "ask")
             else:
+                call.answered()
                 return self._answered(reply, dispatch, began)
-        now = self._clock()
-        if failure.reason in _OUTAGES:  # (4)
-            self.backoff.failed(failure.reason, now)
-        else:
-            self.backoff.answered()
+        call.failed(failure, self._clock())  # (4)
         state = _STATES.get(failure.reason, OutcomeState.UNAVAILABLE)  # (5)
         nothing = self._nothing(state, failure.reason, began)
-        if failure.reason in _OUTAGES:  # (6)
+        if call.asked and failure.reason in OUTAGES:  # (6)
             return replace(nothing, asked_under=dispatch.expected.grant_sha256)
         return nothing
 
@@ -157,20 +149,18 @@ class AgencyClient:
         if not self.backoff.may_call(self._clock()):  # (1)
             raise ProbegateError(Reason.SERVICE_UNREACHABLE, agency=self.agency)
         request = wire.encode_collect(order_sha256, grant_sha256, order)
-        deadline = perf_counter() + timeout_s
+        call, deadline = AgencyCall(self.backoff, self._settings), perf_counter() + timeout_s
         try:
             async with asyncio.timeout(timeout_s), self._room:  # (2)
-                data = await self._attempt(lambda left: self.link.collect(request, left), deadline)
+                data = await call.attempt(lambda left: self.link.collect(request, left), deadline)
         except TimeoutError:
-            self.backoff.failed(Reason.DEADLINE_PASSED, self._clock())
-            raise ProbegateError(Reason.DEADLINE_PASSED, agency=self.agency) from None
+            failure = ProbegateError(Reason.DEADLINE_PASSED, agency=self.agency)
+            call.failed(failure, self._clock())  # (4)
+            raise failure from None
         except ProbegateError as error:
-            if error.reason in _OUTAGES:  # (4)
-                self.backoff.failed(error.reason, self._clock())
-            else:
-                self.backoff.answered()
+            call.failed(error, self._clock())  # (4)
             raise
-        self.backoff.answered()
+        call.answered()
         return wire.decode_collected(data)
 
     async def refresh_description(self) -> None:
@@ -203,7 +193,6 @@ class AgencyClient:
             telemetry.log("not described", agency=self.agency, reason=failure.reason.name)
 
     def _answered(self, reply: AgencyReply, dispatch: Dispatch, began: float) -> AgencyAnswer:
-        self.backoff.answered()
         answer = answer_of(
             reply,
             dispatch.expected,
@@ -216,53 +205,36 @@ class AgencyClient:
             self.memory.learn(reply.acknowledged)
         return answer
 
-    async def _reply(self, dispatch: Dispatch, deadline: float) -> AgencyReply:
+    async def _reply(self, dispatch: Dispatch, call: AgencyCall, deadline: float) -> AgencyReply:
         async with self._room:
             if not self.memory.known:
-                await self._learn(deadline)
+                await self._learn(call, deadline)
             try:
-                return await self._call(dispatch, deadline)
+                return await self._matched(dispatch, call, deadline)
             except ProbegateError as error:
                 if error.reason not in _PROOF_WANTED:
                     raise
             # The adapter's memory is not what we believed (it was restored, say): ask it, once.
             self.memory.forget()
-            await self._learn(deadline)
-            return await self._call(dispatch, deadline)
+            call.asked = False  # it refused, so what it is asked for now is all it may answer
+            await self._learn(call, deadline)
+            return await self._matched(dispatch, call, deadline)
 
-    async def _learn(self, deadline: float) -> None:
-        data = await self._attempt(self.link.describe, deadline)
+    async def _learn(self, call: AgencyCall, deadline: float) -> None:
+        data = await call.attempt(self.link.describe, deadline)
         self.memory.learn(wire.decode_description(data).acknowledged)
 
-    async def _call(self, dispatch: Dispatch, deadline: float) -> AgencyReply:
+    async def _matched(self, dispatch: Dispatch, call: AgencyCall, deadline: float) -> AgencyReply:
         size = dispatch.checkpoint_size
         proofs = [(base, size, self._consistency(base, size)) for base in self.memory.bases(size)]
         self.memory.sent(size)
         request = wire.encode_match(dispatch.dossier, dispatch.probe, proofs, dispatch.evidence)
-        return wire.decode_reply(
-            await self._attempt(lambda left: self.link.match(request, left), deadline)
-        )
 
-    async def _attempt(self, call: Callable[[float], Awaitable[bytes]], deadline: float) -> bytes:
-        async def once() -> bytes:
-            return await call(max(deadline - perf_counter(), _SHORTEST_CALL_S))
+        async def match(left: float) -> bytes:
+            call.asked = True
+            return await self.link.match(request, left)
 
-        try:
-            return await once()
-        except grpc.aio.AioRpcError as error:
-            if not is_connection_fault(error) or self._attempts == 1:
-                raise error_of(error) from error
-        retrying = AsyncRetrying(  # (3)
-            retry=retry_if_exception(is_connection_fault),
-            stop=stop_after_attempt(self._attempts - 1),
-            wait=wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
-            reraise=True,
-        )
-        await asyncio.sleep(_FIRST_WAIT_S)
-        try:
-            return await retrying(once)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from error
+        return wire.decode_reply(await call.attempt(match, deadline))
 
     def _nothing(self, state: OutcomeState, reason: Reason, began: float) -> AgencyAnswer:
         return AgencyAnswer(

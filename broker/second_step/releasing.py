@@ -18,6 +18,7 @@ from typing import Any, Final
 import grpc
 
 from broker import wire as broker_wire
+from broker.calling import AgencyCall
 from broker.dispatch import AgencyClient
 from broker.second_step.models import Disclosure, NumberedRecall, Released, SealedImage
 from broker.second_step.receipts import Proved, Receipts
@@ -31,7 +32,6 @@ from trust.second_step import MAX_IMAGE_BYTES
 
 MAX_SEALED_IMAGE_BYTES: Final = MAX_IMAGE_BYTES + 16 * 1024
 """Largest sealed image, bytes: the image, its envelope and the seal."""
-_OUTAGES: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_UNREACHABLE})
 _PROOF_WANTED: Final = frozenset({Reason.CHECKPOINT_INCONSISTENT, Reason.CHECKPOINT_UNRECONCILED})
 _PASSING_STATES: Final = frozenset(
     {
@@ -104,21 +104,25 @@ class Releasing:
                 forget=not again,
             )
             left = max(deadline - asyncio.get_running_loop().time(), 0.001)
+            call = AgencyCall(client.backoff, self.settings)
+            call.begins(left)
+            came = False
             try:
                 async for data in client.link.stream(wire.GET_IMAGES_METHOD, encoded, left):
-                    again = False
+                    again, came = False, True
                     image = wire.decode_image(data)
                     if len(image.sealed) > MAX_SEALED_IMAGE_BYTES:
                         raise ProbegateError(Reason.MESSAGE_TOO_LARGE, field="sealed_image")
                     yield image
             except grpc.aio.AioRpcError as error:
                 failure = error_of(error)
-                self._heard(client, failure)
+                if not came:  # else it is there: how fast a force reads is not the agency's doing
+                    call.failed(failure, self.clock())
                 if failure.reason not in _PROOF_WANTED or not again:
                     raise failure from error
                 again = False
             else:
-                client.backoff.answered()
+                call.answered()
                 return
 
     async def hand_over(
@@ -250,24 +254,20 @@ class Releasing:
     async def _attempt(
         self, client: AgencyClient, call: Callable[[], Coroutine[Any, Any, bytes]], *, counts: bool
     ) -> bytes:
+        made = AgencyCall(client.backoff, self.settings)
+        made.begins(self.settings.agency_timeout_s)
         try:
             async with asyncio.timeout(self.settings.agency_timeout_s):
                 data = await call()
         except TimeoutError:
             failure = ProbegateError(Reason.DEADLINE_PASSED, agency=client.agency)
             if counts:
-                self._heard(client, failure)
+                made.failed(failure, self.clock())
             raise failure from None
         except grpc.aio.AioRpcError as error:
             failure = error_of(error)
             if counts:
-                self._heard(client, failure)
+                made.failed(failure, self.clock())
             raise failure from error
-        client.backoff.answered()
+        made.answered()
         return data
-
-    def _heard(self, client: AgencyClient, failure: ProbegateError) -> None:
-        if failure.reason in _OUTAGES:
-            client.backoff.failed(failure.reason, self.clock())
-        else:
-            client.backoff.answered()
