@@ -6,8 +6,9 @@
 3. Every agency of the order ends with exactly one outcome (promise 5).
 4. The result is signed, its digest logged and its row written in one commit, and only then is
    anybody told that the search has ended (promise 8).
-5. If the log cannot take the end of a search, the search stays running and says so to nobody: the
-   next start goes on with it.
+5. If the log cannot take the end of a search, the search stays running with every answer it has,
+   and its end is tried again at growing intervals until the log takes it. Only where the broker is
+   closed before, or what is wrong does not pass, does the next start go on with it.
 6. A search that was running when a process died goes on at the next start under the very grant it
    had; where that has expired, what is missing is an outcome that says so, and is asked for
    afterwards (``held``): an agency may have answered the process that died.
@@ -20,14 +21,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from audit.organisation import CANNOT_RECORD
+from audit.tables import storage_failure
 from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
+from broker.backoff import pause
 from broker.decisions import grant_for
 from broker.dispatch import AgencyClient, Dispatch
 from broker.ending import Ending
@@ -42,6 +47,7 @@ from broker.models import (
     SearchState,
 )
 from broker.reports import Expectation
+from broker.running import Recorded, RunningSearch
 from broker.settings import BrokerSettings
 from broker.store import SearchStore, Unfinished
 from broker.urgency import urgent_uses
@@ -50,7 +56,7 @@ from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant, SearchLimits
+from trust.messages import Outcome, OutcomeState, SearchGrant
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant
 
@@ -60,56 +66,12 @@ SWITCHED_OFF: Final = "SWITCHED_OFF"
 """The reason of an outcome that a kill switch came before."""
 RESTARTED: Final = "BROKER_RESTARTED"
 """The reason of an outcome that a restart came between."""
-
-
-@dataclass(slots=True)
-class RunningSearch:
-    """A search under way in this process; watchers wait on ``changed``."""
-
-    record: SearchRecord
-    grant: SearchGrant | None
-    limits: SearchLimits
-    answers: dict[str, AgencyAnswer] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    cancelled: bool = False
-    ended: asyncio.Future[SearchRecord] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def settle(self, answer: AgencyAnswer) -> None:
-        """Take in one agency's outcome; the first one stands."""
-        self.answers.setdefault(answer.outcome.agency, answer)
-        self.notify()
-
-    def notify(self) -> None:
-        """Wake every watcher."""
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def cancel(self) -> None:
-        """Stop waiting for agencies; the search then ends with what it has."""
-        self.cancelled = True
-        for task in self.asking.values():
-            task.cancel()
-
-    def snapshot(self) -> SearchRecord:
-        """Return the search as it is now, answers in the order's sequence."""
-        known = tuple(
-            self.answers[d.agency] for d in self.record.decisions if d.agency in self.answers
-        )
-        return replace(self.record, answers=known)
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Where in the log a search stands, and its proof there."""
-
-    leaf: bytes
-    index: int
-    proof: tuple[bytes, ...]
-    checkpoint: bytes
-    checkpoint_size: int
+END_FIRST_S: Final = 0.1
+"""How long after it could not be recorded a search's end is tried again, seconds; it doubles."""
+END_LONGEST_S: Final = 10.0
+"""Longest time between two such attempts, seconds."""
+_PASSING: Final = CANNOT_RECORD - {Reason.LOG_CORRUPT}
+"""Why a search's end is not recorded yet, and may be later."""
 
 
 class Searches:
@@ -151,6 +113,7 @@ class Searches:
         self._clock = clock
         self._running: dict[str, RunningSearch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
         self._lifetime = timedelta(seconds=settings.grant_lifetime_s)
 
     def running(self, search_id: str) -> RunningSearch | None:
@@ -290,14 +253,12 @@ class Searches:
             with telemetry.span("search", search_id=search.record.search_id):
                 if search.grant is not None:
                     await self._ask_all(search, search.grant, admitted, recorded, asked)
-                record = await self._end(search)
+                record = await self._ended(search)
         except Exception as error:  # (5) # noqa: BLE001 - whatever it is, the search is not ended
             failure = (
                 error if isinstance(error, ProbegateError) else ProbegateError(Reason.UNEXPECTED)
             )
-            telemetry.log(
-                "search not ended", search_id=search.record.search_id, reason=failure.reason.name
-            )
+            self._tell(search, failure)
             search.ended.set_exception(failure)
             search.ended.exception()  # nobody may be waiting, which is no fault
         else:
@@ -381,6 +342,45 @@ class Searches:
             return
         search.settle(await client.ask(replace(dispatch, evidence=evidence)))
 
+    async def _ended(self, search: RunningSearch) -> SearchRecord:
+        """End a search, if not at once then later (5), and return it.
+
+        Raises:
+            ProbegateError: what does not pass, or anything once the broker is closing.
+        """
+        tried = 0
+        while True:
+            closing = self._closing.is_set()
+            try:
+                return await self._end(search)
+            except (ProbegateError, SQLAlchemyError) as error:
+                failure = _refused(error)
+                if failure.reason not in _PASSING or closing:
+                    raise failure from error
+                self._tell(search, failure)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    pause(tried, END_FIRST_S, END_LONGEST_S).total_seconds()
+                ):
+                    await self._closing.wait()
+            tried += 1
+            if (record := await self._ended_otherwise(search)) is not None:
+                return record
+
+    async def _ended_otherwise(self, search: RunningSearch) -> SearchRecord | None:
+        """Return a search that has ended: by a commit whose fate was unknown, or elsewhere."""
+        record = search.record
+        with suppress(ProbegateError):  # then the end is tried again, which says what is wrong
+            kept = await self._store.get(record.force, record.search_id)
+            if kept is not None and kept.state is not SearchState.RUNNING:
+                return kept
+        return None
+
+    def _tell(self, search: RunningSearch, failure: ProbegateError) -> None:
+        telemetry.log(
+            "search not ended", search_id=search.record.search_id, reason=failure.reason.name
+        )
+
     async def _end(self, search: RunningSearch) -> SearchRecord:
         answers = tuple(  # (3)
             search.answers.get(decision.agency)
@@ -407,12 +407,20 @@ class Searches:
 
     async def close(self, grace_s: float) -> None:
         """Let searches under way end for ``grace_s`` seconds; the rest go on at the next start."""
+        self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=grace_s)
             for task in late:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+def _refused(error: ProbegateError | SQLAlchemyError) -> ProbegateError:
+    """Return why an end was not recorded: the log's refusal, or the database's beside its entry."""
+    if isinstance(error, SQLAlchemyError):
+        return storage_failure(error, Reason.STATE_UNAVAILABLE)
+    return error
 
 
 def _denied(decision: AgencyDecision) -> AgencyAnswer:

@@ -20,7 +20,8 @@ from broker.admission import admit, open_order, require_fresh
 from broker.commands.read import Reading
 from broker.models import AdmittedOrder, CreateParams, SearchRecord, SearchView
 from broker.ruling import Decider
-from broker.searches import RunningSearch, Searches
+from broker.running import RunningSearch
+from broker.searches import Searches
 from broker.settings import BrokerSettings
 from broker.store import SearchStore
 from trust.clock import Clock
