@@ -7,11 +7,13 @@
    and the confirmation says of them what the token says.
 4. The confirmer is not the officer who searched, and of the rank that every agreement used asks.
 5. It is of this moment: not before the search, not from the future.
-6. It is on the log, lateness and all, before the bar on the officer's searches is lifted.
+6. It is on the log, lateness and all, before the bar on the officer's searches is lifted; and once
+   it is, that is lifted even if the caller has gone away meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -55,6 +57,7 @@ class ConfirmUrgent:
         self._log = log
         self._reading = reading
         self._clock = clock
+        self._confirming: set[asyncio.Task[None]] = set()
 
     async def execute(
         self, params: ConfirmParams, peer: PeerIdentity, directory: Directory
@@ -72,6 +75,7 @@ class ConfirmUrgent:
         if record is None or record.order_sha256 != said.order_sha256:
             raise ProbegateError(Reason.NOT_FOUND)
         if await self._store.confirmation(record.search_id) is not None:  # (2)
+            self._ledger.urgent.confirmed(record.search_id)
             return await self._reading.view(record)
         uses = self._ledger.urgent.awaiting(record.search_id)
         if not uses:
@@ -83,7 +87,11 @@ class ConfirmUrgent:
             said.confirmed_at > now + self._skew
         ):
             raise ProbegateError(Reason.CONFIRMATION_INVALID, field="confirmed_at")
-        await self._record(params, said, record, uses, now)  # (6)
+        task = asyncio.create_task(self._record(params, said, record, uses, now))  # (6)
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+        task.add_done_callback(_heard)
+        await asyncio.shield(task)
         return await self._reading.view(record)
 
     def _opened(
@@ -127,6 +135,12 @@ class ConfirmUrgent:
             if error.reason is not Reason.CONFIRMATION_INVALID:
                 raise
         self._ledger.urgent.confirmed(record.search_id)
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Take note of how a recording ended, for the caller may have gone away."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _require_token(

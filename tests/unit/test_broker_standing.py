@@ -341,6 +341,49 @@ async def test_a_confirmation_is_signed_logged_and_shown_to_the_agency(tmp_path:
         assert said.confirmer == SUPERINTENDENT
 
 
+async def unconfirmed_nowhere(rig: Rig, clock: TurnedClock) -> None:
+    """A day later nothing is missing, and the officer goes on searching."""
+    clock.ahead = timedelta(hours=25)
+    await rig.broker.refresh()
+    assert entries(rig, "search.unconfirmed") == []
+    assert (await rig.search(("custody",))).record.decisions[0].permitted
+
+
+async def test_a_confirmation_counts_though_its_caller_went_away(tmp_path: Path) -> None:
+    world = world_of(tmp_path, prior_answers=True)
+    clock = TurnedClock()
+    async with rigged(world, serving=("custody", "passport"), clock=clock) as rig:
+        view = await urgent_search(rig)
+        log = rig.broker.logs.search
+        size = log.checkpoint.checkpoint.size
+        confirming = asyncio.create_task(confirm(rig, confirmation(rig, view)))
+        while not log.pending() and log.checkpoint.checkpoint.size == size:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        confirming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await confirming
+        while not entries(rig, "search.confirmed"):  # noqa: ASYNC110 - the log's own thread
+            await asyncio.sleep(0.005)
+        while rig.broker.confirm._confirming:  # noqa: ASYNC110 - a few turns of the loop
+            await asyncio.sleep(0)
+        await unconfirmed_nowhere(rig, clock)
+
+
+async def test_a_confirmation_that_is_repeated_counts_wherever_it_was_recorded(
+    tmp_path: Path,
+) -> None:
+    world = world_of(tmp_path, prior_answers=True)
+    clock = TurnedClock()
+    async with rigged(world, serving=("custody", "passport"), clock=clock) as rig:
+        view = await urgent_search(rig)
+        awaited = rig.broker.ledger.urgent.awaiting(view.record.search_id)
+        await confirm(rig, confirmation(rig, view))
+        rig.broker.ledger.urgent.recorded(awaited)  # as another process still has it
+        again = await confirm(rig, confirmation(rig, view))
+        assert again.confirmed_at is not None
+        await unconfirmed_nowhere(rig, clock)
+
+
 async def test_who_may_not_confirm_is_told_so_and_the_bar_stays(tmp_path: Path) -> None:
     world = world_of(tmp_path, prior_answers=True)
     clock = TurnedClock()
