@@ -173,11 +173,12 @@ class Ending:
         )
         links = self.store.keep_links(record.search_id, answers, again=replaces is not None)
         answered = [answer.outcome.agency for answer in answers if answer.statement is not None]
+        newly = any(answer.statement is not None for answer in fresh)
         wait = state is SearchState.FINISHED
 
         def write(connection: Connection, index: int) -> None:
             row(connection, index)
-            if answered:
+            if newly:
                 self.ledger.write_answered(connection, record.search_id, answered, now)
             if replaces is not None:
                 self.held.write_came(

@@ -7,6 +7,8 @@
 3. An agency where the officer used an urgent route gets the confirmations, each signed by the force
    and on the log, so that it needs nobody's word either.
 4. What does not verify is not shown: the agency then denies and names the clause.
+5. Of several answers of an agency the newest counts, by its own word for when it answered: what
+   came of another agency later makes none of them newer.
 """
 
 from __future__ import annotations
@@ -94,15 +96,18 @@ class History:
         if not wanted:
             return found
         for earlier in await self._ledger.earlier_answers(asked.subjects, at - reach):
-            if not (wanted & set(earlier.agencies)) - found.keys():
+            # None in it is newer than the last of them that came, but for an agency's clock.
+            newest = earlier.at + self._skew
+            open_to = {a for a in wanted if a not in found or found[a].at < newest}  # (5)
+            if not open_to & set(earlier.agencies):
                 continue
             search = await self._store.get(asked.subjects.force, earlier.ref)
             for answer in search.answers if search else ():
                 agency = answer.outcome.agency
-                if search is None or agency not in wanted or agency in found:
+                if search is None or agency not in open_to:
                     continue
                 proved = self._proved(search, agency, answer.statement, asked, at)
-                if proved is not None:
+                if proved is not None and (agency not in found or found[agency].at < proved.at):
                     found[agency] = proved
         return found
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
+from probegate.common.v1 import search_pb2
 
 from audit.desk import Desk
 from audit.leaves import parse_leaf
@@ -19,7 +21,7 @@ from broker.operators import Operator
 from policy.core_clauses import NOT_SWITCHED_OFF
 from policy.ledger import SwitchClerk
 from tests.brokers import CALLER_S, Rig, TurnedClock, outcomes, rigged
-from tests.peers import Behaviour
+from tests.peers import Behaviour, SimulatedAgency, search_log_signer
 from tests.world import AUTHORISER, OFFICER, Request, World, copied_examples, edit_agreement
 from trust import dsse
 from trust.errors import ProbegateError, Reason
@@ -232,6 +234,61 @@ async def test_an_answer_counts_for_the_same_probe_case_and_force_alone_and_not_
         clock.ahead = timedelta(days=6)
         view = await rig.search(("passport",))
         assert failed(view, "passport") == ("passport.police-galleries-answered",)
+
+
+@dataclass(slots=True)
+class Dated(SimulatedAgency):
+    """An agency whose clock is turned with the broker's."""
+
+    clock: TurnedClock = field(default_factory=TurnedClock)
+
+    def report(self, dossier: agency_pb.Dossier, behaviour: Behaviour) -> search_pb2.MatchReport:
+        made = SimulatedAgency.report(self, dossier, behaviour)
+        made.reported_at.FromDatetime(self.clock())
+        return made
+
+
+async def test_an_answer_that_comes_late_makes_no_other_answer_newer_or_older(
+    tmp_path: Path,
+) -> None:
+    def five_days(agreement: dict[str, Any]) -> None:
+        agreement["answered_first"][0]["within_days"] = 5
+
+    world, clock = world_of(tmp_path, prior_answers=True, passport=five_days), TurnedClock()
+
+    def dated(agency: str, world: World) -> Dated:
+        folder = world.folder(agency)
+        other = world.folder("broker").signer()
+        return Dated(agency, folder.signer(), other, log=search_log_signer(folder), clock=clock)
+
+    serving = ("custody", "pnd", "asylum")
+    async with rigged(
+        world, serving=serving, peer=dated, clock=clock, held_at_most_h=24 * 20
+    ) as rig:
+
+        async def passport_sees() -> tuple[bool, dict[str, datetime]]:
+            order = Request(world, agencies=("passport",), now=clock()).order()
+            directory = rig.broker.directories.current
+            ruling = (await rig.broker.preview.execute(order, rig.identity(), directory)).ruling
+            return ruling.decisions[0].permitted, dict(ruling.standing.answered)
+
+        await rig.search(("custody", "pnd"))
+        rig.peers["asylum"].knobs.behaviour = Behaviour.HOLDS
+        first = await rig.search(serving)
+        assert outcomes(first)["asylum"].state is OutcomeState.HELD
+        clock.ahead = timedelta(days=4)
+        await rig.search(("custody", "pnd"))
+        clock.ahead = timedelta(days=7)
+        before = await passport_sees()
+        assert before[0]
+        rig.peers["asylum"].knobs.late = Behaviour.CANDIDATES
+        await rig.broker.held.collect()
+        done = await rig.broker.reading.get("northshire", first.record.search_id)
+        assert outcomes(done)["asylum"].state is OutcomeState.CANDIDATES
+        assert await passport_sees() == before
+        # Nor does it keep the older ones in time for longer.
+        clock.ahead = timedelta(days=10)
+        assert not (await passport_sees())[0]
 
 
 # --- the urgent route -------------------------------------------------------------------------
