@@ -12,7 +12,8 @@
 5. A request that stands on a revoked reviewer's review ends as REFUSED before anything else is done
    with it; details that came meanwhile are not kept.
 6. What a kill switch has turned off is left alone while it is off.
-7. When nothing came in time, it has lapsed. Every end is on the log in the commit that makes it.
+7. When nothing came in time, it has lapsed, whatever its agency says of it meanwhile. Every end is
+   on the log in the commit that makes it.
 8. Sealed details are erased once they are past their end.
 """
 
@@ -157,7 +158,7 @@ class Handing:
         except ProbegateError as error:
             if error.reason is Reason.NOT_FOUND:  # it was restored from before it took it, say
                 await self.disclosures.hand_over_again(record, self._next(record))
-                return True
+                return False
             self._tell(record, error)
             await self._again(record)
             return False

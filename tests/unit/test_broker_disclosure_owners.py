@@ -489,6 +489,25 @@ async def test_a_decision_after_the_time_and_within_the_margin_counts(
     assert await state(case, record) == "released"
 
 
+async def test_an_agency_that_forgets_a_request_again_and_again_lets_it_lapse(
+    case: Case, owner: SimulatedOwner
+) -> None:
+    office, record = case.office, await case.ask()
+    owner.knobs.asks = Reason.NOT_FOUND
+    states = []
+    for _ in range(35):
+        await office.work()
+        states.append(await state(case, record))
+        office.ahead(days=1)
+    assert states[:33] == ["waiting", "recorded"] * 16 + ["waiting"]
+    assert states[-1] == "lapsed"
+    assert len(office.entries("disclosure.lapsed")) == 1
+    handed, asked = sum(map(len, owner.taken.values())), owner.asked
+    office.ahead(hours=2)
+    await office.work()
+    assert (sum(map(len, owner.taken.values())), owner.asked) == (handed, asked)
+
+
 async def test_an_agency_that_is_gone_lets_a_request_lapse(
     case: Case, owner: SimulatedOwner
 ) -> None:
