@@ -285,10 +285,17 @@ class Broker:
             self.policies.take_up(policy)
 
     async def refresh_links(self) -> None:
-        """Look once for a new certificate of ours, or another address of an agency's."""
+        """Look once for a new certificate of ours, or another address of an agency's.
+
+        An agency that cannot be dialled as it is listed keeps no other waiting.
+        """
         for agency, link in self.links.items():
-            if self.directories.current.find(agency) is not None:
+            if self.directories.current.find(agency) is None:
+                continue
+            try:
                 link.refresh()
+            except ProbegateError as error:
+                telemetry.log("link not refreshed", agency=agency, reason=error.reason.name)
 
     async def refresh_descriptions(self) -> None:
         """Ask once every agency whose turn it is what it states of itself (6)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -139,3 +140,20 @@ def test_an_answer_that_does_not_parse_is_invalid(data: bytes) -> None:
         with pytest.raises(ProbegateError) as raised:
             decode(data)
         assert raised.value.reason is Reason.OUTCOME_INVALID
+
+
+async def test_an_agency_listed_without_an_address_keeps_no_other_from_a_new_one(
+    world: World,
+) -> None:
+    async with rigged(world, serving=("custody", "pnd")) as rig:
+        await rig.search(("custody", "pnd"))
+        nowhere = "127.0.0.1:1"
+        for agency, endpoint in (("custody", None), ("pnd", nowhere)):
+            card = world.folder(agency).card
+            card.write_text(json.dumps(json.loads(card.read_text()) | {"endpoint": endpoint}))
+        world.directory = world.scheme.publish_directory()
+        await rig.broker.refresh_directory()
+        await rig.broker.refresh_links()
+        states = {one: end.state for one, end in outcomes(await rig.search(("pnd",))).items()}
+        assert states == {"pnd": OutcomeState.UNAVAILABLE}  # nobody is at its new address
+        assert rig.peers["pnd"].calls == 1
