@@ -62,7 +62,7 @@ class ConfirmUrgent:
     async def execute(
         self, params: ConfirmParams, peer: PeerIdentity, directory: Directory
     ) -> SearchView:
-        """Confirm a search and return it.
+        """Confirm a search and return it, without its results where they are gone.
 
         Raises:
             ProbegateError: an envelope's or key's reason, ``CHANNEL_ROLE``, ``NOT_FOUND``,
@@ -76,7 +76,7 @@ class ConfirmUrgent:
             raise ProbegateError(Reason.NOT_FOUND)
         if await self._store.confirmation(record.search_id) is not None:  # (2)
             self._ledger.urgent.confirmed(record.search_id)
-            return await self._reading.view(record)
+            return await self._reading.confirmed(record)
         uses = self._ledger.urgent.awaiting(record.search_id)
         if not uses:
             raise ProbegateError(Reason.CONFIRMATION_INVALID, field="search_id")
@@ -92,7 +92,7 @@ class ConfirmUrgent:
         task.add_done_callback(self._confirming.discard)
         task.add_done_callback(_heard)
         await asyncio.shield(task)
-        return await self._reading.view(record)
+        return await self._reading.confirmed(record)
 
     def _opened(
         self, params: ConfirmParams, peer: PeerIdentity, directory: Directory, now: datetime

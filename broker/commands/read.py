@@ -1,7 +1,8 @@
 """Read searches: one, a page of them, or one as it goes on. A force sees its own and no others.
 
 Another force's search and one that never was get the same answer (NOT_FOUND). One's own search
-whose time is over is listed, and its answer is RESULT_GONE (``broker.retention``).
+whose time is over is listed, and its answer is RESULT_GONE (``broker.retention``); that its urgent
+route was confirmed is said all the same.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Reading:
             ProbegateError: ``RESULT_GONE``.
         """
         index = record.result_leaf_index
-        if index is not None and record.result is None:
+        if _is_gone(record):
             raise ProbegateError(Reason.RESULT_GONE)
         confirmed_at = await self._confirmed_at(record)
         if index is None:
@@ -108,6 +109,18 @@ class Reading:
         proof = self._log.inclusion(index, checkpoint.checkpoint.size)
         receipt = format_proof(index, proof, checkpoint.note).encode()
         return SearchView(record, receipt, self._log.leaf(index), confirmed_at)
+
+    async def confirmed(self, record: SearchRecord) -> SearchView:
+        """Return a search that was confirmed, with nothing of its end where that is gone.
+
+        The confirmation is on the log by then, and a refusal would say that it is not.
+
+        Raises:
+            ProbegateError: ``STATE_UNAVAILABLE``.
+        """
+        if _is_gone(record):
+            return SearchView(record, confirmed_at=await self._confirmed_at(record))
+        return await self.view(record)
 
     async def _confirmed_at(self, record: SearchRecord) -> datetime | None:
         if not any(decision.confirm_by for decision in record.decisions):
@@ -123,3 +136,8 @@ class Reading:
         if record is None:
             raise ProbegateError(Reason.NOT_FOUND)
         return record
+
+
+def _is_gone(record: SearchRecord) -> bool:
+    """Whether a search has ended and its time is over."""
+    return record.result_leaf_index is not None and record.result is None

@@ -18,6 +18,7 @@ from audit.leaves import parse_leaf
 from audit.merkle import leaf_hash, verify_inclusion
 from broker.models import ConfirmParams, SearchView
 from broker.operators import Operator
+from broker.wire import search_message
 from policy.core_clauses import NOT_SWITCHED_OFF
 from policy.ledger import SwitchClerk
 from tests.brokers import CALLER_S, Rig, TurnedClock, outcomes, rigged
@@ -439,6 +440,29 @@ async def test_a_confirmation_that_is_repeated_counts_wherever_it_was_recorded(
         again = await confirm(rig, confirmation(rig, view))
         assert again.confirmed_at is not None
         await unconfirmed_nowhere(rig, clock)
+
+
+async def test_a_search_whose_results_are_gone_is_confirmed_all_the_same(tmp_path: Path) -> None:
+    def briefly(agreement: dict[str, Any]) -> None:
+        agreement["obligations"]["retention_days"] = 1
+
+    world = world_of(tmp_path, prior_answers=True, passport=briefly)
+    clock = TurnedClock()
+    async with rigged(world, serving=("custody", "passport"), clock=clock) as rig:
+        view = await urgent_search(rig)
+        clock.ahead = timedelta(days=3)
+        await rig.broker.retention.erase()
+        for _ in range(2):
+            confirmed = await confirm(rig, confirmation(rig, view))
+            assert confirmed.confirmed_at == entries_at(rig, "search.confirmed")
+            assert (confirmed.record.answers, confirmed.record.result) == ((), None)
+            sent = search_message(confirmed)
+            assert sent.HasField("confirmed_at")
+            assert not sent.HasField("result")
+        with pytest.raises(ProbegateError) as raised:
+            await rig.broker.reading.get("northshire", view.record.search_id)
+        assert raised.value.reason is Reason.RESULT_GONE
+        assert (await rig.search(("custody",))).record.decisions[0].permitted
 
 
 async def test_who_may_not_confirm_is_told_so_and_the_bar_stays(tmp_path: Path) -> None:
