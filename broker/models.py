@@ -209,6 +209,17 @@ class SearchRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """A search as it shows in a list."""
+
+    search_id: str
+    request_id: str
+    state: SearchState
+    created_at: datetime
+    agencies: int
+
+
+@dataclass(frozen=True, slots=True)
 class SearchView:
     """A search as a force reads it: the record and, once ended, its proof."""
 

@@ -6,10 +6,10 @@ Reads run on worker threads; none is on the path of a new search.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -36,6 +36,7 @@ from broker.models import (
     SealedProbe,
     SearchRecord,
     SearchState,
+    SearchSummary,
 )
 from broker.storing import Write, microseconds_of
 from broker.tables import candidate_links, confirmations, held_answers, searches
@@ -58,6 +59,15 @@ NO_RESULT: Final = -1
 """Where in the log the end is of a search that has none."""
 _AT_THE_END: Final = frozenset({"ended", "result_index", "erase_us", "expire_us"})
 """Columns that are written when a search ends."""
+_LISTED: Final = (
+    searches.c.search_id,
+    searches.c.request_id,
+    searches.c.state,
+    searches.c.created_us,
+    searches.c.decisions,
+)
+"""Columns that a list is made of."""
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +292,13 @@ class SearchStore:
             return None
         return envelope_from_bytes(rows[0].order_envelope).payload
 
-    async def page(self, force: str, size: int, after: Position | None) -> tuple[SearchRecord, ...]:
-        """Return a force's searches, newest first, from after a position on."""
+    async def page(
+        self, force: str, size: int, after: Position | None
+    ) -> tuple[SearchSummary, ...]:
+        """Return a force's searches, newest first, from after a position on.
+
+        Only what a list shows is read: what was found may be megabytes of each.
+        """
         where: Any = searches.c.force == force
         if after is not None:
             earlier = searches.c.created_us < after.created_us
@@ -292,12 +307,14 @@ class SearchStore:
             )
             where = and_(where, or_(earlier, tied))
         statement = (
-            select(searches)
+            select(*_LISTED)
             .where(where)
             .order_by(searches.c.created_us.desc(), searches.c.search_id.desc())
             .limit(size)
         )
-        return tuple(_record(row) for row in await self._read(statement))
+        return await self._run(
+            lambda connection: tuple(_summary(row) for row in connection.execute(statement))
+        )
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
         """Return the searches that were running when the last process ended."""
@@ -317,14 +334,29 @@ class SearchStore:
         return tuple(found)
 
     async def _read(self, statement: Any) -> Sequence[Any]:
-        def run() -> Sequence[Any]:
+        return await self._run(lambda connection: connection.execute(statement).all())
+
+    async def _run(self, read: Callable[[Connection], _Found]) -> _Found:
+        """Read something on a worker thread, with whatever is made of it there."""
+
+        def run() -> _Found:
             with self._engine.connect() as connection:
-                return connection.execute(statement).all()
+                return read(connection)
 
         try:
             return await asyncio.to_thread(run)
         except SQLAlchemyError as error:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, type(error).__name__) from error
+
+
+def _summary(row: Any) -> SearchSummary:
+    return SearchSummary(
+        search_id=row.search_id,
+        request_id=row.request_id,
+        state=SearchState(row.state),
+        created_at=from_us(row.created_us),
+        agencies=wire.count_decisions(row.decisions),
+    )
 
 
 def _record(row: Any) -> SearchRecord:

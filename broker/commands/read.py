@@ -13,7 +13,7 @@ from datetime import datetime
 
 from audit.proofs import format_proof
 from audit.writer import LogWriter
-from broker.models import AgencyAnswer, SearchRecord, SearchState, SearchView
+from broker.models import AgencyAnswer, SearchRecord, SearchState, SearchSummary, SearchView
 from broker.pages import position_of, token_after
 from broker.searches import Searches
 from broker.settings import BrokerSettings
@@ -42,7 +42,7 @@ class Reading:
 
     async def page(
         self, force: str, page_size: int, page_token: str
-    ) -> tuple[tuple[SearchRecord, ...], str]:
+    ) -> tuple[tuple[SearchSummary, ...], str]:
         """Return a page of a force's searches, newest first, and the next page's token.
 
         Raises:

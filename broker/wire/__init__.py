@@ -35,8 +35,8 @@ from broker.models import (
     Description,
     Preview,
     SealedProbe,
-    SearchRecord,
     SearchState,
+    SearchSummary,
     SearchView,
 )
 from broker.reports import Collected
@@ -146,14 +146,14 @@ def search_message(view: SearchView) -> search_service_pb2.Search:
     )
 
 
-def summary_message(record: SearchRecord) -> search_service_pb2.SearchSummary:
+def summary_message(summary: SearchSummary) -> search_service_pb2.SearchSummary:
     """Write a search as it shows in a list."""
     return search_service_pb2.SearchSummary(
-        search_id=record.search_id,
-        request_id=record.request_id,
-        state=_STATES[record.state],
-        created_at=timestamp(record.created_at),
-        agencies=record.agencies,
+        search_id=summary.search_id,
+        request_id=summary.request_id,
+        state=_STATES[summary.state],
+        created_at=timestamp(summary.created_at),
+        agencies=summary.agencies,
     )
 
 
@@ -264,6 +264,11 @@ def decode_decisions(data: bytes) -> tuple[tuple[AgencyDecision, ...], tuple[str
         for d in kept.decisions
     )
     return decisions, tuple(kept.warnings)
+
+
+def count_decisions(data: bytes) -> int:
+    """Return how many agencies kept decisions are of, without making anything of them."""
+    return len(search_service_pb2.Search.FromString(data).decisions)
 
 
 def encode_sealed(probes: Sequence[SealedProbe]) -> bytes:

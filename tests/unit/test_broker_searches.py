@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
+from sqlalchemy import update
 
 from audit.notes import VerifierKey
 from audit.proofs import verify_receipt
-from broker.models import SearchState, SearchView
+from broker.models import SearchState, SearchSummary, SearchView
 from broker.searches import RESTARTED
+from broker.tables import searches
 from tests.brokers import CALLER_S, PERMITTED, TurnedClock, outcomes, rigged
 from tests.peers import Behaviour
 from tests.world import Request, World
@@ -168,6 +170,24 @@ async def test_pages_are_newest_first_and_hold_everything_once(world: World) -> 
                     break
             assert seen == made[::-1]
             assert pages == -(-len(made) // wanted)
+
+
+async def test_a_list_says_what_a_search_says_of_itself_and_reads_nothing_of_its_end(
+    world: World,
+) -> None:
+    async with rigged(world) as rig:
+        view = await rig.search((*PERMITTED, "dwp"))
+        with rig.broker.engine.begin() as connection:  # so that whoever reads it is found out
+            connection.execute(update(searches).values(ended=b"\xff not an end", sealed=b"\xff"))
+        ((listed,), token) = await rig.broker.reading.page("northshire", 10, "")
+        assert listed == SearchSummary(
+            search_id=view.record.search_id,
+            request_id=view.record.request_id,
+            state=SearchState.FINISHED,
+            created_at=view.record.created_at,
+            agencies=5,
+        )
+        assert token == ""
 
 
 def _token(text: bytes) -> str:
