@@ -8,6 +8,8 @@
    signed word.
 6. Where the agency was asked and the call ended without a word from it, it may have answered all
    the same: the outcome says so, for the answer to be asked for afterwards (``held``).
+7. What a kill switch has turned off is not asked, whenever that was: a call may wait long for its
+   turn, so it is looked at right before the call, and before each repeat of one.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ _STATES: Final = {
     Reason.OUTCOME_INVALID: OutcomeState.INVALID,
 }
 
+SWITCHED_OFF: Final = "SWITCHED_OFF"
+"""The reason of an outcome that a kill switch came before."""
+
 ConsistencyProofs = Callable[[int, int], tuple[bytes, ...]]
 
 
@@ -62,6 +67,7 @@ class Dispatch:
         expected: what a believable answer must fit.
         checkpoint_size: the size of the log that the dossier's proof leads to.
         timeout_s: how long the agency may take, seconds.
+        is_off: whether a kill switch has turned the search off at this agency.
         evidence: what the agency is shown of the past.
     """
 
@@ -70,7 +76,12 @@ class Dispatch:
     expected: Expectation
     checkpoint_size: int
     timeout_s: float
+    is_off: Callable[[], bool]
     evidence: Evidence = NO_EVIDENCE
+
+
+class SwitchedOffError(Exception):
+    """A kill switch came before the call: the agency was not asked."""
 
 
 class AgencyClient:
@@ -114,6 +125,10 @@ class AgencyClient:
             try:
                 async with asyncio.timeout(dispatch.timeout_s):  # (2)
                     reply = await self._reply(dispatch, call, began + dispatch.timeout_s)
+            except SwitchedOffError:  # (7)
+                return AgencyAnswer(
+                    Outcome(agency=self.agency, state=OutcomeState.NOT_ASKED, reason=SWITCHED_OFF)
+                )
             except TimeoutError:
                 failure = ProbegateError(Reason.DEADLINE_PASSED)
             except ProbegateError as error:
@@ -131,9 +146,15 @@ class AgencyClient:
         return nothing
 
     async def collect(
-        self, order_sha256: bytes, grant_sha256: bytes, timeout_s: float, *, order: bytes = b""
+        self,
+        order_sha256: bytes,
+        grant_sha256: bytes,
+        timeout_s: float,
+        *,
+        is_off: Callable[[], bool],
+        order: bytes = b"",
     ) -> Collected:
-        """Ask for an answer that did not arrive, or what became of a held one (1) (2) (3).
+        """Ask for an answer that did not arrive, or what became of a held one (1) (2) (3) (7).
 
         Args:
             order_sha256: of the order that was answered.
@@ -141,8 +162,10 @@ class AgencyClient:
             order: the payload of that order, where the first answer is asked for; nothing where it
                 is what followed a held one.
             timeout_s: how long the agency may take, seconds.
+            is_off: whether a kill switch has turned the search off at this agency.
 
         Raises:
+            SwitchedOffError: it was not asked.
             ProbegateError: ``SERVICE_UNREACHABLE``, ``DEADLINE_PASSED``, ``OUTCOME_INVALID`` for
                 bytes that do not parse, or what the agency refuses with.
         """
@@ -150,9 +173,14 @@ class AgencyClient:
             raise ProbegateError(Reason.SERVICE_UNREACHABLE, agency=self.agency)
         request = wire.encode_collect(order_sha256, grant_sha256, order)
         call, deadline = AgencyCall(self.backoff, self._settings), perf_counter() + timeout_s
+
+        async def asked(left: float) -> bytes:
+            _require_on(call, is_off)  # (7)
+            return await self.link.collect(request, left)
+
         try:
             async with asyncio.timeout(timeout_s), self._room:  # (2)
-                data = await call.attempt(lambda left: self.link.collect(request, left), deadline)
+                data = await call.attempt(asked, deadline)
         except TimeoutError:
             failure = ProbegateError(Reason.DEADLINE_PASSED, agency=self.agency)
             call.failed(failure, self._clock())  # (4)
@@ -214,11 +242,15 @@ class AgencyClient:
             except ProbegateError as error:
                 if error.reason not in _PROOF_WANTED:
                     raise
+                refusal = error
             # The adapter's memory is not what we believed (it was restored, say): ask it, once.
             self.memory.forget()
             call.asked = False  # it refused, so what it is asked for now is all it may answer
             await self._learn(call, deadline)
-            return await self._matched(dispatch, call, deadline)
+            try:
+                return await self._matched(dispatch, call, deadline)
+            except SwitchedOffError:  # since it was asked, and refused
+                raise refusal from None
 
     async def _learn(self, call: AgencyCall, deadline: float) -> None:
         data = await call.attempt(self.link.describe, deadline)
@@ -231,7 +263,7 @@ class AgencyClient:
         request = wire.encode_match(dispatch.dossier, dispatch.probe, proofs, dispatch.evidence)
 
         async def match(left: float) -> bytes:
-            call.asked = True
+            _require_on(call, dispatch.is_off)  # (7)
             return await self.link.match(request, left)
 
         return wire.decode_reply(await call.attempt(match, deadline))
@@ -249,6 +281,18 @@ class AgencyClient:
 
 _PROOF_WANTED: Final = frozenset({Reason.CHECKPOINT_INCONSISTENT, Reason.CHECKPOINT_UNRECONCILED})
 """Refusals that a proof from another size may cure; a real fork is refused again, and stays so."""
+
+
+def _require_on(call: AgencyCall, is_off: Callable[[], bool]) -> None:
+    """Let a call be made, or made again, only while no kill switch is off (7).
+
+    Raises:
+        SwitchedOffError: it was not made.
+        ProbegateError: ``SERVICE_UNREACHABLE`` if it was, and is not repeated.
+    """
+    if is_off():
+        raise ProbegateError(Reason.SERVICE_UNREACHABLE) if call.asked else SwitchedOffError
+    call.asked = True
 
 
 def _elapsed_ms(began: float) -> float:

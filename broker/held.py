@@ -26,7 +26,7 @@ from typing import Final
 
 from broker import leaves
 from broker.backoff import pause
-from broker.dispatch import AgencyClient
+from broker.dispatch import AgencyClient, SwitchedOffError
 from broker.ending import Ending, replaced
 from broker.held_store import HeldRow, HeldStore
 from broker.models import AgencyAnswer, SearchRecord
@@ -91,15 +91,23 @@ class HeldAnswers:
         payload = await self.store.order_payload(row.search_id)
         if client is None or expected is None or payload is None:
             return None
-        if self.ledger.is_switched_off(row.agency, row.force, decode_order(payload)):  # (5)
+        order = decode_order(payload)
+
+        def is_off() -> bool:
+            return self.ledger.is_switched_off(row.agency, row.force, order)
+
+        if is_off():  # (5)
             return None
         try:
             return await client.collect(
                 expected.order_sha256,
                 expected.grant_sha256,
                 self.settings.agency_timeout_s,
+                is_off=is_off,
                 order=payload if row.late else b"",
             )
+        except SwitchedOffError:  # (5), while it waited for its turn
+            return None
         except ProbegateError as error:
             telemetry.log(
                 "answer not collected",

@@ -12,7 +12,7 @@
 6. A search that was running when a process died goes on at the next start under the very grant it
    had; where that has expired, what is missing is an outcome that says so, and is asked for
    afterwards (``held``): an agency may have answered the process that died.
-7. What a kill switch turned off since the decision is not asked.
+7. What a kill switch turned off since the decision is not asked, up to the call (``dispatch``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from audit.writer import LogWriter, NewEntry
 from broker import leaves, wire
 from broker.backoff import pause
 from broker.decisions import grant_for
-from broker.dispatch import AgencyClient, Dispatch
+from broker.dispatch import SWITCHED_OFF, AgencyClient, Dispatch
 from broker.ending import Ending
 from broker.history import History
 from broker.models import (
@@ -56,14 +56,12 @@ from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.errors import ProbegateError, Reason
 from trust.keys import Signer
-from trust.messages import Outcome, OutcomeState, SearchGrant
+from trust.messages import Outcome, OutcomeState, SearchGrant, SearchOrder
 from trust.payload_types import PayloadType
 from trust.wire import encode_grant
 
 CANCELLED: Final = "SEARCH_CANCELLED"
 """The reason of an outcome that a cancelled search did not wait for."""
-SWITCHED_OFF: Final = "SWITCHED_OFF"
-"""The reason of an outcome that a kill switch came before."""
 RESTARTED: Final = "BROKER_RESTARTED"
 """The reason of an outcome that a restart came between."""
 END_FIRST_S: Final = 0.1
@@ -300,8 +298,8 @@ class Searches:
                 reason = Reason.AGENCY_UNKNOWN.name
                 search.settle(_nothing(permit.agency, OutcomeState.UNAVAILABLE, reason))
                 continue
-            order = admitted.order
-            if self._ledger.is_switched_off(permit.agency, order.force, order):  # (7)
+            is_off = self._switch_of(permit.agency, admitted.order)
+            if is_off():  # (7)
                 search.settle(_nothing(permit.agency, OutcomeState.NOT_ASKED, SWITCHED_OFF))
                 continue
             dispatch = Dispatch(
@@ -317,6 +315,7 @@ class Searches:
                 ),
                 checkpoint_size=recorded.checkpoint_size,
                 timeout_s=timeout_s,
+                is_off=is_off,
             )
             search.asking[permit.agency] = asyncio.create_task(
                 self._ask(search, client, dispatch, asked)
@@ -328,6 +327,10 @@ class Searches:
         for agency, task in search.asking.items():
             if task.cancelled():
                 search.settle(_nothing(agency, OutcomeState.TIMED_OUT, CANCELLED))
+
+    def _switch_of(self, agency: str, order: SearchOrder) -> Callable[[], bool]:
+        """Return what tells whether a kill switch has turned an order off at an agency (7)."""
+        return lambda: self._ledger.is_switched_off(agency, order.force, order)
 
     async def _ask(
         self, search: RunningSearch, client: AgencyClient, dispatch: Dispatch, asked: Asked
