@@ -14,12 +14,15 @@
 5. What a kill switch has turned off is not asked while it is off.
 6. When nothing came in time, the search stays as it is: HELD, TIMED_OUT or UNAVAILABLE, never "no
    candidate" (promise 5).
+7. What fails on one search is logged and tried again at the same intervals, and keeps no other from
+   its answer. It is no fault of the agency's, so there is a day more for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,10 +42,13 @@ from trust.clock import Clock
 from trust.directory import Directory
 from trust.errors import ProbegateError
 from trust.messages import OutcomeState, SearchLimits
+from trust.rpc import catalogued
 from trust.wire import decode_order, decode_report
 
 AT_ONCE: Final = 32
 """Most answers asked for at once."""
+OUR_FAULT: Final = timedelta(days=1)
+"""How long an answer is asked for beyond its time where we failed to keep it, days."""
 _MISSING: Final = frozenset({OutcomeState.TIMED_OUT, OutcomeState.UNAVAILABLE})
 """How an agency has ended whose answer did not come."""
 
@@ -75,13 +81,42 @@ class HeldAnswers:
         """Ask once for every answer that is due.
 
         Raises:
-            ProbegateError: ``STATE_UNAVAILABLE`` or what ending a search anew raises.
+            ProbegateError: ``STATE_UNAVAILABLE``.
         """
         rows = await self.held.due(self.clock(), AT_ONCE)
-        collected = await asyncio.gather(*(self._asked(row) for row in rows))
+        asking = (self._asked(row) for row in rows)
+        collected = await asyncio.gather(*asking, return_exceptions=True)
         for row, said in zip(rows, collected, strict=True):
-            if said is None or not await self._completed(row, said):
-                await self._wait(row, said)
+            try:
+                await self._done_with(row, said)
+            except Exception as error:  # noqa: BLE001 - (7): whatever it is, others go on
+                await self._failed(row, error)
+
+    async def _done_with(self, row: HeldRow, said: Collected | BaseException | None) -> None:
+        """Complete the search with what came, or ask again later."""
+        if isinstance(said, BaseException):
+            raise said
+        if said is None or not await self._completed(row, said):
+            await self._wait(row, said)
+
+    async def _failed(self, row: HeldRow, error: Exception) -> None:
+        """Ask again later (7)."""
+        failure = catalogued(error, "collect")
+        telemetry.log(
+            "answer not kept",
+            agency=row.agency,
+            search_id=row.search_id,
+            reason=failure.reason.name,
+        )
+        with suppress(ProbegateError):  # then it is due still
+            if self.clock() < row.until + OUR_FAULT:
+                await self.held.asked(row, row.until, self._next(row))
+            else:
+                await self._given_up(row)
+
+    async def _given_up(self, row: HeldRow) -> None:
+        await self.held.given_up(row)
+        telemetry.log("answer given up", agency=row.agency, search_id=row.search_id)
 
     async def _asked(self, row: HeldRow) -> Collected | None:
         """Ask for one answer; nothing where nobody could be asked, or nothing came of it."""
@@ -172,13 +207,15 @@ class HeldAnswers:
             # Ours first: what an agency says may lie at the end of the calendar.
             until = min(last, min(last, said.decide_by) + margin)
         if now >= until:
-            await self.held.given_up(row)
-            telemetry.log("answer given up", agency=row.agency, search_id=row.search_id)
+            await self._given_up(row)
             return
+        await self.held.asked(row, until, self._next(row))
+
+    def _next(self, row: HeldRow) -> datetime:
         first, longest = self.settings.held_first_s, self.settings.held_longest_s
         if row.late:
             first, longest = self.settings.late_first_s, self.settings.late_longest_s
-        await self.held.asked(row, until, now + pause(row.asked + 1, first, longest))
+        return self.clock() + pause(row.asked + 1, first, longest)
 
     def _last(self, row: HeldRow) -> datetime:
         return row.held_at + timedelta(hours=self.settings.held_at_most_h)

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from broker.models import SearchState, SearchView
 from broker.searches import CANCELLED
-from broker.tables import candidate_links, held_answers
+from broker.tables import candidate_links, held_answers, searches
 from tests.brokers import Rig, TurnedClock, outcomes, rigged
 from tests.peers import Behaviour
+from tests.unit.test_broker_ends import busy
 from tests.unit.test_broker_held import LIES, again, ahead, result_entries, states
 from tests.world import Request, World
 from trust.errors import Reason
@@ -130,6 +131,60 @@ async def test_a_late_answer_that_is_held_is_asked_for_on_until_it_is_released(r
     released_at = outcomes(third)["pnd"].late_at
     assert released_at is not None
     assert released_at > held_at
+
+
+async def test_what_fails_on_one_search_keeps_no_other_from_its_answer(rig: Rig) -> None:
+    views = [await rig.search(("pnd",), limits=QUICK) for _ in range(3)]
+    rig.peers["pnd"].knobs.late = Behaviour.CANDIDATES
+    mine = searches.c.search_id == views[0].record.search_id
+    with rig.broker.engine.begin() as connection:
+        kept = connection.execute(select(searches.c.ended).where(mine)).scalar_one()
+        connection.execute(update(searches).where(mine).values(ended=b"\xff not an end"))
+    ahead(rig, seconds=3)
+    await rig.broker.held.collect()
+    for view in views[1:]:
+        assert states(await again(rig, view))["pnd"] is OutcomeState.CANDIDATES
+    assert kept_and_asked(rig) == [1]
+    await rig.broker.held.collect()
+    assert kept_and_asked(rig) == [1]  # it is not asked for every second
+    with rig.broker.engine.begin() as connection:
+        connection.execute(update(searches).where(mine).values(ended=kept))
+    ahead(rig, seconds=10)
+    await rig.broker.held.collect()
+    assert states(await again(rig, views[0]))["pnd"] is OutcomeState.CANDIDATES
+    assert kept_and_asked(rig) == []
+
+
+async def test_what_fails_for_ever_is_given_up(rig: Rig) -> None:
+    await rig.search(("pnd",), limits=QUICK)
+    with rig.broker.engine.begin() as connection:
+        connection.execute(update(searches).values(ended=b"\xff not an end"))
+    for hours, left in ((20, 1), (5, 0)):
+        ahead(rig, hours=hours)
+        await rig.broker.held.collect()
+        assert len(kept_and_asked(rig)) == left
+
+
+async def test_an_end_that_the_log_refuses_costs_no_answer(rig: Rig) -> None:
+    views = [await rig.search(("pnd",), limits=QUICK) for _ in range(2)]
+    rig.peers["pnd"].knobs.late = Behaviour.CANDIDATES
+    over = busy(rig)
+    ahead(rig, minutes=9)
+    await rig.broker.held.collect()
+    ahead(rig, minutes=9)  # past the time that a late answer is given
+    await rig.broker.held.collect()
+    assert kept_and_asked(rig) == [2, 2]
+    over()
+    ahead(rig, minutes=1)
+    await rig.broker.held.collect()
+    for view in views:
+        assert states(await again(rig, view))["pnd"] is OutcomeState.CANDIDATES
+
+
+def kept_and_asked(rig: Rig) -> list[int]:
+    """How often each answer that is asked for was asked for."""
+    with rig.broker.engine.connect() as connection:
+        return sorted(connection.execute(select(held_answers.c.asked)).scalars())
 
 
 async def test_the_asking_ends_after_minutes(rig: Rig) -> None:
