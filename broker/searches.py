@@ -110,6 +110,7 @@ class Searches:
         self._agencies = agencies
         self._clock = clock
         self._running: dict[str, RunningSearch] = {}
+        self._starting = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._lifetime = timedelta(seconds=settings.grant_lifetime_s)
@@ -132,8 +133,18 @@ class Searches:
             ProbegateError: ``SERVER_BUSY``, ``ORDER_REPLAYED``, ``LOG_UNAVAILABLE`` or
                 ``DISK_FULL``; nothing was sent to anybody.
         """
-        if len(self._running) >= self._settings.max_running_searches:
+        # What is being recorded counts: however many come at once, none begins beyond the limit.
+        if len(self._running) + self._starting >= self._settings.max_running_searches:
             raise ProbegateError(Reason.SERVER_BUSY)
+        self._starting += 1
+        try:
+            return await self._start(search_id, admitted, ruling, directory_version)
+        finally:
+            self._starting -= 1
+
+    async def _start(
+        self, search_id: str, admitted: AdmittedOrder, ruling: Ruling, directory_version: int
+    ) -> RunningSearch:
         urgent = urgent_uses(search_id, ruling)
         appended = await self._log.append(  # (1)
             NewEntry(

@@ -118,6 +118,24 @@ async def test_beyond_the_limit_callers_are_told_to_wait_and_nothing_is_recorded
         assert rig.broker.logs.search.checkpoint.checkpoint.size == 1
 
 
+async def test_of_many_at_once_no_more_run_than_the_limit_says(world: World) -> None:
+    async with rigged(world, serving=("pnd",), max_running_searches=4) as rig:
+        rig.peers["pnd"].knobs.behaviour = Behaviour.HANGS
+        made = await asyncio.gather(
+            *(rig.create(Request(world, agencies=("pnd",)), wait_s=0) for _ in range(20)),
+            return_exceptions=True,
+        )
+        refused = [one.reason for one in made if isinstance(one, ProbegateError)]
+        assert refused == [Reason.SERVER_BUSY] * 16
+        assert rig.broker.searches.count == 4
+        assert rig.broker.logs.search.checkpoint.checkpoint.size == 4
+        for running in list(rig.broker.searches._running.values()):
+            running.cancel()
+            await running.ended
+        view = await rig.create(Request(world, agencies=("pnd",)), wait_s=0)
+        assert view.record.state is SearchState.RUNNING
+
+
 # --- reading ----------------------------------------------------------------------------------
 
 
