@@ -23,7 +23,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from broker.backoff import AgencyBackoff
 from broker.settings import BrokerSettings
 from trust.errors import ProbegateError, Reason
-from trust.rpc import error_of, is_connection_fault
+from trust.rpc import error_of, is_connection_fault, reason_in
 
 PATIENCE_S: Final = 5.0
 """How long an agency has to have had before its silence counts as an outage, seconds."""
@@ -47,6 +47,9 @@ class AgencyCall:
     def __init__(self, backoff: AgencyBackoff, settings: BrokerSettings) -> None:
         self.asked = False
         """Whether the question itself was sent, and not only what must be known before."""
+        self.wordless = False
+        """Whether what ended the call is a status that states no reason of ours: a proxy's word, or
+        a broken connection's, and not the agency's."""
         self._backoff = backoff
         self._attempts = settings.call_attempts
         self._patience_s = min(PATIENCE_S, settings.agency_timeout_s * PATIENCE_SHARE)
@@ -80,7 +83,7 @@ class AgencyCall:
             return await once()
         except grpc.aio.AioRpcError as error:
             if not is_connection_fault(error) or self._attempts == 1:
-                raise error_of(error) from error
+                raise self._ended(error) from error
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_connection_fault),
             stop=stop_after_attempt(self._attempts - 1),
@@ -91,7 +94,11 @@ class AgencyCall:
         try:
             return await retrying(once)
         except grpc.aio.AioRpcError as error:
-            raise error_of(error) from error
+            raise self._ended(error) from error
+
+    def _ended(self, error: grpc.aio.AioRpcError) -> ProbegateError:
+        self.wordless = reason_in(error) is None
+        return error_of(error)
 
     def answered(self) -> None:
         """Take note that the agency answered."""

@@ -141,7 +141,8 @@ class AgencyClient:
         call.failed(failure, self._clock())  # (4)
         state = _STATES.get(failure.reason, OutcomeState.UNAVAILABLE)  # (5)
         nothing = self._nothing(state, failure.reason, began)
-        if call.asked and failure.reason in OUTAGES:  # (6)
+        silent = failure.reason in OUTAGES or call.wordless
+        if call.asked and silent and state is not OutcomeState.INVALID:  # (6)
             return replace(nothing, asked_under=dispatch.expected.grant_sha256)
         return nothing
 

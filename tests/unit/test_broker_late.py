@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import pytest
 from probegate.agency.v1 import match_service_pb2 as agency_pb
 from sqlalchemy import func, select, update
@@ -12,7 +15,7 @@ from broker.models import SearchState, SearchView
 from broker.searches import CANCELLED
 from broker.tables import candidate_links, held_answers, searches
 from tests.brokers import Rig, TurnedClock, outcomes, rigged
-from tests.peers import Behaviour
+from tests.peers import Behaviour, SimulatedAgency, names_of, search_log_signer
 from tests.unit.test_broker_ends import busy
 from tests.unit.test_broker_held import LIES, again, ahead, result_entries, states
 from tests.world import Request, World
@@ -87,6 +90,48 @@ async def test_a_late_answer_completes_the_same_search_and_is_marked(
     (pnd,) = [one for one in second.record.answers if one.outcome.agency == "pnd"]
     assert pnd.statement is not None
     assert kept(rig) == (0, 0)
+
+
+@dataclass(slots=True)
+class BehindProxy(SimulatedAgency):
+    """An agency that is asked, and whose answers a proxy breaks off with a status of its own."""
+
+    status: grpc.StatusCode = grpc.StatusCode.INTERNAL
+
+    async def match(self, data: bytes, context: Any) -> bytes:
+        self.calls += 1
+        dossier = agency_pb.Dossier.FromString(agency_pb.MatchRequest.FromString(data).dossier)
+        self.asked[names_of(dossier)] = dossier
+        await context.abort(self.status, "stream reset")
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ],
+)
+async def test_an_end_that_is_not_the_agencys_own_word_is_asked_about_afterwards(
+    world: World, status: grpc.StatusCode
+) -> None:
+    def behind_proxy(agency: str, world: World) -> BehindProxy:
+        folder = world.folder(agency)
+        other, log = world.folder("broker").signer(), search_log_signer(folder)
+        return BehindProxy(agency, folder.signer(), other, log=log, status=status)
+
+    async with rigged(world, serving=("pnd",), peer=behind_proxy, clock=TurnedClock()) as rig:
+        first = await rig.search(("pnd",))
+        assert states(first)["pnd"] is OutcomeState.UNAVAILABLE
+        assert kept(rig) == (1, 0)
+        rig.peers["pnd"].knobs.late = Behaviour.CANDIDATES
+        ahead(rig, seconds=3)
+        await rig.broker.held.collect()
+        assert states(await again(rig, first))["pnd"] is OutcomeState.CANDIDATES
 
 
 @pytest.mark.parametrize("lie", LATE_LIES)
