@@ -63,7 +63,8 @@ class BrokerSettings(BaseSettings):
     call_attempts: Annotated[int, Field(ge=1, le=5)] = 3
     """Most attempts of one agency call on connection faults."""
     backoff_after_failures: Annotated[int, Field(ge=1)] = 3
-    """Outages in a row after which an agency is not called for a while."""
+    """Outages in a row after which an agency is not called for a while; calls under way at once are
+    one."""
     backoff_first_s: Annotated[float, Field(gt=0)] = 1.0
     """First pause, seconds; it doubles with each further outage."""
     backoff_longest_s: Annotated[float, Field(gt=0)] = 300.0
