@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from broker.models import AgencyAnswer, SearchRecord
+from trust.errors import ProbegateError
 from trust.messages import SearchGrant, SearchLimits
 
 
@@ -20,6 +21,10 @@ class RunningSearch:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     cancelled: bool = False
+    refusals: int = 0
+    """How often its end was not recorded though that was tried."""
+    refusal: ProbegateError | None = None
+    """Why it was not the last time."""
     ended: asyncio.Future[SearchRecord] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -28,6 +33,25 @@ class RunningSearch:
         """Take in one agency's outcome; the first one stands."""
         self.answers.setdefault(answer.outcome.agency, answer)
         self.notify()
+
+    def refused(self, why: ProbegateError) -> None:
+        """Take note that its end was not recorded; it is tried again."""
+        self.refusals, self.refusal = self.refusals + 1, why
+        self.notify()
+
+    async def until_ended(self) -> SearchRecord:
+        """Return the search once it has ended.
+
+        Raises:
+            ProbegateError: why its end was not recorded, if that is tried and refused meanwhile.
+        """
+        before = self.refusals
+        while not self.ended.done():
+            changed = self.changed
+            if self.refusal is not None and self.refusals > before:
+                raise self.refusal
+            await changed.wait()
+        return self.ended.result()
 
     def notify(self) -> None:
         """Wake every watcher."""

@@ -7,8 +7,9 @@
 4. The result is signed, its digest logged and its row written in one commit, and only then is
    anybody told that the search has ended (promise 8).
 5. If the log cannot take the end of a search, the search stays running with every answer it has,
-   and its end is tried again at growing intervals until the log takes it. Only where the broker is
-   closed before, or what is wrong does not pass, does the next start go on with it.
+   and its end is tried again at growing intervals until the log takes it; only who asks for the end
+   is told why there is none yet. Where the broker is closed before, or what is wrong does not pass,
+   the next start goes on with it.
 6. A search that was running when a process died goes on at the next start under the very grant it
    had; where that has expired, what is missing is an outcome that says so, and is asked for
    afterwards (``held``): an agency may have answered the process that died.
@@ -372,6 +373,7 @@ class Searches:
                 if failure.reason not in _PASSING or closing:
                     raise failure from error
                 self._tell(search, failure)
+                search.refused(failure)
             with suppress(TimeoutError):
                 async with asyncio.timeout(
                     pause(tried, END_FIRST_S, END_LONGEST_S).total_seconds()

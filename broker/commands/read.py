@@ -83,14 +83,13 @@ class Reading:
         """End a search now, with what it has.
 
         Raises:
-            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``.
+            ProbegateError: ``NOT_FOUND`` or ``RESULT_GONE``; or why its end is not recorded yet.
         """
         record = await self._find(force, search_id)
         running = self._searches.running(search_id)
         if running is not None:
             running.cancel()
-            await asyncio.wait({running.ended})
-            record = running.ended.result()
+            record = await running.until_ended()
         return await self.view(record)
 
     async def view(self, record: SearchRecord) -> SearchView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -81,17 +80,19 @@ async def test_an_end_that_is_refused_for_a_moment_is_recorded_with_what_had_com
         assert kept.record == ended.record
 
 
-async def test_a_search_is_cancelled_while_its_end_is_refused(world: World) -> None:
+async def test_who_cancels_a_search_is_told_why_it_has_not_ended_yet(world: World) -> None:
     async with rigged(world, serving=("pnd",)) as rig:
         rig.peers["pnd"].knobs.behaviour = Behaviour.HANGS
         running = await begun(rig, Request(world, agencies=("pnd",)))
         over = busy(rig)
         search_id = running.record.search_id
-        cancelling = asyncio.create_task(rig.broker.reading.cancel("northshire", search_id))
-        while not running.answers:
-            await running.changed.wait()
+        for _ in range(2):
+            with pytest.raises(ProbegateError) as raised:
+                await rig.broker.reading.cancel("northshire", search_id)
+            assert raised.value.reason is Reason.SERVER_BUSY
+        assert (await rig.broker.reading.get("northshire", search_id)).record.result is None
         over()
-        view = await cancelling
+        view = await rig.broker.reading.cancel("northshire", search_id)
         assert view.record.state is SearchState.CANCELLED
 
 
