@@ -55,23 +55,36 @@ def import_(
     records: Records,
     model: Model,
     out: Annotated[str, typer.Option(help="The gallery's folder, or an engine's address.")],
+    drop_rejected: Annotated[  # noqa: FBT002
+        bool, typer.Option("--drop-rejected", help="Let held records go whose new rows are bad.")
+    ] = False,
     as_json: AsJson = False,  # noqa: FBT002 - a command-line flag
 ) -> None:
     """Import a gallery; every row that is not enrolled is reported by number and reason."""
     from agency_adapters.galleries.engine_import import import_to
+    from agency_adapters.galleries.rejecting import RowsRejectedError, rejected_table
     from agency_adapters.registry import kind_named
     from trust.clock import utc_now
 
-    with _progress() as told:
-        report = import_to(
-            kind=kind_named(kind),
-            templates=templates,
-            records=records,
-            model=model,
-            out=out,
-            now=utc_now(),
-            progress=told,
-        )
+    try:
+        with _progress() as told:
+            report = import_to(
+                kind=kind_named(kind),
+                templates=templates,
+                records=records,
+                model=model,
+                out=out,
+                now=utc_now(),
+                drop_rejected=drop_rejected,
+                progress=told,
+            )
+    except RowsRejectedError as error:
+        if as_json:
+            rows = [row.model_dump(mode="json") for row in error.rejected]
+            typer.echo(json.dumps({"rejected": rows}, indent=2))
+        else:
+            Console().print(rejected_table(error.rejected))
+        raise
     _show(report, as_json=as_json)
 
 

@@ -39,6 +39,7 @@ from agency_adapters.galleries.manifest import (
     known_kind,
     read_manifest,
 )
+from agency_adapters.galleries.rejecting import Losing, anybody
 from agency_adapters.galleries.segment_content import (
     SEGMENT_ROWS,
     NewRecord,
@@ -84,17 +85,23 @@ class Editor:
         return self.manifest.generation if self.manifest else 0
 
     def replace(
-        self, model: str, dims: int, contents: Iterable[SegmentContent], now: datetime
+        self,
+        model: str,
+        dims: int,
+        contents: Iterable[SegmentContent],
+        now: datetime,
+        losing: Losing = anybody,
     ) -> int:
         """Make a gallery of some contents, or the next generation of one; return how many records.
 
         They are taken as they are written, so that a gallery of any size is made in the memory of
-        one segment. If taking them fails, nothing changes.
+        one segment. If taking them fails, or ``losing`` refuses when all are, nothing changes.
         """
         draft = _Draft(gone={entry.name: [] for entry in self._entries})
         with self._undone(draft):
             for content in contents:
                 self._write(draft, content)
+            losing(self._held())
             count = sum(entry.rows for entry in draft.new)
             rules = rule_names(self._kind)
             self._commit(draft, model, dims, now, "import", rules, enrolled=count)
@@ -194,6 +201,13 @@ class Editor:
     @property
     def _entries(self) -> tuple[SegmentEntry, ...]:
         return self.manifest.segments if self.manifest else ()
+
+    def _held(self) -> Iterator[str]:
+        """Yield the id of every record held; nothing is opened before the first is asked for."""
+        if self.manifest is not None:
+            for segment in StoredGallery.open(self._path).segments:
+                yield from (segment.record_id(row) for row in range(segment.rows))
+                segment.let_go()
 
     def _opened(self) -> tuple[StoredGallery, Manifest]:
         if self.manifest is None:

@@ -2,7 +2,7 @@
 
 A gallery in files is made by ``importing``. One that an engine holds is made from the same files,
 with the same faults by row and the same report: the export becomes the gallery's next generation
-as a whole, and records that it no longer has are erased.
+as a whole, and records that it no longer has are erased, unless they would go because of bad rows.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def import_to(
     model: str,
     out: str,
     now: datetime,
+    drop_rejected: bool = False,
     engines: EngineSettings | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> ImportReport:
@@ -44,10 +45,12 @@ def import_to(
         model: the template model's id.
         out: the gallery's location (``opening``).
         now: the time of import.
+        drop_rejected: see ``importing.import_gallery``.
         engines: how engines are spoken to; from the environment if it is not given.
         progress: told of every block of rows.
 
     Raises:
+        RowsRejectedError: where nothing changed because of bad rows.
         ProbegateError: ``FILE_MISSING``, ``IMPORT_INVALID``, ``CONFIG_INVALID``, ``DISK_FULL``,
             ``GALLERY_CORRUPT`` or ``GALLERY_UNAVAILABLE``.
     """
@@ -59,13 +62,15 @@ def import_to(
             model=model,
             out=Path(out),
             now=now,
+            drop_rejected=drop_rejected,
             progress=progress,
         )
     rows = read_templates(templates)
     checking = Checking(kind.record, rows, records, now, progress)
     writer = open_writer(out, kind, engines, model=model, dims=rows.dims)
     try:
-        done = writer.enrol(checking, replace=True)
+        losing = checking.losing(drop_rejected=drop_rejected)
+        done = writer.enrol(checking, replace=True, losing=losing)
     finally:
         writer.close()
     return checking.report(kind.name, model, checking.good, 0, done.generation)

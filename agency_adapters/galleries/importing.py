@@ -8,26 +8,36 @@
    done (``editing``, rule 2).
 4. Enrolling into a gallery that is there follows the same rules; a record that is held already is a
    fault of its row unless an update is asked for.
+5. An import loses nobody to a fault of the export: a search would say "no candidate" of them. Where
+   there are rows and none is good, nothing changes. Nor does it where a record that is held would
+   go because its new row is bad, or because a bad row does not say whose it is, unless that is
+   asked for. An export without rows is an empty gallery, as it says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Group
-from rich.table import Table
 
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.reading import ReadRow, TemplateRows, read_records, read_templates
+from agency_adapters.galleries.rejecting import (
+    Losing,
+    RejectedRow,
+    RowsRejectedError,
+    rejected_table,
+)
 from agency_adapters.galleries.segment_content import NewRecord, contents_of
 from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.galleries.templates import template_faults, unit_rows
+from agency_adapters.galleries.writing import is_record_id
 from trust.errors import ProbegateError, Reason
 
 BLOCK_ROWS: Final = 8192
@@ -36,16 +46,6 @@ MODEL_ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
-
-
-class RejectedRow(BaseModel):
-    """One row that was not enrolled; ``row`` counts data rows from 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    row: int
-    record_id: str
-    reasons: tuple[str, ...]
 
 
 class ImportReport(BaseModel):
@@ -72,10 +72,7 @@ class ImportReport(BaseModel):
         )
         if not self.rejected:
             return Group(summary)
-        table = Table("Row", "Record", "Reason", title="Rejected rows", title_justify="left")
-        for row in self.rejected:
-            table.add_row(str(row.row), row.record_id or "-", "; ".join(row.reasons))
-        return Group(table, summary)
+        return Group(rejected_table(self.rejected), summary)
 
 
 def import_gallery(
@@ -86,6 +83,7 @@ def import_gallery(
     model: str,
     out: Path,
     now: datetime,
+    drop_rejected: bool = False,
     progress: Progress = lambda _done, _total: None,
 ) -> ImportReport:
     """Import a gallery, or the next generation of one.
@@ -97,18 +95,21 @@ def import_gallery(
         model: the template model's id.
         out: the gallery's folder.
         now: the time of import.
+        drop_rejected: whether a record that is held may go because of a bad row (5).
         progress: told of every block of rows.
 
     Raises:
+        RowsRejectedError: where nothing changed because of the bad rows (5).
         ProbegateError: ``FILE_MISSING``, ``IMPORT_INVALID``, ``DISK_FULL``, ``FILE_UNWRITABLE`` or
-            ``GALLERY_LOCKED``.
+            ``GALLERY_LOCKED``; ``GALLERY_CORRUPT`` if it cannot be seen who would go.
     """
     if not MODEL_ID.fullmatch(model):
         raise ProbegateError(Reason.IMPORT_INVALID, "not a template model's id", field="model")
     rows = read_templates(templates)
     checking = Checking(kind.record, rows, records, now, progress)
     with editing(out, kind) as editor:
-        enrolled = editor.replace(model, rows.dims, contents_of(kind, checking), now)
+        contents, losing = contents_of(kind, checking), checking.losing(drop_rejected=drop_rejected)
+        enrolled = editor.replace(model, rows.dims, contents, now, losing)
         generation = editor.generation
     return checking.report(kind.name, model, enrolled, 0, generation)
 
@@ -215,6 +216,29 @@ class Checking:
         """How many of the rows that were read are good."""
         return self._count - len(self._rejected)
 
+    def losing(self, *, drop_rejected: bool) -> Losing:
+        """Return what looks at the held records once every row was read (5)."""
+
+        def look(held: Iterable[str]) -> None:
+            rejected = self._in_order
+            if self._count and not self.good:
+                raise RowsRejectedError("no row is good", rejected)
+            if drop_rejected or not rejected:
+                return
+            whose = all(is_record_id(row.record_id) for row in rejected)
+            lost = sum(self._is_lost(record_id, whose=whose) for record_id in held)
+            if lost:
+                raise RowsRejectedError(
+                    f"{lost:,} records that are held would go because of bad rows", rejected
+                )
+
+        return look
+
+    def _is_lost(self, record_id: str, *, whose: bool) -> bool:
+        """Whether a held record would go because of a bad row; ``whose``: do all have an id?"""
+        first = self._first.get(record_id)
+        return not whose if first is None else first in self._rejected
+
     def reject(self, record_ids: Collection[str], reason: str) -> None:
         """Report good rows as rejected after all."""
         for record_id in record_ids:
@@ -223,6 +247,10 @@ class Checking:
     def _reject(self, index: int, record_id: str, reasons: list[str]) -> None:
         row = RejectedRow(row=index + 1, record_id=record_id, reasons=tuple(reasons))
         self._rejected[index] = row
+
+    @property
+    def _in_order(self) -> tuple[RejectedRow, ...]:
+        return tuple(self._rejected[index] for index in sorted(self._rejected))
 
     def report(
         self, kind: str, model: str, enrolled: int, updated: int, generation: int
@@ -236,7 +264,7 @@ class Checking:
             enrolled=enrolled,
             updated=updated,
             generation=generation,
-            rejected=tuple(self._rejected[index] for index in sorted(self._rejected)),
+            rejected=self._in_order,
         )
 
     def _other_count(self, records: int) -> ProbegateError:  # (1)

@@ -40,6 +40,7 @@ from agency_adapters.galleries.milvus_tables import (
     require_flat,
     stream,
 )
+from agency_adapters.galleries.rejecting import Losing, anybody
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.writing import (
     NEVER,
@@ -110,8 +111,10 @@ class MilvusWriter:
             raise
         return cls(server, kind, facts, timeout_s, clock)
 
-    def enrol(self, records: Iterable[NewRecord], *, replace: bool = False) -> EnrolReport:
-        """Enrol and update records; with ``replace``, erase every other record."""
+    def enrol(
+        self, records: Iterable[NewRecord], *, replace: bool = False, losing: Losing = anybody
+    ) -> EnrolReport:
+        """Enrol and update records; with ``replace``, erase every other, if ``losing`` agrees."""
         with faults():
             facts = self._begin()
             generation = facts.generation + 1
@@ -126,7 +129,7 @@ class MilvusWriter:
                 seen |= ids
                 new, changed = self._write(facts, batch)
                 enrolled, updated = enrolled + new, updated + changed
-            removed = self._others(facts, seen) if replace else 0
+            removed = self._others(facts, seen, losing) if replace else 0
             store = self._copy(facts, seen.__contains__) if removed else facts.store
             self._commit(facts, facts.count + enrolled - removed, store)
         return EnrolReport(generation, enrolled, updated, removed)
@@ -202,11 +205,17 @@ class MilvusWriter:
         now_s = int(self._clock().timestamp())
         return dict(old) | {"until": generation, "superseded_s": now_s}
 
-    def _others(self, facts: Facts, seen: set[str]) -> int:
-        """Return how many records there are besides some."""
+    def _others(self, facts: Facts, seen: set[str], losing: Losing) -> int:
+        """Return how many records there are besides some, unless ``losing`` refuses."""
         records, current = self._server.records(facts.store), f"until == {NEVER}"
         rows = stream(self._server, records, current, ["record_id"], self._timeout_s)
-        return sum(row["record_id"] not in seen for row in rows)
+        others = [row["record_id"] for row in rows if row["record_id"] not in seen]
+        try:
+            losing(others)
+        except ProbegateError:
+            self._take_back(facts)
+            raise
+        return len(others)
 
     def _current(self, facts: Facts, ids: Iterable[str], fields: list[str]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

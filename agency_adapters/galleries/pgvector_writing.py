@@ -40,6 +40,7 @@ from agency_adapters.galleries.pgvector_tables import (
     read_facts,
     sqlstate,
 )
+from agency_adapters.galleries.rejecting import Losing, anybody
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.writing import (
     NEVER,
@@ -119,13 +120,16 @@ class PgvectorWriter:
             raise
         return cls(server, kind, facts.dims, clock)
 
-    def enrol(self, records: Iterable[NewRecord], *, replace: bool = False) -> EnrolReport:
-        """Enrol and update records; with ``replace``, erase every other record."""
+    def enrol(
+        self, records: Iterable[NewRecord], *, replace: bool = False, losing: Losing = anybody
+    ) -> EnrolReport:
+        """Enrol and update records; with ``replace``, erase every other, if ``losing`` agrees."""
         try:
             with self._server.engine.begin() as connection:
                 facts = read_facts(connection, self._server, lock=True)  # (1)
                 self._copy_in(connection, records)
-                report = self._merge(connection, facts, replace=replace)
+                removed = self._remove_others(connection, losing) if replace else 0
+                report = self._merge(connection, facts, removed)
         except FAULTS as error:
             raise failure(error) from None
         if report.removed:
@@ -223,18 +227,21 @@ class PgvectorWriter:
     def _columns(self) -> list[str]:
         return ["record_id", "fields", "template", *barred_columns(len(self._kind.eligibility))]
 
-    def _merge(self, connection: Connection, facts: Facts, *, replace: bool) -> EnrolReport:
+    def _remove_others(self, connection: Connection, losing: Losing) -> int:
+        """Delete what is not in ``incoming``, unless ``losing`` refuses; return how many."""
+        deleted = connection.execute(
+            text(
+                f"DELETE FROM {self._server.rows} AS r WHERE NOT EXISTS (SELECT FROM incoming AS i"
+                " WHERE i.record_id = r.record_id) RETURNING record_id, until"
+            )
+        ).all()
+        gone = [record_id for record_id, until in deleted if until == NEVER]
+        losing(gone)
+        return len(gone)
+
+    def _merge(self, connection: Connection, facts: Facts, removed: int) -> EnrolReport:
         rows, names = self._server.rows, self._columns()
         values = {"generation": facts.generation + 1, "never": NEVER, "now": self._clock()}
-        removed = 0
-        if replace:
-            deleted = connection.execute(
-                text(
-                    f"DELETE FROM {rows} AS r WHERE NOT EXISTS"
-                    " (SELECT FROM incoming AS i WHERE i.record_id = r.record_id) RETURNING until"
-                )
-            ).scalars()
-            removed = sum(until == NEVER for until in deleted)
         changed = " OR ".join(f"i.{name} IS DISTINCT FROM r.{name}" for name in names)
         updated = connection.execute(
             text(

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from agency_adapters.agency import AgencyKind, Days, Record, RecordId
+from agency_adapters.galleries.rejecting import Losing, anybody
 from agency_adapters.galleries.segment_content import NewRecord
 from agency_adapters.galleries.templates import template_faults
 from trust.errors import ProbegateError, Reason
@@ -88,11 +89,20 @@ class GalleryStats:
 class GalleryWriter(Protocol):
     """Writes to one gallery; its methods block."""
 
-    def enrol(self, records: Iterable[NewRecord], *, replace: bool = False) -> EnrolReport:
+    def enrol(
+        self, records: Iterable[NewRecord], *, replace: bool = False, losing: Losing = anybody
+    ) -> EnrolReport:
         """Enrol and update records (1) (2); with ``replace``, erase every other record.
 
+        Args:
+            records: each is taken once.
+            replace: whether this is all that is to be held.
+            losing: told, when all were taken, whose records ``replace`` erases; nothing has
+                happened if it raises.
+
         Raises:
-            ProbegateError: ``IMPORT_INVALID`` for a template that cannot be stored;
+            ProbegateError: what ``losing`` raises, and what taking the records does;
+                ``IMPORT_INVALID`` for a template that cannot be stored;
                 ``GALLERY_UNAVAILABLE`` or ``SERVER_BUSY``.
         """
 

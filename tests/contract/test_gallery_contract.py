@@ -15,6 +15,7 @@ from agency_adapters.custody import CUSTODY
 from agency_adapters.galleries.gallery import Scored
 from agency_adapters.galleries.matching import exact_scores
 from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.galleries.rejecting import RowsRejectedError
 from agency_adapters.galleries.templates import Probe, Templates, unit_rows
 from agency_adapters.pnd import PND
 from tests.contract.gallery_engines import (
@@ -92,6 +93,41 @@ async def test_a_switch_turns_its_rule_on_and_days_turn_it_by_themselves(bench: 
     assert (before.count, before.met["custody.review-overdue"]) == (2, 0)
     after = await gallery.eligible(DAY, frozenset())
     assert (after.count, after.met["custody.review-overdue"]) == (2, 1)
+    await gallery.close()
+
+
+@pytest.mark.parametrize("bad", ["R2,2020-02-30,1980-01-01,convicted,other,,", "R2"])
+async def test_a_bad_row_lets_no_held_record_go_unless_that_is_asked_for(
+    bench: Bench, bad: str
+) -> None:
+    templates = people(3)
+    bench.put(templates, ["R1", "R2", "R3"], [True] * 3)
+    records = bench.folder / "r.csv"
+    header, one, _, three = records.read_text().splitlines()
+    records.write_text(f"{header}\n{one}\n{bad}\n{three}\n")
+    with pytest.raises(RowsRejectedError):
+        bench.imported()
+    gallery = await bench.open()
+    generation = gallery.facts.generation
+    assert await names(gallery, probe_of(templates[1]), 0.9, 5) == ["R2"]
+    await gallery.close()
+    assert len(bench.imported(drop_rejected=True).rejected) == 1
+    gallery = await bench.open()
+    assert (gallery.facts.count, gallery.facts.generation) == (2, generation + 1)
+    assert await names(gallery, probe_of(templates[1]), 0.9, 5) == []
+    await gallery.close()
+
+
+async def test_an_import_of_which_no_row_is_good_changes_nothing(bench: Bench) -> None:
+    templates = people(2)
+    bench.put(templates, ["R1", "R2"], [True] * 2)
+    records = bench.folder / "r.csv"
+    records.write_text(records.read_text().replace("convicted", "cautioned"))
+    for drop_rejected in (False, True):
+        with pytest.raises(RowsRejectedError):
+            bench.imported(drop_rejected=drop_rejected)
+    gallery = await bench.open()
+    assert await names(gallery, probe_of(templates[1]), 0.9, 5) == ["R2"]
     await gallery.close()
 
 

@@ -23,6 +23,7 @@ from agency_adapters.galleries.gallery import GenerationGoneError, Query
 from agency_adapters.galleries.importing import ImportReport, import_gallery
 from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.reading import read_templates
+from agency_adapters.galleries.rejecting import RowsRejectedError
 from agency_adapters.galleries.segment_content import FILES
 from agency_adapters.galleries.store import Check, StoredGallery, size_class
 from agency_adapters.galleries.templates import unit_rows
@@ -50,6 +51,8 @@ def imported(
     lines: Sequence[str],
     templates: npt.NDArray[np.floating] | None = None,
     header: str = COLUMNS,
+    *,
+    drop_rejected: bool = False,
 ) -> ImportReport:
     folder.mkdir(exist_ok=True)
     np.save(folder / "t.npy", vectors(len(lines)) if templates is None else templates)
@@ -61,6 +64,7 @@ def imported(
         model="m-1",
         out=folder / "gallery",
         now=NOW,
+        drop_rejected=drop_rejected,
     )
 
 
@@ -134,11 +138,75 @@ def test_columns_come_in_any_order_and_unknown_ones_are_named(tmp_path: Path) ->
     assert "repeated column: deletion" in raised.value.detail
 
 
-@pytest.mark.parametrize("lines", [[], ["A1,x,y,z,,,"]])
-def test_a_gallery_without_anybody_is_still_a_gallery(tmp_path: Path, lines: list[str]) -> None:
-    assert imported(tmp_path, lines, np.zeros((len(lines), DIMS))).enrolled == 0
+def test_a_gallery_without_anybody_is_still_a_gallery(tmp_path: Path) -> None:
+    assert imported(tmp_path, [], np.zeros((0, DIMS))).enrolled == 0
     gallery = StoredGallery.open(tmp_path / "gallery", check=Check.FULL)
     assert gallery.eligibility(NOW.date()).count == gallery.manifest.count == 0
+
+
+WRONG_DATE = "{},01/02/2020,1980-01-01,convicted,custody_photo,,"
+
+
+def refused_rows(
+    folder: Path, lines: Sequence[str], *, drop_rejected: bool = False
+) -> tuple[int, ...]:
+    """Import what is refused for its rows; return which they are. The gallery is as it was."""
+    before = sorted(p.name for p in (folder / "gallery").rglob("*"))
+    with pytest.raises(RowsRejectedError) as refused:
+        imported(folder, lines, drop_rejected=drop_rejected)
+    assert refused.value.reason is Reason.IMPORT_INVALID
+    assert sorted(p.name for p in (folder / "gallery").rglob("*")) == before
+    return tuple(row.row for row in refused.value.rejected)
+
+
+def test_an_import_of_which_no_row_is_good_changes_nothing(tmp_path: Path) -> None:
+    """An export whose dates changed their form would leave a gallery that finds nobody."""
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
+    lines = [WRONG_DATE.format("A1"), WRONG_DATE.format("A2")]
+    assert refused_rows(tmp_path, lines) == (1, 2)
+    assert refused_rows(tmp_path, lines, drop_rejected=True) == (1, 2)
+    assert StoredGallery.open(tmp_path / "gallery").rows.record_ids([0, 1]) == ["A1", "A2"]
+
+
+def test_a_record_that_is_held_does_not_go_because_its_new_row_is_bad(tmp_path: Path) -> None:
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2"), GOOD.format("A3")])
+    lines = [GOOD.format("A1"), WRONG_DATE.format("A2")]
+    assert refused_rows(tmp_path, lines) == (2,)
+    report = imported(tmp_path, lines, drop_rejected=True)
+    assert (report.enrolled, len(report.rejected)) == (1, 1)
+    assert StoredGallery.open(tmp_path / "gallery").rows.record_ids([0]) == ["A1"]
+
+
+def test_a_row_that_does_not_say_whose_it_is_lets_no_held_record_go(tmp_path: Path) -> None:
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
+    for nobody in ("A2,2020-01-01", GOOD.format("A 2"), GOOD.format("")):
+        assert refused_rows(tmp_path, [GOOD.format("A1"), nobody]) == (2,)
+    kept = imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2"), "A2,2020-01-01"])
+    assert kept.enrolled == 2
+
+
+def test_bad_rows_of_records_that_are_not_held_or_come_twice_lose_nobody(tmp_path: Path) -> None:
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
+    report = imported(tmp_path, [GOOD.format("A1"), GOOD.format("A1"), WRONG_DATE.format("A3")])
+    assert report.enrolled == 1
+    assert [row.row for row in report.rejected] == [2, 3]
+    assert StoredGallery.open(tmp_path / "gallery").manifest.count == 1, "A2 is not in the export"
+
+
+def test_the_command_shows_the_rows_that_an_import_was_refused_for(tmp_path: Path) -> None:
+    imported(tmp_path, [GOOD.format("A1"), GOOD.format("A2")])
+    (tmp_path / "r.csv").write_text(
+        "\n".join([COLUMNS, GOOD.format("A1"), WRONG_DATE.format("A2")]) + "\n"
+    )
+    base = ["import", "--kind", "custody", "--model", "m-1", "--out", str(tmp_path / "gallery")]
+    base += ["--templates", str(tmp_path / "t.npy"), "--records", str(tmp_path / "r.csv")]
+    told = CliRunner().invoke(app, base)
+    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
+    assert "row 2" in told.stderr
+    assert "captured_on" in told.stdout
+    told = CliRunner().invoke(app, [*base, "--json"])
+    assert [row["row"] for row in json.loads(told.stdout)["rejected"]] == [2]
+    assert CliRunner().invoke(app, [*base, "--drop-rejected"]).exit_code == 0
 
 
 def test_counts_that_differ_import_nothing(tmp_path: Path) -> None:
