@@ -7,8 +7,9 @@ The gate's rules (1) to (14) are in ``checks`` and ``ruling``; here they are app
 16. The answer, what its references stand for, what was acknowledged of the broker's log, what this
     agency's own records keep and the entry of the search log commit in one transaction, before
     anything is answered (``recording``). A refusal is an entry too. If the log cannot take it,
-    nothing is answered. Nobody can ask twice at once under one order: the second waits, until an
-    entry that is on its way is durable or has failed, even if the first has gone away.
+    nothing is answered. Nobody can ask twice at once under one request id, and so under one order
+    or one decision of the owner: the second waits, until an entry that is on its way is durable or
+    has failed, even if the first has gone away.
 17. What is answered is the signed report, and where this agency searched and said what came of it,
     its signed statement that it did. A person's name, or a template, is in none of it. Beside a
     report that lists candidates come their link tokens (``linking``), for the broker alone.
@@ -141,7 +142,7 @@ class MatchCommand:
     linker: Linker
     clock: Clock
     _under_way: _UnderWay = field(default_factory=_UnderWay, init=False, repr=False)
-    _one_at_a_time: WeakValueDictionary[bytes, asyncio.Lock] = field(
+    _one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
     )
 
@@ -168,7 +169,8 @@ class MatchCommand:
                 now=self.clock(),
                 skew=timedelta(seconds=self.settings.clock_skew_s),
             )
-            lock = self._one_at_a_time.setdefault(papers.admitted.order_sha256, asyncio.Lock())
+            asked = papers.admitted.order.request_id  # (16)
+            lock = self._one_at_a_time.setdefault(asked, asyncio.Lock())
             async with lock:
                 return await self._answered(papers, papers.admitted, dossier, params, peer)
         except ProbegateError as error:
@@ -233,7 +235,9 @@ class MatchCommand:
             ),
             kind=kind,
             policy=policy,
-            owner_decision=self.state.owner_decision(admitted.order.request_id),
+            owner_decision=self.state.owner_decision(
+                admitted.order.request_id, admitted.order.force, admitted.order_sha256
+            ),
         )
         trusted, quality = self.calibration(), admitted.order.probe.quality
 

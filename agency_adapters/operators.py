@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from agency_adapters.agency import OwnerDecision
 from agency_adapters.checks import MATCHER_SWITCHES
 from agency_adapters.deciding import REVIEW_CLERK
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holds import HoldClerk
 from agency_adapters.models import FoundRecord
+from agency_adapters.owner import OWNER_DECISION, OWNER_WITHDRAWN, OwnerClerk
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step.deciding import RELEASE_CLERK
 from agency_adapters.second_step.recalling import RecallClerk
@@ -25,6 +25,7 @@ from audit.organisation import admin_leaf
 from policy.ledger import SWITCHED_OFF, SWITCHED_ON, Ledger, SwitchClerk, checked_switch
 from policy.standing import SwitchKind
 from trust.clock import Clock, utc_now
+from trust.directory import Role
 from trust.directory_store import DirectoryStore
 from trust.errors import ProbegateError, Reason
 
@@ -73,21 +74,46 @@ class Operator:
             raise ProbegateError(Reason.RESULT_GONE if gone else Reason.NOT_FOUND)
         return found
 
-    async def decide(self, request_id: str, authority: str, reference: str) -> None:
-        """Record the owner's decision to answer a request that is to come.
+    async def decide(
+        self, request_id: str, authority: str, reference: str, *, force: str = ""
+    ) -> None:
+        """Record the owner's decision to answer one order that is to come.
+
+        Args:
+            request_id: the id that the order will have.
+            authority: what sort of decision it is.
+            reference: the agency's own reference of it.
+            force: whose order it must be; empty for any force's.
 
         Raises:
             ProbegateError: ``CONFIG_INVALID`` for an authority this kind of agency does not have;
+                ``USAGE`` for what is no force, or if a decision on this request was used already;
                 ``LOG_UNAVAILABLE``.
         """
         known = kind_named(self.settings.kind).authorities
         if authority not in known:
             names = ", ".join(known) or "none"
             raise ProbegateError(Reason.CONFIG_INVALID, f"known are: {names}", field="authority")
-        index = await self.log(
-            "owner.decision", request_id=request_id, authority=authority, reference=reference
+        if force:
+            directory = DirectoryStore.of(self.settings).load(self.clock())
+            if force not in {one.id for one in directory.members(Role.FORCE)}:
+                raise ProbegateError(Reason.USAGE, "no force of the directory has this id")
+        await self.log(
+            OWNER_DECISION,
+            request_id=request_id,
+            authority=authority,
+            reference=reference,
+            force=force,
         )
-        self.state.decided(request_id, OwnerDecision(authority, reference), index)
+
+    async def withdraw(self, request_id: str, reference: str) -> None:
+        """Withdraw the owner's decision on a request, unless it was used.
+
+        Raises:
+            ProbegateError: ``NOT_FOUND`` if there is none; ``USAGE`` if it was used already;
+                ``LOG_UNAVAILABLE``.
+        """
+        await self.log(OWNER_WITHDRAWN, request_id=request_id, reference=reference)
 
     async def switch(self, name: str, *, off: bool, reference: str) -> int:
         """Turn a kill switch; when this returns it is on the log and in force.
@@ -149,4 +175,4 @@ class Operator:
 def clerks(ledger: Ledger) -> Clerks:
     """Return who carries out what the agency's own people put on the admin log."""
     deciding = (REVIEW_CLERK, RELEASE_CLERK, RecallClerk())
-    return Clerks((SwitchClerk(ledger), *deciding, ValuesClerk(), HoldClerk()))
+    return Clerks((SwitchClerk(ledger), *deciding, OwnerClerk(), ValuesClerk(), HoldClerk()))

@@ -10,6 +10,7 @@
    on the log, it stays counted.
 5. Every order that was answered is on the ledger, denials too, for the reasons it gave.
 6. A permission that needed an urgent route awaits its confirmation from when it is on the log.
+7. A decision of the owner is used by a search that counts, with that search's entry (``owner``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy import Connection
 
 from agency_adapters import checks, evidence
 from agency_adapters.agency import AgencyKind, OwnerDecision
+from agency_adapters.owner import keep_used
 from audit.evidence import Evidence
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger, Reservation, Subjects, UrgentUse
@@ -39,6 +41,7 @@ class Ruling:
         confirmed: the orders, by digest, that the request showed to be confirmed.
         urgent: the confirmation that is awaited from now on, if one is.
         reservation: the search as it is counted; none for a denial.
+        decided_on: the request id that the owner decided on, where that decision counts.
     """
 
     outcome: checks.Permission | checks.Denial
@@ -47,6 +50,7 @@ class Ruling:
     confirmed: tuple[str, ...] = ()
     urgent: UrgentUse | None = None
     reservation: Reservation | None = None
+    decided_on: str = ""
 
     @property
     def counted(self) -> bool:
@@ -109,6 +113,7 @@ class Records:
             confirmed,
             urgent=self._awaited(outcome, subjects),
             reservation=self.ledger.reserve(subjects, (self.agency,), now),  # (1)
+            decided_on=order.request_id if owner_decision is not None else "",
         )
 
     def _without(
@@ -137,7 +142,13 @@ class Records:
         )
 
     def write(self, connection: Connection, ruling: Ruling) -> None:
-        """Write what is kept, in the transaction of the request's log entry (3) (5) (6)."""
+        """Write what is kept, in the transaction of the request's log entry (3) (5) (6) (7).
+
+        Raises:
+            ProbegateError: ``POLICY_DENIED`` if the owner's decision no longer counts.
+        """
+        if ruling.counted and ruling.decided_on:
+            keep_used(connection, ruling.decided_on, bytes.fromhex(ruling.subjects.ref))
         agencies = (self.agency,) if ruling.counted else ()
         self.ledger.write_use(connection, ruling.subjects, agencies, ruling.at)
         if ruling.urgent is not None:

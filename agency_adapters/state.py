@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.agency import OwnerDecision
 from agency_adapters.gone import is_gone
 from agency_adapters.lifetimes import Until
 from agency_adapters.models import FoundRecord, StoredMatch
-from agency_adapters.tables import candidate_links, candidates, matches, owner_decisions
-from audit.tables import storage_failure
+from agency_adapters.tables import candidate_links, candidates, matches
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.wire import envelope_from_bytes, envelope_to_bytes
@@ -108,10 +107,16 @@ class AdapterState:
             kept = connection.execute(query).scalar()
         return None if kept is None else envelope_from_bytes(kept)
 
-    def owner_decision(self, request_id: str) -> OwnerDecision | None:
-        """Return the owner's decision on a request, if one is recorded."""
+    def owner_decision(
+        self, request_id: str, force: str, order_sha256: bytes
+    ) -> OwnerDecision | None:
+        """Return the owner's decision on a request, if there is one that counts for this order."""
         row = self._first(_OWNER_DECISION, request_id)
-        return None if row is None else OwnerDecision(row.authority, row.reference)
+        if row is None or row.force not in {None, "", force}:
+            return None
+        if row.order_sha256 not in {None, order_sha256}:
+            return None
+        return OwnerDecision(row.authority, row.reference)
 
     def resolve(
         self, *, search_id: str | None = None, reference: str | None = None
@@ -142,28 +147,6 @@ class AdapterState:
             (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
             for row in rows
         )
-
-    def decided(self, request_id: str, decision: OwnerDecision, leaf_index: int) -> None:
-        """Keep an owner's decision that is on the admin log; a later one replaces it."""
-        row = {
-            "request_id": request_id,
-            "authority": decision.authority,
-            "reference": decision.reference,
-            "leaf_index": leaf_index,
-        }
-        with self._writing() as connection:
-            connection.execute(
-                delete(owner_decisions).where(owner_decisions.c.request_id == request_id)
-            )
-            connection.execute(insert(owner_decisions), row)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
 
 
 def keep_answer(

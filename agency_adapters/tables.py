@@ -74,8 +74,11 @@ owner_decisions = Table(
     Column("authority", String(32), nullable=False),
     Column("reference", String(128), nullable=False),
     Column("leaf_index", BigInteger, nullable=False),
+    Column("force", String(64)),
+    Column("order_sha256", LargeBinary(32)),
 )
-"""Decisions of the agency's own people on a request that is to come."""
+"""Decisions of the agency's own people on a request that is to come: of which force, if that was
+said, and the order it was used for, once it was (``owner``)."""
 
 held = Table(
     "held",

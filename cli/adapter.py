@@ -99,11 +99,25 @@ def decide(
     request: Annotated[str, typer.Option(help="The request id the force announced.")],
     authority: Annotated[str, typer.Option(help="Such as caldicott, court_order.")],
     reference: Annotated[str, typer.Option(help="The agency's reference of the decision.")],
+    force: Annotated[
+        str, typer.Option(help="Whose order it is for; any force's if left out.")
+    ] = "",
     config: Config = None,
 ) -> None:
-    """Record the owner's decision on a request that is to come (NHS, DWP)."""
-    asyncio.run(adapter_operator(config).decide(request, authority, reference))
+    """Record the owner's decision on one order that is to come (NHS, DWP)."""
+    asyncio.run(adapter_operator(config).decide(request, authority, reference, force=force))
     typer.echo(f"recorded: {authority} on {request}")
+
+
+@app.command()
+def withdraw(
+    request: Annotated[str, typer.Option(help="The request id that was decided on.")],
+    reference: Annotated[str, typer.Option(help="The agency's reference of the withdrawal.")],
+    config: Config = None,
+) -> None:
+    """Withdraw the owner's decision on a request, unless it was used."""
+    asyncio.run(adapter_operator(config).withdraw(request, reference))
+    typer.echo(f"withdrawn: the decision on {request}")
 
 
 @app.command()

@@ -628,12 +628,20 @@ def _admin_lines(here: Scene) -> list[bytes]:
 
 
 async def test_an_owners_decision_stays_for_the_order_that_may_still_come(here: Scene) -> None:
-    made = OwnerDecision("caldicott", "2026/17")
-    here.adapter.state.decided("4fa3c1de-0000-4000-8000-000000000001", made, 0)
+    request_id = "4fa3c1de-0000-4000-8000-000000000001"
+    with at_the_desk(here) as operator:
+        await operator.log(
+            "owner.decision",
+            request_id=request_id,
+            authority="caldicott",
+            reference="2026/17",
+            force="",
+        )
     await searched(here)
     ahead(here, days=DUE_DAYS + 1)
     await erase(here)
-    assert here.adapter.state.owner_decision("4fa3c1de-0000-4000-8000-000000000001") == made
+    decision = here.adapter.state.owner_decision(request_id, "northshire", b"\1" * 32)
+    assert decision == OwnerDecision("caldicott", "2026/17")
 
 
 async def test_what_stays_of_an_answer_says_nothing_of_it(step: Step) -> None:

@@ -187,7 +187,7 @@ async def test_operators_reads_and_decisions_are_logged_before_they_take_effect(
     nhs = replace(operator, settings=adapter.settings.model_copy(update={"kind": "nhs"}))
     request_id = str(uuid.uuid4())
     await nhs.decide(request_id, "caldicott", "CG/1")
-    assert adapter.state.owner_decision(request_id) is not None
+    assert adapter.state.owner_decision(request_id, "northshire", b"\1" * 32) is not None
     desk.cancel()
     operator.close()
     await broker.logs.close()
@@ -196,7 +196,7 @@ async def test_operators_reads_and_decisions_are_logged_before_they_take_effect(
 async def test_an_operator_can_read_while_the_adapter_is_down(world: World, tmp_path: Path) -> None:
     settings = adapter_settings(world, tmp_path)
     operator = Operator.open(settings)
-    assert await operator.log("owner.decision", request_id="r") == 0
+    assert await operator.log("held.listed", searches=[]) == 0
     operator.close()
 
 
