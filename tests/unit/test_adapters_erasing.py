@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from agency_adapters.dwp import DWP
 from agency_adapters.erasing import erase_records
 from agency_adapters.galleries.importing import ImportReport, enrol_records, import_gallery
 from agency_adapters.galleries.store import StoredGallery
@@ -102,6 +104,33 @@ async def test_whoever_was_updated_is_found_before_the_new_generation_is_looked_
     enrolled(tmp_path, ["N1"], template(77)[None])  # nothing is overwritten: nothing is looked for
     assert await best(here) == "R00007"
     assert here.adapter.shelf.gallery.facts.generation == 2
+
+
+async def test_a_gallery_of_another_kind_is_not_taken_up_while_the_adapter_runs(
+    here: Scene, tmp_path: Path
+) -> None:
+    """Its kind's rules would decide from then on, and the agency's own no more."""
+    shutil.rmtree(tmp_path / "gallery")
+    np.save(tmp_path / "d.npy", np.stack([template(5), template(6)]))
+    (tmp_path / "d.csv").write_text(
+        "record_id,captured_on,date_of_birth,national_insurance_number\n"
+        "D1,2020-01-01,1980-01-01,AB123456C\nD2,2020-01-01,1980-01-01,AB123457C\n"
+    )
+    import_gallery(
+        kind=DWP,
+        templates=tmp_path / "d.npy",
+        records=tmp_path / "d.csv",
+        model=MODEL,
+        out=tmp_path / "gallery",
+        now=NOW,
+    )
+    with pytest.raises(ProbegateError) as refused:
+        await here.adapter.refresh_gallery()
+    assert refused.value.reason is Reason.CONFIG_INVALID
+    assert here.adapter.shelf.gallery.facts.kind == "custody"
+    assert await best(here) == "R00007"
+    said = [one["type"] for one in entries(here.adapter, "admin")]
+    assert said.count("gallery.activated") == 1
 
 
 async def test_an_erasure_is_on_the_admin_log_before_and_after_and_names_nobody(
