@@ -15,8 +15,9 @@ both are answered with a signed report. All of it is on the agency's own log.
    these agreements, and this agency permitted, exactly once.
 7. The entry is in the tree of the checkpoint, which the broker's search log key signed.
 8. The checkpoint is consistent with what this adapter's witness has seen of that log.
-9. The order was never used under another grant. The same grant again is given the same answer, or
-   is told that it is gone (``retention``); nothing is searched under it twice.
+9. The order was never used under another grant, nor the search's id for another order. The same
+   grant again is given the same answer, or is told that it is gone (``retention``); nothing is
+   searched under it twice.
 10. The grant holds a permit for this agency, and the order asks for this agency.
 11. This agency's own decision permits: by its own copy of the agreements, its own rules, and its
     own records (``policy.standing``: quotas, earlier answers as proved by ``evidence``, kill
@@ -227,6 +228,20 @@ def require_not_replayed(stored: StoredMatch | None, admitted: Admitted) -> Stor
     if stored.report is None:
         raise ProbegateError(Reason.RESULT_GONE)
     return stored
+
+
+def require_own_search(first: bytes | None, admitted: Admitted) -> None:
+    """Apply rule (9): a search's id is of one order, as the references under it are.
+
+    Args:
+        first: the digest of the order that was answered under this search's id, if one was.
+        admitted: the request.
+
+    Raises:
+        ProbegateError: ``GRANT_INVALID``.
+    """
+    if first is not None and not compare_digest(first, admitted.order_sha256):
+        raise ProbegateError(Reason.GRANT_INVALID, "a search of another order", field="search_id")
 
 
 def decide(

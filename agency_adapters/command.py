@@ -7,9 +7,10 @@ The gate's rules (1) to (14) are in ``checks`` and ``ruling``; here they are app
 16. The answer, what its references stand for, what was acknowledged of the broker's log, what this
     agency's own records keep and the entry of the search log commit in one transaction, before
     anything is answered (``recording``). A refusal is an entry too. If the log cannot take it,
-    nothing is answered. Nobody can ask twice at once under one request id, and so under one order
-    or one decision of the owner: the second waits, until an entry that is on its way is durable or
-    has failed, even if the first has gone away.
+    nothing is answered. What nobody foresaw is a refusal as any other: the gallery may have been
+    searched by then. Nobody can ask twice at once under one request id, and so under one order or
+    one decision of the owner, nor under one search's id: the second waits, until an entry that is
+    on its way is durable or has failed, even if the first has gone away.
 17. What is answered is the signed report, and where this agency searched and said what came of it,
     its signed statement that it did. A person's name, or a template, is in none of it. Beside a
     report that lists candidates come their link tokens (``linking``), for the broker alone.
@@ -62,6 +63,7 @@ from trust.errors import ProbegateError, Reason
 from trust.keys import Opener
 from trust.messages import OutcomeState
 from trust.payload_types import PayloadType
+from trust.rpc import catalogued
 
 _BAD_PROBE: Final = frozenset(
     {
@@ -142,7 +144,7 @@ class MatchCommand:
     linker: Linker
     clock: Clock
     _under_way: _UnderWay = field(default_factory=_UnderWay, init=False, repr=False)
-    _one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = field(
+    _one_at_a_time: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
     )
 
@@ -154,7 +156,8 @@ class MatchCommand:
             peer: the member on the channel.
 
         Raises:
-            ProbegateError: whatever rules (1) to (10) raise, or the log's own failure.
+            ProbegateError: whatever rules (1) to (10) raise, or the log's own failure;
+                ``UNEXPECTED`` for what nobody foresaw.
         """
         papers = _Papers()
         self._under_way.calls += 1
@@ -169,23 +172,30 @@ class MatchCommand:
                 now=self.clock(),
                 skew=timedelta(seconds=self.settings.clock_skew_s),
             )
-            asked = papers.admitted.order.request_id  # (16)
-            lock = self._one_at_a_time.setdefault(asked, asyncio.Lock())
-            async with lock:
+            request = self._alone("request", papers.admitted.order.request_id)  # (16)
+            search = self._alone("search", papers.admitted.grant.search_id)
+            async with request, search:
                 return await self._answered(papers, papers.admitted, dossier, params, peer)
-        except ProbegateError as error:
-            if error.reason not in CANNOT_RECORD:
+        except Exception as error:
+            failure = error if isinstance(error, ProbegateError) else catalogued(error, "match")
+            if failure.reason not in CANNOT_RECORD:
                 await self.recorder.refusal(
-                    error.reason,
+                    failure.reason,
                     self.clock(),
                     papers.admitted,
                     papers.checkpoint,
                     papers.admission,
                 )
-            _count(error.reason.name)
-            raise
+            _count(failure.reason.name)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             self._under_way.calls -= 1
+
+    def _alone(self, what: str, name: str) -> asyncio.Lock:
+        """Return what keeps a second call under one request's or search's id waiting (16)."""
+        return self._one_at_a_time.setdefault((what, name), asyncio.Lock())
 
     async def _answered(
         self,
@@ -204,6 +214,7 @@ class MatchCommand:
             self.state.answered(admitted.order_sha256), admitted
         )
         if earlier is None:
+            checks.require_own_search(self.state.order_of(admitted.grant.search_id), admitted)
             seen = Seen(papers.admission, papers.checkpoint)
             earlier = await self._answered_anew(admitted, params, seen, peer.id)
         report = earlier.there

@@ -40,6 +40,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 _ANSWERED: Final = "SELECT * FROM matches WHERE order_sha256 = ?"
+_SEARCHED: Final = "SELECT order_sha256 FROM matches WHERE search_id = ? LIMIT 1"
 _OWNER_DECISION: Final = "SELECT * FROM owner_decisions WHERE request_id = ?"
 
 
@@ -89,6 +90,11 @@ class AdapterState:
             leaf_index=row.leaf_index,
             links=self.links_of(report) if report is not None else None,
         )
+
+    def order_of(self, search_id: str) -> bytes | None:
+        """Return the digest of the order that was answered under a search's id, if one was."""
+        row = self._first(_SEARCHED, search_id)
+        return None if row is None else bytes(row.order_sha256)
 
     def is_gone(self, name: str) -> bool:
         """Whether the answers of a search, or to an order, were erased when their time was over.

@@ -523,6 +523,36 @@ async def test_an_order_again_under_a_new_grant(lies: Scene) -> None:
 # --- orders ----------------------------------------------------------------------------------
 
 
+async def test_two_orders_under_one_search_id(lies: Scene) -> None:
+    """Two answers under one id would list the same records under the same references."""
+    search_id = str(uuid.uuid4())
+    one_id: Any = {
+        "leaf_changes": {"search_id": search_id},
+        "grant_changes": {"search_id": search_id},
+    }
+    assert (await lies.honest(**one_id)).candidates
+    for _ in range(3):
+        papers = await lies.papers(**one_id)
+        await lies.refused(papers.params(), Reason.GRANT_INVALID)
+    await lies.restart()
+    papers = await lies.papers(**one_id)
+    await lies.refused(papers.params(), Reason.GRANT_INVALID)
+
+
+async def test_two_orders_under_one_search_id_at_once(lies: Scene) -> None:
+    search_id = str(uuid.uuid4())
+    one_id: Any = {
+        "leaf_changes": {"search_id": search_id},
+        "grant_changes": {"search_id": search_id},
+    }
+    both = [(await lies.papers(**one_id)).params() for _ in range(2)]
+    answers = await asyncio.gather(*(lies.ask(one) for one in both), return_exceptions=True)
+    refused = [one.reason for one in answers if isinstance(one, ProbegateError)]
+    assert refused == [Reason.GRANT_INVALID]
+    assert lies.scans.count == 1
+    assert sorted(one["type"] for one in entries(lies.adapter)) == ["match.refused", "match.report"]
+
+
 async def test_an_order_the_broker_invented(lies: Scene) -> None:
     """Everything is in the log and proved; only no force ever signed it."""
     honest = Request(lies.world)

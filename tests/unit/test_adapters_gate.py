@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from agency_adapters import checks
 from agency_adapters.agency import DutyRule, onward_at_most
@@ -19,6 +21,7 @@ from agency_adapters.checks import Admitted
 from agency_adapters.custody import CUSTODY
 from agency_adapters.models import MatchAnswer
 from agency_adapters.serve import Adapter
+from agency_adapters.tables import candidates
 from audit.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.embedded import open_embedded, search_log_keys
 from audit.merkle import leaf_hash, verify_inclusion
@@ -288,6 +291,26 @@ async def test_9_an_order_under_another_grant_is_a_replay_even_after_a_restart(
     await bench.adapter.close()
     bench.adapter = await Adapter.open(adapter_settings(bench.world, bench.root))
     assert await bench.refusal(request, {}) is Reason.ORDER_REPLAYED
+
+
+async def test_16_what_nobody_foresaw_is_on_the_record_too(bench: Bench) -> None:
+    """The gallery was searched by then, and nothing else would say so."""
+    papers = await bench.broker.papers(bench.adapter, Request(bench.world))
+    taken = {
+        "reference": bench.adapter.command.references.reference(papers.search_id, MATE),
+        "search_id": str(uuid.uuid4()),
+        "record_id": MATE,
+        "rank": 1,
+        "score": 1.0,
+    }
+    with bench.adapter.state.engine.begin() as connection:
+        connection.execute(insert(candidates), taken)
+    with pytest.raises(ProbegateError) as raised:
+        await bench.adapter.command.execute(papers.params(), bench.broker.member)
+    assert raised.value.reason is Reason.UNEXPECTED
+    (entry,) = entries(bench.adapter)
+    assert (entry["type"], entry["reason"]) == ("match.refused", "UNEXPECTED")
+    assert entry["order_sha256"] == papers.order_sha256.hex()
 
 
 async def test_8_the_witness_survives_a_restart(bench: Bench) -> None:
