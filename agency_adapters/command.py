@@ -341,7 +341,7 @@ class MatchCommand:
             dims=facts.dims,
             matcher=facts.matcher,
             exact=facts.exact,
-            gallery_class=size_class(facts.count),
+            gallery_class=size_class(facts.count) if facts.counted else "",
             gallery_generation=facts.generation,
             gallery_changed_at=facts.changed_at,
             policy_sha256=self.policy().bundle.sha256,

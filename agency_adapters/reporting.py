@@ -121,7 +121,7 @@ class Reporting:
         searched = {
             "matcher": self.gallery.matcher,
             "threshold": duties.min_score,
-            "gallery_class": size_class(found.eligible),
+            "gallery_class": size_class(found.eligible) if self.gallery.counted else "",
             "exact": self.gallery.exact,
             **self._calibrated(),
         }

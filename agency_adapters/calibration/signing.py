@@ -4,7 +4,8 @@
    signing keys the directory lists as valid now: what a key that was revoked signed is not used.
 2. Its payload is the RFC 8785 form of the calibration, so that one calibration has one digest.
 3. It is of this agency, and of the matcher, the kind and the template model of the gallery that is
-   searched.
+   searched; and it is known how many records that gallery holds, for what a score is worth is said
+   with how many false candidates to expect.
 4. It is fitted at or before now (but for clock skew) and has not expired. Its end is looked at for
    every search, and so is the end of the keys that signed it.
 5. One that breaks a rule is not used, whatever was in use before: a file that was put there is what
@@ -67,7 +68,7 @@ class TrustedCalibration:
         return ScoreScale(whole.name, self.sha256, whole.expires_at, band)
 
     def holds(self, facts: GalleryFacts, now: datetime) -> bool:
-        """Say whether it is of this gallery's matcher, kind and model, and has not ended."""
+        """Say whether it fits this gallery, and has not ended (3) (4)."""
         return _misfit(self.calibration, facts) is None and now < self.until
 
 
@@ -103,7 +104,7 @@ def load_calibration(
         raise _invalid("of another agency")
     misfit = _misfit(calibration, facts)
     if misfit is not None:
-        raise _invalid(f"of another {misfit}")
+        raise _invalid(misfit)
     if calibration.fitted_at > now + MAX_CLOCK_SKEW:  # (4)
         raise _invalid("fitted after now")
     if now >= calibration.expires_at:
@@ -188,15 +189,15 @@ class CalibrationStore:
 
 
 def _digest(raw: bytes, directory_sha256: bytes, facts: GalleryFacts) -> bytes:
-    searched = f"{facts.kind}\n{facts.model}\n{facts.matcher}".encode()
+    searched = f"{facts.kind}\n{facts.model}\n{facts.matcher}\n{facts.counted}".encode()
     return hashlib.sha256(hashlib.sha256(raw).digest() + directory_sha256 + searched).digest()
 
 
 def _misfit(calibration: Calibration, facts: GalleryFacts) -> str | None:
     for what in ("matcher", "kind", "model"):
         if getattr(calibration, what) != getattr(facts, what):
-            return what
-    return None
+            return f"of another {what}"
+    return None if facts.counted else "for a gallery of which nobody says how many records it holds"
 
 
 def _expired() -> ProbegateError:

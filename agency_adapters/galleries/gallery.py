@@ -46,6 +46,8 @@ class GalleryFacts:
             nothing of the kind.
         matcher: the matcher's name and version, stated with every score.
         exact: whether no record can be missed (promise 6).
+        counted: whether ``count`` is known; where it is not, nobody can say how many false
+            candidates to expect.
         keeps_records: whether it can say what is held of a record; a vendor's matcher cannot.
     """
 
@@ -58,6 +60,7 @@ class GalleryFacts:
     sha256: str
     matcher: str
     exact: bool
+    counted: bool = True
     keeps_records: bool = True
 
 

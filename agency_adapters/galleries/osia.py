@@ -78,7 +78,8 @@ class OsiaSettings(BaseSettings):
     vendor: str
     """``vendor`` of the template."""
     count: Annotated[int, Field(ge=0)] = 0
-    """How many records the vendor's gallery holds, as its operator states; 0 if not known."""
+    """How many records the vendor's gallery holds, as its operator states; 0 if not known, and
+    then no calibration holds and no size is said."""
     filter: dict[str, Any] = {}
     """The constant ``filter`` sent with every search, a JSON object."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
@@ -185,6 +186,7 @@ class OsiaGallery:
             sha256="",
             matcher=self._settings.matcher,
             exact=False,
+            counted=self._settings.count > 0,
             keeps_records=False,
         )
 

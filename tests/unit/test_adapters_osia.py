@@ -258,17 +258,24 @@ async def test_what_cannot_be_kept_over_it_is_refused(engines: EngineSettings) -
     assert refused.value.reason is Reason.CONFIG_INVALID
 
 
+@pytest.mark.parametrize(("count", "said_class"), [("9", "<1k"), ("", ""), ("0", "")])
 async def test_a_whole_adapter_answers_from_a_vendors_gallery(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
     engines: EngineSettings,
+    count: str,
+    said_class: str,
 ) -> None:
     world = make_world(tmp_path_factory.mktemp("world"))
     people = {"V1": template().astype(float), "V2": template(9).astype(float)}
     given: dict[str, Callable[[], object] | object] = VENDOR | {"model": MODEL, "dims": 512}
     for name, value in given.items():
         monkeypatch.setenv(f"PROBEGATE_OSIA_{name.upper()}", str(value))
+    if count:
+        monkeypatch.setenv("PROBEGATE_OSIA_COUNT", count)
+    else:
+        monkeypatch.delenv("PROBEGATE_OSIA_COUNT")
     async with matcher(people) as vendor:
         location = f"osia+http://127.0.0.1:{vendor.port}/national"
         async with scene(
@@ -283,3 +290,7 @@ async def test_a_whole_adapter_answers_from_a_vendors_gallery(
             assert len(report.candidates) == 1
             ((_, record),) = here.adapter.state.resolve(reference=report.candidates[0].reference)
             assert record.record_id == "V1"
+            assert report.gallery_class == said_class
+            said_of_it = here.adapter.command.describe(here.broker.member)[0].payload
+            assert (b"<1k" in said_of_it) == bool(said_class)
+            assert here.adapter.shelf.gallery.facts.counted == bool(said_class)

@@ -137,6 +137,22 @@ def test_only_an_agencys_own_current_calibration_of_its_matcher_is_trusted(world
     assert trusted.for_search(strange, 50, later) is None
 
 
+def test_no_calibration_holds_where_nobody_can_say_how_many_records_are_held(world: World) -> None:
+    """Of a gallery of unknown size it would say that no false candidate is to be expected."""
+    whole = _calibration(scores())
+    raw = sign_calibration(whole, world.folder("custody").signer())
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    unknown = replace(FACTS, count=0, counted=False)
+    with pytest.raises(ProbegateError) as refused:
+        load_calibration(raw, agency="custody", facts=unknown, directory=world.directory, now=later)
+    assert refused.value.reason is Reason.CALIBRATION_INVALID
+    trusted = load_calibration(
+        raw, agency="custody", facts=FACTS, directory=world.directory, now=later
+    )
+    assert trusted.for_search(unknown, 50, later) is None
+    assert trusted.for_search(replace(FACTS, count=0), 50, later) is not None
+
+
 def test_bad_rows_are_reported_by_number(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("score,mated\n0.5,1\nx,0\n0.1,maybe\n0.2,no\n")
