@@ -3,7 +3,7 @@
 OSIA has no way to poll for a result: with a callback the matcher posts it to an address of ours.
 
 1. Each search has an address of its own that cannot be guessed, and it exists as long as the search
-   waits. Anything else is answered 403 and not looked at.
+   waits. Anything else is answered 403 and not looked at, and what is no address 400.
 2. An answer must name the search's transaction. Its task is compared with the one that the matcher
    announced by whoever waits, for an answer may come before its announcement.
 3. The first answer counts; a second one to the same address is answered 204 and ignored.
@@ -140,8 +140,11 @@ class Callbacks:
         request = await _next(connection, reader)
         if not isinstance(request, h11.Request) or request.method != b"POST":
             return 405
-        target = urlsplit(request.target.decode("ascii", "replace"))
-        asked = parse_qs(target.query)
+        try:
+            target = urlsplit(request.target.decode("ascii", "replace"))
+            asked = parse_qs(target.query)
+        except ValueError:  # (1)
+            return 400
         waiting = self._waiting.get(target.path)
         if waiting is None or asked.get("transactionId") != [waiting.transaction]:  # (1) (2)
             return 403

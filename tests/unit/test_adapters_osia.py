@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -225,6 +226,22 @@ async def test_a_callback_that_comes_twice_counts_once_and_a_strangers_not_at_al
             for method, where in (("POST", address), ("POST", address[:-3]), ("GET", address)):
                 reply = await client.request(method, where, content=said(GOOD))
                 assert reply.status_code in {403, 405}
+
+
+@pytest.mark.parametrize("target", ["http://[bad", "//[::1", "/%ff", "/a?%"])
+async def test_whatever_is_sent_to_the_listener_is_answered(
+    engines: EngineSettings, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(engines, callback_listen="127.0.0.1:0") as (gallery, vendor):
+        await gallery.search(query(threshold=0.5))
+        told = urlsplit(vendor.seen[0]["asked"]["callback"][0])
+        reader, writer = await asyncio.open_connection(told.hostname, told.port)
+        writer.write(f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+        reply = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert reply.split(b" ", 2)[1] in {b"400", b"403"}
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
