@@ -92,10 +92,16 @@ KNOWN_OBLIGATIONS: Final = frozenset(
 ``release_within_hours`` bind what follows a search; ``caveats`` and ``retention_days`` whoever
 receives the answer."""
 
-MATCHER_SWITCHES: Final = frozenset(
-    f"{SwitchKind.MATCHER.value}:{name}" for name in (MATCHER, MATCHER.partition("/")[0])
-)
-"""The kill switches of this agency's matcher: by its name, with its version or without."""
+
+def matcher_switches(matcher: str) -> frozenset[str]:
+    """Return a matcher's kill switches: its name in lower case, with its version or without."""
+    name = matcher.lower()
+    kind = SwitchKind.MATCHER.value
+    return frozenset(f"{kind}:{one}" for one in (name, name.partition("/")[0]))
+
+
+MATCHER_SWITCHES: Final = matcher_switches(MATCHER)
+"""The kill switches of our own matcher, which searches galleries in files, pgvector and Milvus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +255,7 @@ def decide(
     *,
     agency: str,
     kind: AgencyKind,
+    matcher: str,
     policy: CompiledPolicy,
     standing: Standing,
     owner_decision: OwnerDecision | None,
@@ -260,6 +267,7 @@ def decide(
         admitted: the request.
         agency: this agency's member id.
         kind: what kind of agency it is, with its own rules.
+        matcher: the name and version of what the gallery is searched with.
         policy: its own copy of the agreements.
         standing: what is on its own records.
         owner_decision: what its people decided about this request, if they did.
@@ -268,7 +276,7 @@ def decide(
     facts = facts_of_order(admitted.order, sealed=True, standing=standing)
     decision = enforced(policy.decide(facts, agency, now), KNOWN_OBLIGATIONS)
     barred = kind.failed_rules(admitted.order, owner_decision)
-    if MATCHER_SWITCHES & (standing.switched_off or frozenset()):
+    if matcher_switches(matcher) & (standing.switched_off or frozenset()):
         barred = (NOT_SWITCHED_OFF, *barred)
     if decision.obligations is None:
         failed = (*decision.failed, *decision.unknown_obligations, *barred)

@@ -232,7 +232,8 @@ class MatchCommand:
     ) -> StoredMatch:
         """Apply rules (11) to (16)."""
         now, policy = self.clock(), self.policy()
-        kind = kind_named(self.shelf.gallery.facts.kind)
+        facts = self.shelf.gallery.facts
+        kind = kind_named(facts.kind)
         ruling = await self.recorder.records.rule(  # (11)
             admitted,
             params.evidence,
@@ -245,6 +246,7 @@ class MatchCommand:
                 skew=timedelta(seconds=self.settings.clock_skew_s),
             ),
             kind=kind,
+            matcher=facts.matcher,
             policy=policy,
             owner_decision=self.state.owner_decision(
                 admitted.order.request_id, admitted.order.force, admitted.order_sha256

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from agency_adapters.checks import MATCHER_SWITCHES
+from agency_adapters.checks import matcher_switches
 from agency_adapters.deciding import REVIEW_CLERK
-from agency_adapters.galleries.opening import open_gallery
+from agency_adapters.galleries.opening import names_without_opening
 from agency_adapters.holds import HoldClerk
 from agency_adapters.models import FoundRecord
 from agency_adapters.owner import OWNER_DECISION, OWNER_WITHDRAWN, OwnerClerk
@@ -119,32 +119,33 @@ class Operator:
         """Turn a kill switch; when this returns it is on the log and in force.
 
         Raises:
-            ProbegateError: ``USAGE`` for what cannot be switched here; ``GALLERY_MISSING``;
-                ``LOG_UNAVAILABLE``.
+            ProbegateError: ``USAGE`` for what cannot be switched here; ``LOG_UNAVAILABLE``.
         """
         settings = self.settings
         directory = DirectoryStore.of(settings).load(self.clock())
         if name not in self.switched_off:
-            await self._require_ours(checked_switch(name, directory))
+            self._require_ours(checked_switch(name, directory))
         kind = SWITCHED_OFF if off else SWITCHED_ON
         return await self.log(kind, switch=name, reference=reference)
 
-    async def _require_ours(self, name: str) -> None:
-        """Refuse a switch that nothing here reads, which would look like one that is off."""
+    def _require_ours(self, name: str) -> None:
+        """Refuse a switch that nothing here reads, which would look like one that is off.
+
+        A matcher whose name only its engine could tell is taken at its word: a switch is for when
+        something is wrong, and waits for no engine.
+        """
         kind, _, what = name.partition(":")
         known = {what}
         if kind == SwitchKind.AGENCY:
             known = {self.settings.id}
         elif kind == SwitchKind.MATCHER:
-            ours = {one.partition(":")[2] for one in MATCHER_SWITCHES}
-            gallery = await open_gallery(
-                self.settings.gallery, kind_named(self.settings.kind), engines=self.settings
-            )
-            known = {gallery.facts.model, *ours}
-            await gallery.close()
+            names = names_without_opening(self.settings.gallery)
+            if names is not None:
+                matcher, model = names
+                known = {model, *(one.partition(":")[2] for one in matcher_switches(matcher))}
         if what not in known:
-            names = ", ".join(sorted(known))
-            raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {names}")
+            ours = ", ".join(sorted(known))
+            raise ProbegateError(Reason.USAGE, f"here a switch of kind {kind} is one of: {ours}")
 
     def close(self) -> None:
         """Let go of the database."""

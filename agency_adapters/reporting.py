@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agency_adapters.calibration.artefact import ScoreScale
-from agency_adapters.checks import MATCHER_SWITCHES, Admitted
+from agency_adapters.checks import Admitted, matcher_switches
 from agency_adapters.galleries.gallery import Found, GalleryFacts
 from agency_adapters.galleries.store import size_class
 from agency_adapters.models import Finding, FoundRecord, Hold
@@ -105,7 +105,8 @@ class Reporting:
     def _hold(self, withheld: MatchReport, ask: tuple[str, ...]) -> Hold:
         order = self.admitted.order
         why, model = order.justification, order.probe.model
-        switches = {*switches_of(self.agency, order.force, why.purpose, model), *MATCHER_SWITCHES}
+        names = switches_of(self.agency, order.force, why.purpose, model)
+        switches = {*names, *matcher_switches(self.gallery.matcher)}
         return Hold(
             withheld=withheld,
             broker=self.broker,

@@ -77,6 +77,7 @@ class Records:
         against: evidence.Against,
         *,
         kind: AgencyKind,
+        matcher: str,
         policy: CompiledPolicy,
         owner_decision: OwnerDecision | None,
     ) -> Ruling:
@@ -99,6 +100,7 @@ class Records:
             admitted,
             agency=self.agency,
             kind=kind,
+            matcher=matcher,
             policy=policy,
             standing=self._without(standing, confirmed, subjects, now),
             owner_decision=owner_decision,

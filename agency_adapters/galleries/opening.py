@@ -7,6 +7,7 @@ The location's scheme picks the engine: a folder's path, ``postgresql://user@hos
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ from agency_adapters.agency import AgencyKind
 from agency_adapters.galleries.engines import EngineSettings, config_invalid
 from agency_adapters.galleries.files import DEFAULT_LIMITS, FileGallery, ScanLimits
 from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.galleries.manifest import read_manifest
+from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.writing import GalleryWriter
 from trust.errors import ProbegateError, Reason
 
@@ -72,6 +75,23 @@ async def _opened(
 
         return await OsiaGallery.open(location, kind, engines)
     raise config_invalid("no engine of this scheme")
+
+
+def names_without_opening(location: str) -> tuple[str, str] | None:
+    """Return a gallery's matcher and template model, or None where only its engine could say.
+
+    Nothing is opened and no engine is asked.
+    """
+    scheme = scheme_of(location)
+    with suppress(ProbegateError, ImportError):
+        if not scheme:
+            return MATCHER, read_manifest(Path(location)).model
+        if scheme in OSIA:
+            from agency_adapters.galleries.osia import OsiaSettings
+
+            settings = OsiaSettings.stated()
+            return settings.matcher, settings.model
+    return None
 
 
 def open_writer(

@@ -97,6 +97,18 @@ class OsiaSettings(BaseSettings):
     callback_key: Path | None = None
     """The private key of that certificate, PEM."""
 
+    @classmethod
+    def stated(cls) -> Self:
+        """Return what the environment says.
+
+        Raises:
+            ProbegateError: ``CONFIG_INVALID``.
+        """
+        try:
+            return cls()
+        except ValueError:
+            raise config_invalid("PROBEGATE_OSIA_* is missing or out of range") from None
+
 
 class OsiaGallery:
     """A vendor's gallery. Made by ``open``."""
@@ -148,10 +160,7 @@ class OsiaGallery:
             raise config_invalid("plain HTTP is for loopback alone")
         if not host or not gallery or "/" in gallery or parts.query:
             raise config_invalid("osia+https://host/galleryId is expected")
-        try:
-            settings = osia or OsiaSettings()
-        except ValueError:
-            raise config_invalid("PROBEGATE_OSIA_* is missing or out of range") from None
+        settings = osia or OsiaSettings.stated()
         token = engines.secret()  # (6)
         client = httpx.AsyncClient(
             base_url=f"{SCHEMES[parts.scheme]}://{parts.netloc}",

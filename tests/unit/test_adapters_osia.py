@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,11 +22,12 @@ from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.galleries.osia import OsiaGallery, OsiaSettings
 from agency_adapters.galleries.templates import unit_rows
 from agency_adapters.pnd import PND
-from tests.adapters import make_world, scene
+from tests.adapters import Scene, make_world, scene, the_operator
 from tests.galleries import DAY, unit
 from tests.osia_server import TOKEN, Matcher, matcher
-from tests.world import MODEL, Request, template
+from tests.world import MODEL, Request, World, template
 from trust.errors import ProbegateError, Reason
+from trust.messages import OutcomeState
 
 DIMS = 16
 ROWS = unit_rows(np.random.default_rng(4).standard_normal((9, DIMS)))
@@ -39,6 +41,11 @@ VENDOR: dict[str, Any] = {
     "vendor": "Invented Matchers",
     "count": 9,
 }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -228,6 +235,69 @@ async def test_a_callback_that_comes_twice_counts_once_and_a_strangers_not_at_al
                 assert reply.status_code in {403, 405}
 
 
+@asynccontextmanager
+async def served(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    engines: EngineSettings,
+    **changes: str,
+) -> AsyncIterator[tuple[Scene, Matcher]]:
+    """A whole adapter before a vendor's matcher, its settings in the environment."""
+    people = {"V1": template().astype(float), "V2": template(9).astype(float)}
+    given = VENDOR | {"model": MODEL, "dims": 512, **changes}
+    for name, value in given.items():
+        monkeypatch.setenv(f"PROBEGATE_OSIA_{name.upper()}", str(value))
+    async with matcher(people) as vendor:
+        location = f"osia+http://127.0.0.1:{vendor.port}/national"
+        secret = engines.engine_secret_file
+        async with scene(
+            world, tmp_path, monkeypatch, gallery=location, engine_secret_file=secret
+        ) as here:
+            yield here, vendor
+
+
+@pytest.mark.parametrize("name", ["vendor-face/7.2", "vendor-face", MODEL])
+async def test_a_vendors_matcher_is_switched_off_by_its_name_whatever_ails_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    engines: EngineSettings,
+    name: str,
+) -> None:
+    """With a listener of the adapter's own, which a command cannot open a second time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {"matcher": "Vendor-Face/7.2", "callback_listen": listen}
+    async with served(tmp_path, monkeypatch, world, engines, **settings) as (here, vendor):
+        vendor.knobs.status = 500
+        async with the_operator(here) as operator:
+            with pytest.raises(ProbegateError) as refused:
+                await operator.switch("matcher:probegate-cosine", off=True, reference="R")
+            assert refused.value.reason is Reason.USAGE
+            await operator.switch(f"matcher:{name}", off=True, reference="R")
+        report = await here.honest(Request(world, now=here.clock()))
+        assert report.failed_clauses == ("core.not-switched-off",)
+        assert vendor.seen == []
+
+
+async def test_a_held_answer_of_a_vendors_matcher_waits_while_that_is_switched_off(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    engines: EngineSettings,
+) -> None:
+    async with served(tmp_path, monkeypatch, world, engines) as (here, _):
+        report = await here.honest(
+            Request(world, now=here.clock()), obligations={"release_by_human": True}
+        )
+        assert report.state is OutcomeState.HELD
+        (answer,) = here.adapter.deciding.held.waiting()
+        assert {"matcher:vendor-face/7.2", "matcher:vendor-face"} <= answer.switches
+        assert "matcher:probegate-cosine" not in answer.switches
+
+
 @pytest.mark.parametrize("target", ["http://[bad", "//[::1", "/%ff", "/a?%"])
 async def test_whatever_is_sent_to_the_listener_is_answered(
     engines: EngineSettings, target: str, caplog: pytest.LogCaptureFixture
@@ -279,12 +349,11 @@ async def test_what_cannot_be_kept_over_it_is_refused(engines: EngineSettings) -
 async def test_a_whole_adapter_answers_from_a_vendors_gallery(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
+    world: World,
     engines: EngineSettings,
     count: str,
     said_class: str,
 ) -> None:
-    world = make_world(tmp_path_factory.mktemp("world"))
     people = {"V1": template().astype(float), "V2": template(9).astype(float)}
     given: dict[str, Callable[[], object] | object] = VENDOR | {"model": MODEL, "dims": 512}
     for name, value in given.items():

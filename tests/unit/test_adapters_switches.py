@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,20 @@ async def test_what_does_not_exist_here_cannot_be_switched(here: Scene, name: st
             await operator.switch(name, off=True, reference="R")
     assert raised.value.reason is Reason.USAGE
     assert here.adapter.ledger.switched_off == frozenset()
+
+
+async def test_a_switch_is_turned_without_a_gallery_that_can_be_opened(here: Scene) -> None:
+    """An engine that is down is the very case for it; then no name can be compared with its own."""
+    away = "postgresql://adapter@127.0.0.1:9/gallery?sslmode=disable"
+    async with the_operator(here) as operator:
+        for gallery in (away, str(here.root / "nowhere")):
+            settings = here.adapter.settings.model_copy(update={"gallery": gallery})
+            down = replace(operator, settings=settings)
+            await down.switch("matcher:another-model-2", off=True, reference="R")
+            await down.switch("matcher:another-model-2", off=False, reference="R")
+            await down.switch(f"matcher:{MODEL}", off=True, reference="R")
+            assert await failed(here) == (NOT_SWITCHED_OFF,)
+            await down.switch(f"matcher:{MODEL}", off=False, reference="R")
 
 
 def test_the_command_line_turns_switches_while_the_adapter_is_down(
