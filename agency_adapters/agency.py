@@ -52,9 +52,19 @@ def _iso_date(value: object) -> object:
             return date.fromisoformat(value)
         except ValueError:
             pass
-    if value in {"", None}:
+    if _is_nothing(value):
         raise PydanticCustomError("iso_date_missing", "missing")
     raise PydanticCustomError("iso_date", "not an ISO 8601 date (YYYY-MM-DD)")
+
+
+def _optional_iso_date(value: object) -> object:
+    """Accept what ``_iso_date`` does, or nothing."""
+    return None if _is_nothing(value) else _iso_date(value)
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a column was left empty; a value may be of any kind, lists too."""
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _flag(value: object) -> object:
@@ -76,9 +86,7 @@ def _flag(value: object) -> object:
 
 
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
-OptionalIsoDate = Annotated[
-    date | None, BeforeValidator(lambda value: None if value in {"", None} else _iso_date(value))
-]
+OptionalIsoDate = Annotated[date | None, BeforeValidator(_optional_iso_date)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 PNC_ID_PATTERN: Final = r"^([0-9A-Z]{2,4}/[0-9]{1,7}[A-Z])?$"
 OptionalPncId = Annotated[str, StringConstraints(pattern=PNC_ID_PATTERN)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -131,10 +132,24 @@ def _arrays(raw: bytes, name: str) -> Mapping[str, Any]:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
             arrays = {("score" if key == "scores" else key): stored[key] for key in stored.files}
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error):
+    except (
+        EOFError,
+        KeyError,
+        MemoryError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         raise _invalid(f"{name} is not an .npz file of numbers and labels") from None
     _require_columns(list(arrays), name)
-    if any(array.ndim != 1 for array in arrays.values()):
+    # A member that is no .npy file comes as bytes.
+    if any(not isinstance(one, np.ndarray) or one.ndim != 1 for one in arrays.values()):
         raise _invalid(f"{name}: every array has one dimension")
     if len({len(array) for array in arrays.values()}) != 1:
         raise _invalid(f"{name}: the arrays are not of one length")

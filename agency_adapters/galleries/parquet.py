@@ -75,7 +75,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ProbegateError(
             Reason.FILE_MISSING, f"{path}: {error.strerror}", file=path.name
         ) from None
-    except (pa.ArrowException, OSError, ValueError, AttributeError):
+    except (
+        pa.ArrowException,
+        AttributeError,
+        OSError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ):
         raise _invalid(f"{path.name} is not a Parquet file of that form") from None
 
 

@@ -2,13 +2,13 @@
 
 A file that as a whole makes no sense (no such column, not an array, not text) is
 ``IMPORT_INVALID``. A row that makes no sense is that row's fault and is reported by number.
-No reason repeats a value: only a field's name and what was expected of it.
+No reason repeats a value: only a field's name and what was expected of it. A line of JSON that two
+readers could read differently, such as one that repeats a key, makes no sense.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import tokenize
 import zipfile
 import zlib
@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from agency_adapters.agency import Record
 from agency_adapters.galleries import parquet
+from trust import strict_json
 from trust.errors import ProbegateError, Reason
 from trust.messages import MAX_DIMS
 
@@ -99,6 +100,7 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
         EOFError,
         KeyError,
         MemoryError,
+        OverflowError,
         RuntimeError,
         SyntaxError,
         TypeError,
@@ -125,7 +127,9 @@ def _only_array(stream: BinaryIO, name: str) -> npt.NDArray[Any]:
         key = ARRAY_KEY if ARRAY_KEY in keys else keys[0] if len(keys) == 1 else None
         if key is None:
             raise _invalid(f"{name} has no array named {ARRAY_KEY}")
-        array: npt.NDArray[Any] = arrays[key]
+        array = arrays[key]
+        if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as bytes
+            raise _invalid(f"{name} has no array named {key}")
         return array
 
 
@@ -198,8 +202,8 @@ def _json_lines(path: Path, _record: type[Record]) -> Iterator[Mapping[str, Any]
             if not line.strip():
                 continue
             try:
-                values = json.loads(line)
-            except (ValueError, RecursionError):
+                values = strict_json.parse(line.encode())
+            except ValueError:
                 values = None
             yield values if isinstance(values, dict) else "row: not a JSON object"
 
