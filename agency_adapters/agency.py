@@ -151,7 +151,11 @@ def birthday(born: date, years: int) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Days in a row, as ordinals of the calendar: from ``first`` up to and without ``end``."""
+    """Days in a row, as ordinals of the calendar: from ``first`` up to and without ``end``.
+
+    The day that is asked about is UTC's, on every machine the same and without a table of time
+    zones, which not every system has. During British Summer Time it ends at one in the morning.
+    """
 
     first: int
     end: int
