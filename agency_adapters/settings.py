@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from agency_adapters.galleries.engines import EngineSettings
+
+_HOURS_A_DAY: Final = 24
 
 Switch = Literal["bar_unconvicted_minors", "bar_overdue_reviews"]
 """An operator's switch that turns on an eligibility rule."""
@@ -98,3 +101,19 @@ class AdapterSettings(EngineSettings):
         """Return the eligibility switches that are on."""
         names: tuple[Switch, ...] = ("bar_unconvicted_minors", "bar_overdue_reviews")
         return frozenset(name for name in names if getattr(self, name))
+
+    @field_validator("answers_margin_days")
+    @classmethod
+    def _outlast_the_clock(cls, margin_days: int, info: ValidationInfo) -> int:
+        """A held answer is kept at least until it is to be decided."""
+        decide_h = info.data.get("decide_within_h")
+        retain_days = info.data.get("answers_retain_days")
+        if decide_h is None or retain_days is None:  # refused already
+            return margin_days
+        if (retain_days + margin_days) * _HOURS_A_DAY < decide_h:
+            raise PydanticCustomError(
+                "outlast_the_clock",
+                "with answers_retain_days shorter than decide_within_h: a held answer would be "
+                "erased before it is to be decided",
+            )
+        return margin_days

@@ -29,6 +29,7 @@ from agency_adapters.models import CollectParams
 from agency_adapters.second_step.asking import Disclosable
 from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.papers import Papers
+from agency_adapters.settings import AdapterSettings
 from agency_adapters.tables import (
     DATABASE_FILE,
     candidate_links,
@@ -47,7 +48,7 @@ from audit.scrubbing import Scrubber
 from audit.verify import verify_folder
 from tests.adapters import Scene, entries, scene
 from tests.kept import files_with
-from tests.unit.adapters_kit import MATE, make_gallery
+from tests.unit.adapters_kit import MATE, adapter_settings, make_gallery
 from tests.unit.retention_kit import (
     DUE_DAYS,
     LONGEST_DAYS,
@@ -77,6 +78,7 @@ from tests.unit.test_adapters_linking import named_gallery
 from tests.world import Request, World
 from trust.ceremony import Scheme
 from trust.clock import to_us
+from trust.config import load_settings
 from trust.directory import Role
 from trust.errors import ProbegateError, Reason
 from trust.messages import OutcomeState
@@ -179,6 +181,40 @@ def test_less_of_the_duties_and_ours_counts_and_the_margin_always(
     until = kept.until(now, days)
     assert until.due == now + timedelta(days=min(days, longest) + margin)
     assert until.latest == kept.until(now).due == now + timedelta(days=longest + margin)
+
+
+def told_settings(world: World, folder: Path, **settings: float) -> AdapterSettings:
+    """Read settings as the commands do."""
+    given = adapter_settings(world, folder).model_dump(mode="json", exclude_unset=True) | settings
+    config = folder / "told.toml"
+    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
+    return load_settings(AdapterSettings, config)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"decide_within_h": 720, "answers_retain_days": 1},
+        {"decide_within_h": 720, "answers_retain_days": 1, "answers_margin_days": 28},
+        {"decide_within_h": 48.5, "answers_retain_days": 1, "answers_margin_days": 1},
+    ],
+)
+def test_no_answer_goes_before_its_people_had_their_time_to_decide(
+    world: World, tmp_path: Path, settings: dict[str, float]
+) -> None:
+    with pytest.raises(ProbegateError) as raised:
+        told_settings(world, tmp_path, **settings)
+    assert raised.value.reason is Reason.CONFIG_INVALID
+    assert raised.value.metadata["setting"] == "answers_margin_days"
+    assert "decide_within_h" in raised.value.detail
+
+
+@pytest.mark.parametrize("settings", [{"decide_within_h": 720, "answers_margin_days": 29}, {}])
+def test_an_answer_may_go_when_its_people_have_had_their_time(
+    world: World, tmp_path: Path, settings: dict[str, float]
+) -> None:
+    short = {"answers_retain_days": 1, "answers_margin_days": 1} | settings
+    assert told_settings(world, tmp_path, **short).answers_retain_days == 1
 
 
 async def test_answers_of_one_search_go_together(here: Scene) -> None:
