@@ -9,12 +9,14 @@
    is left out of what is released, as if it had not been found.
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays held, until it is erased undecided when its time is over (``retention``).
+6. Where a record in it has come to need somebody's leave who was not asked, it is not released: it
+   is on the log that it waits again, and for whom, and its people decide anew (``verdicts``, 3).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -30,6 +32,7 @@ from agency_adapters.holding import (
     keep_flagged,
 )
 from agency_adapters.linking import Linker
+from agency_adapters.models import FoundRecord
 from agency_adapters.recording import REPORT_ENTRY, Recorder
 from agency_adapters.registry import kind_named
 from agency_adapters.state import AdapterState, keep_links
@@ -47,6 +50,7 @@ from trust.wire import encode_report
 RELEASED_ENTRY: Final = "held.released"
 REFUSED_ENTRY: Final = "held.refused"
 OVERDUE_ENTRY: Final = "held.overdue"
+REOPENED_ENTRY: Final = "held.reopened"
 REVIEW_CLERK: Final = VerdictClerk(
     HELD_VERDICTS, {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
 )
@@ -101,7 +105,11 @@ class Deciding:
         elif answer.verdict is Verdict.RELEASED and not (
             answer.switches & self.ledger.switched_off  # (3)
         ):
-            await self._record(answer, *await self._released(answer))
+            found, kept, ask = await self._today(answer)
+            if not ask <= set(answer.ask):
+                await self._ask_anew(answer, sorted(ask))
+            else:
+                await self._record(answer, *self._released(answer, found, kept))
 
     def _refused(self, answer: HeldAnswer) -> MatchReport:
         # Nothing of what was found is left in it, nor of whether anything was.
@@ -115,10 +123,9 @@ class Deciding:
             calibration_expires_at=None,
         )
 
-    async def _released(self, answer: HeldAnswer) -> tuple[MatchReport, int]:
-        """Return what is released, and how many records were left out of it (4)."""
-        withheld = _withheld(answer)
-        listed = {one.reference for one in withheld.candidates}
+    async def _today(self, answer: HeldAnswer) -> tuple[list[FoundRecord], set[str], set[str]]:
+        """Return what was found, what of it may be released (4), and who must be asked (6)."""
+        listed = {one.reference for one in _withheld(answer).candidates}
         found = [
             one
             for _, one in self.state.resolve(search_id=answer.search_id)
@@ -126,14 +133,24 @@ class Deciding:
         ]
         gallery, today = self.gallery(), self.clock().date()
         kind = kind_named(gallery.facts.kind)
-        kept = set()
+        kept: set[str] = set()
+        ask: set[str] = set()
         for one in found:
             record = await gallery.record(one.record_id)
             # Where no records are kept, who may be searched is decided where they are.
             barred = record is None or kind.bars(record, today, self.switches)
             if not barred or not gallery.facts.keeps_records:
                 kept.add(one.reference)
-        if withheld.state is not OutcomeState.CANDIDATES or len(kept) == len(found):
+                ask.update(kind.to_ask(record) if record is not None else ())
+        return found, kept, ask
+
+    def _released(
+        self, answer: HeldAnswer, found: Sequence[FoundRecord], kept: Container[str]
+    ) -> tuple[MatchReport, int]:
+        """Return what is released, and how many records were left out of it (4)."""
+        withheld = _withheld(answer)
+        left_out = sum(one.reference not in kept for one in found)
+        if withheld.state is not OutcomeState.CANDIDATES or not left_out:
             return self._following(answer), 0
         ranked = tuple(
             candidate.model_copy(update={"rank": rank})
@@ -141,11 +158,20 @@ class Deciding:
                 (one for one in withheld.candidates if one.reference in kept), start=1
             )
         )
-        left_out = len(found) - len(kept)
-        if kept:
+        if left_out < len(found):
             return self._following(answer, candidates=ranked), left_out
         nobody = self._following(answer, state=OutcomeState.NO_CANDIDATE, reason="", candidates=())
         return nobody, left_out
+
+    async def _ask_anew(self, answer: HeldAnswer, ask: Sequence[str]) -> None:
+        """Put on the log that an answer waits again, with whom to ask (6)."""
+
+        def also(connection: Connection, _index: int) -> None:
+            HELD_VERDICTS.ask_anew(connection, answer.order_sha256, ask)
+
+        leaf = _leaf(REOPENED_ENTRY, self.clock(), answer) | {"ask": list(ask)}
+        await self.recorder.log.append(NewEntry(leaf=leaf, also=also))
+        telemetry.log("held answer waits again", search_id=answer.search_id)
 
     def _following(self, answer: HeldAnswer, **changes: Any) -> MatchReport:
         """Return the withheld report as one that follows the HELD report, with changes."""

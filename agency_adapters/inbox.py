@@ -26,6 +26,7 @@ from agency_adapters.people import (
     checked_line,
     checked_prose,
     require_releasable,
+    to_be_asked,
 )
 from agency_adapters.verdicts import Verdict
 from audit.leaves import JsonValue
@@ -198,13 +199,21 @@ class Inbox:
             order_sha256=answer.order_sha256.hex(),
             **facts,
         )
+
+        def counts(one: HeldAnswer) -> bool:
+            return any(review.leaf_index == index for review in one.reviews)
+
         now = self._again(answer)
-        if all(review.leaf_index != index for review in now.reviews):
-            raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
-        if now.verdict is not None:
+        if counts(now) and now.verdict is not None:
             now = await carried_out(  # (6)
-                self.operator, partial(self._again, now), lambda one: one.leaf_index is not None
+                self.operator,
+                partial(self._again, now),
+                lambda one: one.leaf_index is not None or not counts(one),
             )
+        if not counts(now):
+            if now.ask != answer.ask:  # (5)
+                raise to_be_asked(now.ask)
+            raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
         return Reviewed(
             search_id=now.search_id,
             index=index,

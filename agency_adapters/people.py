@@ -74,8 +74,13 @@ def require_releasable(
     if off:
         raise ProbegateError(Reason.RELEASE_SWITCHED_OFF, switch=", ".join(off))
     if set(asked) != set(ask):
-        names = ", ".join(ask) or "nobody"
-        raise ProbegateError(Reason.RELEASE_INVALID, f"to be asked first: {names}")
+        raise to_be_asked(ask)
+
+
+def to_be_asked(ask: Sequence[str]) -> ProbegateError:
+    """Return what is said where a release does not name whoever must be asked (2)."""
+    names = ", ".join(ask) or "nobody"
+    return ProbegateError(Reason.RELEASE_INVALID, f"to be asked first: {names}")
 
 
 async def carried_out(

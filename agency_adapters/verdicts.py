@@ -1,21 +1,37 @@
 """What the agency's own people decided, each once, until who they were is erased.
 
 1. A decision is kept in the transaction of its entry of the admin log, and only if it counts: while
-   the matter waits, once for each person however their id is spelt, and not after a refusal.
+   the matter waits, once for each person however their id is spelt, and not after a refusal; a
+   release, only if it says that whoever must be asked was asked.
 2. Who decided is erased with the value of that entry; not while the matter waits, for who has
    decided already is what keeps one person from deciding twice.
+3. Where somebody must be asked by now who was not when a matter was released, its releases count no
+   more, and it waits again, with whom to ask. Whoever released it may decide anew.
 
 A matter waits as long as its row has no place in the search log (``leaf_index``).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, and_, cast, insert, literal, not_, select, update
+from sqlalchemy import (
+    Connection,
+    String,
+    Table,
+    and_,
+    cast,
+    delete,
+    insert,
+    literal,
+    not_,
+    select,
+    update,
+)
 
 from audit.kinds import ERASED, EVERY_FIELD
 from audit.organisation import ADMIN
@@ -68,10 +84,14 @@ class Verdicts:
     given: Table
     key: str
 
-    def keep(self, connection: Connection, digest: bytes, review: Review) -> None:
+    def keep(
+        self, connection: Connection, digest: bytes, review: Review, asked: Sequence[str]
+    ) -> None:
         """Write a decision if it counts (1); one that does not leaves its entry alone."""
         matter, mine = self.matters.c[self.key], self.given.c[self.key]
         waits = select(matter).where(matter == digest, self.matters.c.leaf_index.is_(None))
+        if review.verdict is Verdict.RELEASED:
+            waits = waits.where(self.matters.c.ask == json.dumps(list(asked)))
         settled = select(self.given.c.reviewer).where(
             mine == digest,
             (self.given.c.reviewer == review.reviewer)
@@ -85,6 +105,14 @@ class Verdicts:
         ).where(and_(waits.exists(), not_(settled.exists())))
         columns = [self.key, "reviewer", "verdict", "leaf_index"]
         connection.execute(insert(self.given).from_select(columns, row))
+
+    def ask_anew(self, connection: Connection, digest: bytes, ask: Sequence[str]) -> None:
+        """Let a matter that waits wait for others to be asked, its releases void (3)."""
+        matter, mine = self.matters.c[self.key], self.given.c[self.key]
+        waits = (matter == digest) & self.matters.c.leaf_index.is_(None)
+        connection.execute(update(self.matters).where(waits).values(ask=json.dumps(list(ask))))
+        released = self.given.c.verdict == Verdict.RELEASED.value
+        connection.execute(delete(self.given).where(mine == digest, released))
 
     def forget(self, connection: Connection, entries: Sequence[int]) -> None:
         """Erase who made the decisions of some entries of the admin log (2).
@@ -132,7 +160,8 @@ class VerdictClerk:
         verdict = self.entries.get(said["type"])
         if verdict is not None:
             review = Review(plain_id(said[_REVIEWER]), verdict, index)
-            self.verdicts.keep(connection, bytes.fromhex(said[self.verdicts.key]), review)
+            digest = bytes.fromhex(said[self.verdicts.key])
+            self.verdicts.keep(connection, digest, review, said.get("asked", ()))
 
     def after(self, said: Mapping[str, Any]) -> None:
         """What follows a decision is made by itself, by whatever settles such matters."""

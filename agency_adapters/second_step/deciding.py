@@ -9,7 +9,8 @@
 4. What a kill switch has turned off is not released while it is off; it can still be refused.
 5. Before anything is released it is looked at again: the candidate is not recalled, the record is
    there and may be searched today, and an agreement in force today lets something of it be
-   disclosed. Else it is refused.
+   disclosed. Else it is refused. Where the record has come to need somebody's leave who was not
+   asked, it waits again, on the log, with whom to ask (``verdicts``, 3).
 6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
    order, this agency and the reference. It carries the caveats, the terms of passing it on and the
    day it must be deleted by; it can be opened for a while, and never longer than that.
@@ -60,6 +61,7 @@ RELEASED_ENTRY: Final = "release.released"
 REFUSED_ENTRY: Final = "release.refused"
 DECIDED_ENTRY: Final = kinds.RELEASE_DECIDED
 OVERDUE_ENTRY: Final = "release.overdue"
+REOPENED_ENTRY: Final = "release.reopened"
 _NO_LONGER: Final = frozenset({Reason.DISCLOSURE_DENIED, Reason.STOP_USE})
 """Why what people released is refused all the same (5)."""
 RELEASE_CLERK: Final = VerdictClerk(
@@ -168,8 +170,20 @@ class Deciding:
                 raise
             await self._refuse(release, error.reason.name)
             return True
+        if not set(terms.ask) <= set(release.ask):
+            await self._ask_anew(release, terms.ask)
+            return False
         await self._disclose(release, terms)
         return True
+
+    async def _ask_anew(self, release: Release, ask: tuple[str, ...]) -> None:
+        """Put on the log that a request waits again, with whom to ask (5)."""
+
+        def also(connection: Connection, _index: int) -> None:
+            RELEASE_VERDICTS.ask_anew(connection, release.request_sha256, ask)
+
+        await self.book.record(REOPENED_ENTRY, _certain(release), also, ask=list(ask))
+        telemetry.log("release waits again", search_id=release.request.search_id)
 
     async def _disclose(self, release: Release, terms: Terms) -> None:
         """Apply rule (6)."""

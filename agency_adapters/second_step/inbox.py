@@ -18,7 +18,13 @@ from datetime import datetime
 from functools import partial
 
 from agency_adapters.operators import Operator
-from agency_adapters.people import carried_out, checked_id, checked_prose, require_releasable
+from agency_adapters.people import (
+    carried_out,
+    checked_id,
+    checked_prose,
+    require_releasable,
+    to_be_asked,
+)
 from agency_adapters.second_step.deciding import REFUSED_ENTRY, RELEASED_ENTRY
 from agency_adapters.second_step.keeping import Release, Releases
 from agency_adapters.verdicts import Verdict
@@ -188,13 +194,21 @@ class ReleaseInbox:
             request_sha256=found.request_sha256.hex(),
             **facts,
         )
+
+        def counts(one: Release) -> bool:
+            return any(review.leaf_index == index for review in one.reviews)
+
         now = self._again(found)
-        if all(one.leaf_index != index for one in now.reviews):
-            raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
-        if now.verdict is not None:
+        if counts(now) and now.verdict is not None:
             now = await carried_out(  # (6)
-                self.operator, partial(self._again, now), lambda one: one.leaf_index is not None
+                self.operator,
+                partial(self._again, now),
+                lambda one: one.leaf_index is not None or not counts(one),
             )
+        if not counts(now):
+            if now.ask != found.ask:  # (5)
+                raise to_be_asked(now.ask)
+            raise ProbegateError(Reason.RELEASE_INVALID, "somebody else's decision came first")
         said = now.outcome
         return Done(
             request_id=now.request.request_id,

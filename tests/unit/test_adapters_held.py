@@ -558,6 +558,56 @@ async def test_an_answer_is_held_for_whoever_must_be_asked_about_a_record_in_it(
     assert [one["asked"] for one in admin(here) if "asked" in one] == [["southmere-police"]]
 
 
+async def test_whoever_must_be_asked_by_now_is_asked_before_what_was_released_goes_out(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handling of a record is changed while its answer is held."""
+    names: dict[str, str] = {}
+    rule = ReleaseRule("custody.ask", "-", lambda record: names.get(record.record_id, ""))
+    kind_with(monkeypatch, release=(rule,))
+    waits = await held(here)
+    search = waits.papers.search_id
+    async with inbox(here) as people:
+        (listed,) = await people.waiting()
+        assert listed.ask == ()
+        names[MATE] = "southmere-police"
+        error = await refused(
+            Reason.RELEASE_INVALID, people.release(search, reviewer="R-1", reference="r")
+        )
+        assert "southmere-police" in error.detail
+        assert not (await waits.collected()).HasField("answer")
+        (listed,) = await people.waiting()
+        assert (listed.ask, listed.released_by, listed.decided) == (("southmere-police",), 0, None)
+        done = await people.release(
+            search, reviewer="R-1", reference="r", asked=("southmere-police",)
+        )
+        assert (done.verdict, done.reported) == (Verdict.RELEASED, True)
+    assert (await waits.report()).state is OutcomeState.CANDIDATES
+    (reopened,) = [one for one in entries(here.adapter) if one["type"] == "held.reopened"]
+    assert (reopened["search_id"], reopened["ask"]) == (search, ["southmere-police"])
+
+
+async def test_a_release_that_asked_nobody_does_not_count_once_somebody_must_be_asked(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way when the answer was opened again."""
+    names: dict[str, str] = {}
+    rule = ReleaseRule("custody.ask", "-", lambda record: names.get(record.record_id, ""))
+    kind_with(monkeypatch, release=(rule,), defaults=Defaults(owner_reviewers=2))
+    waits = await held(here)
+    search, order = waits.papers.search_id, waits.papers.order_sha256.hex()
+    async with inbox(here) as people:
+        await people.release(search, reviewer="R-1", reference="r")
+        names[MATE] = "southmere-police"
+        await refused(Reason.RELEASE_INVALID, people.release(search, reviewer="R-2", reference="r"))
+        for late in ("R-3", "R-4"):
+            said: Any = {"search_id": search, "order_sha256": order, "reference": "r"}
+            await people.operator.log("held.released", {"reviewer": late}, **said)
+        (listed,) = await people.waiting()
+        assert (listed.released_by, listed.decided) == (0, None)
+    assert not (await waits.collected()).HasField("answer")
+
+
 async def test_an_adapter_under_rules_from_outside_says_so_before_it_answers(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,36 @@ async def test_two_reviews_a_request_and_a_release_disclose_what_is_agreed(step:
     assert set(decided["commitments"]) == {"reviewer", "reasons"}
 
 
+async def test_whoever_must_be_asked_by_now_is_asked_before_details_are_released(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handling of the record is changed while the request waits."""
+    names: dict[str, str] = {}
+    rule = ReleaseRule("custody.ask", "-", lambda record: names.get(record.record_id, ""))
+    kind_with(monkeypatch, release=(rule,))
+    asking = await step.asking()
+    await step.ask(asking)
+    name = asking.said.request_id
+    async with inbox(step.here) as people:
+        names[MATE] = "southmere-police"
+        error = await refused(
+            Reason.RELEASE_INVALID, people.release(name, reviewer="R-1", reasons="Needed.")
+        )
+        assert "southmere-police" in error.detail
+        assert not (await step.became(asking)).HasField("decision")
+        (wanted,) = await people.waiting()
+        assert (wanted.ask, wanted.released_by) == (("southmere-police",), 0)
+        done = await people.release(
+            name, reviewer="R-1", reasons="Needed.", asked=("southmere-police",)
+        )
+        assert (done.verdict, done.state) == (Verdict.RELEASED, "released")
+    (reopened,) = [one for one in entries(step.here.adapter) if one["type"] == "release.reopened"]
+    assert (reopened["request_sha256"], reopened["ask"]) == (
+        asking.digest.hex(),
+        ["southmere-police"],
+    )
+
+
 async def test_the_same_request_again_is_given_the_same_answer_and_no_second_entry(
     step: Step,
 ) -> None:
