@@ -42,7 +42,6 @@ from hmac import compare_digest
 from typing import Any, Final
 
 from agency_adapters.agency import AgencyKind, OwnerDecision
-from agency_adapters.galleries.matching import MATCHER
 from agency_adapters.galleries.templates import Probe, decode_probe_template
 from agency_adapters.models import Dossier, StoredMatch
 from audit.checkpoints import open_checkpoint
@@ -98,10 +97,6 @@ def matcher_switches(matcher: str) -> frozenset[str]:
     name = matcher.lower()
     kind = SwitchKind.MATCHER.value
     return frozenset(f"{kind}:{one}" for one in (name, name.partition("/")[0]))
-
-
-MATCHER_SWITCHES: Final = matcher_switches(MATCHER)
-"""The kill switches of our own matcher, which searches galleries in files, pgvector and Milvus."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final
 
 from agency_adapters.agency import AgencyKind
-from agency_adapters.checks import KNOWN_OBLIGATIONS, MATCHER_SWITCHES
+from agency_adapters.checks import KNOWN_OBLIGATIONS, matcher_switches
 from policy.agreements import Agreement, Obligations
 from policy.clauses import SATISFIED
 from policy.decision import CompiledPolicy, enforceable
@@ -72,19 +72,21 @@ def _own_clauses(agreement: Agreement, order: SearchOrder) -> tuple[str, ...]:
     return tuple(clause.id for clause in agreement.clauses if clause.id not in waived)
 
 
-def switches_for(order: SearchOrder, agency: str) -> tuple[str, ...]:
+def switches_for(order: SearchOrder, agency: str, matcher: str) -> tuple[str, ...]:
     """Return the kill switches that stop what follows a search, in alphabetical order."""
     why, model = order.justification, order.probe.model
-    names = {*switches_of(agency, order.force, why.purpose, model), *MATCHER_SWITCHES}
+    names = {*switches_of(agency, order.force, why.purpose, model), *matcher_switches(matcher)}
     return tuple(sorted(names))
 
 
-def require_switched_on(order: SearchOrder, agency: str, switched_off: frozenset[str]) -> None:
+def require_switched_on(
+    order: SearchOrder, agency: str, matcher: str, switched_off: frozenset[str]
+) -> None:
     """Apply rule (4).
 
     Raises:
         ProbegateError: ``RELEASE_SWITCHED_OFF``.
     """
-    off = switched_off & set(switches_for(order, agency))
+    off = switched_off & set(switches_for(order, agency, matcher))
     if off:
         raise ProbegateError(Reason.RELEASE_SWITCHED_OFF, ", ".join(sorted(off)))

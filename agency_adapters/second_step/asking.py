@@ -131,7 +131,7 @@ class Disclosable:
         today = agreed(self.policy(), order, self.agency, kind, now)  # (16)
         if today is None or today.duties.hit_no_hit or kind.defaults.hit_no_hit:
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "not agreed")
-        require_switched_on(order, self.agency, self.ledger.switched_off)
+        require_switched_on(order, self.agency, gallery.facts.matcher, self.ledger.switched_off)
         record: Record | None = await gallery.record(record_id)
         if record is None or kind.bars(record, now.date(), self.switches):  # (17)
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "no record to disclose")
@@ -243,7 +243,9 @@ class AskingCommand:
             order=params.order.payload,
             facts=facts.facts,
             ask=terms.ask,
-            switches=switches_for(shown.order, self.agency),
+            switches=switches_for(
+                shown.order, self.agency, self.disclosable.gallery().facts.matcher
+            ),
             needed=self.disclosable.kind.defaults.owner_reviewers,
             received_at=now,
             decide_by=decide_by,

@@ -151,12 +151,14 @@ class ImagesCommand:
             raise ProbegateError(Reason.REVIEW_INVALID, "not made now", field="created_at")
         if any(shown.answer.record_of(one) is None for one in request.references):  # (9)
             raise ProbegateError(Reason.REVIEW_INVALID, "no candidate", field="references")
-        kind = kind_named(self.gallery().facts.kind)
+        facts = self.gallery().facts
+        kind = kind_named(facts.kind)
         today = agreed(self.policy(), shown.order, self.agency, kind, now)  # (10)
         images = today.duties.images if today is not None else NO_IMAGES
         if images == NO_IMAGES or (images != IMAGES_WITH_ANSWER and not request.reasons.strip()):
             raise ProbegateError(Reason.IMAGES_NOT_AGREED, images)
-        require_switched_on(shown.order, self.agency, self.ledger.switched_off)  # (11)
+        off = self.ledger.switched_off
+        require_switched_on(shown.order, self.agency, facts.matcher, off)  # (11)
         return request, shown
 
     async def _sendable(self, request: ImageRequest, shown: Shown) -> dict[str, str]:

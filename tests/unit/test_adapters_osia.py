@@ -25,6 +25,7 @@ from agency_adapters.pnd import PND
 from tests.adapters import Scene, make_world, scene, the_operator
 from tests.galleries import DAY, unit
 from tests.osia_server import TOKEN, Matcher, matcher
+from tests.unit.second_step_kit import searched
 from tests.world import MODEL, Request, World, template
 from trust.errors import ProbegateError, Reason
 from trust.messages import OutcomeState
@@ -296,6 +297,25 @@ async def test_a_held_answer_of_a_vendors_matcher_waits_while_that_is_switched_o
         (answer,) = here.adapter.deciding.held.waiting()
         assert {"matcher:vendor-face/7.2", "matcher:vendor-face"} <= answer.switches
         assert "matcher:probegate-cosine" not in answer.switches
+
+
+async def test_nothing_follows_a_search_by_a_vendors_matcher_that_is_switched_off(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    engines: EngineSettings,
+) -> None:
+    async with served(tmp_path, monkeypatch, world, engines) as (here, _):
+        step = await searched(here)
+        async with the_operator(here) as operator:
+            await operator.switch("matcher:vendor-face", off=True, reference="R")
+        for deed in (
+            step.images(await step.image_request()),
+            step.ask(await step.asking(fields=("reference",))),
+        ):
+            with pytest.raises(ProbegateError) as refused:
+                await deed
+            assert refused.value.reason is Reason.RELEASE_SWITCHED_OFF
 
 
 @pytest.mark.parametrize("target", ["http://[bad", "//[::1", "/%ff", "/a?%"])
