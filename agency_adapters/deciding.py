@@ -4,7 +4,8 @@
 2. The report that follows names the HELD report it follows by digest. It is on the search log, and
    kept, in one transaction, before anybody can collect it; it is made once. A crash between a
    review and the report leaves a decision that the next turn, or the next start, carries out.
-3. What a kill switch has turned off is not released while it is off; it can still be refused.
+3. What a kill switch has turned off is not released while it is off; it can still be refused. A
+   release is recorded only if it still stands in the transaction of its entry (``verdicts``).
 4. What may no longer be searched on the day of the release (a deletion asked for, a record erased)
    is left out of what is released, as if it had not been found.
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
@@ -168,6 +169,14 @@ class Deciding:
         links = await self.linker.links(report, found, self.gallery(), answer.held_at)
 
         def also(connection: Connection, index: int) -> None:
+            if report.state is not OutcomeState.DENIED:  # (3)
+                HELD_VERDICTS.require_released(
+                    connection,
+                    answer.order_sha256,
+                    answer.needed,
+                    answer.switches,
+                    self.ledger,
+                )
             keep_decided(connection, answer.order_sha256, envelope, statement, index, until)
             keep_links(connection, envelope, links)
 

@@ -9,7 +9,9 @@
 4. What a kill switch has turned off is not released while it is off; it can still be refused.
 5. Before anything is released it is looked at again: the candidate is not recalled, the record is
    there and may be searched today, and an agreement in force today lets something of it be
-   disclosed. Else it is refused.
+   disclosed. Else it is refused. In the transaction that records the release it must still be what
+   people decided, with nothing switched off, recalled or revoked; else nothing is recorded, and the
+   next turn carries out what stands then.
 6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
    order, this agency and the reference. It carries the caveats, the terms of passing it on and the
    day it must be deleted by; it can be opened for a while, and never longer than that.
@@ -39,6 +41,7 @@ from agency_adapters.second_step.keeping import (
     keep_decision,
     keep_flagged,
 )
+from agency_adapters.second_step.recalling import is_recalled
 from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.tables import releases as releases_table
 from agency_adapters.verdicts import Verdict, VerdictClerk
@@ -233,11 +236,8 @@ class Deciding:
         envelope = dsse.sign(PayloadType.RELEASE_DECISION, encode(decision), self.signer)
 
         def also(connection: Connection, index: int) -> None:
-            # A revocation that came in between is told by the next turn (3).
-            if decision.state is ReleaseState.RELEASED and any(
-                is_revoked(connection, release.request.force, one) for one in release.reviewers
-            ):
-                raise ProbegateError(Reason.REVIEWER_REVOKED)
+            if decision.state is ReleaseState.RELEASED:
+                self._require_standing(connection, release)
             keep_decision(connection, release.request_sha256, envelope, sealed, index, until)
 
         await self.book.record(
@@ -250,6 +250,26 @@ class Deciding:
             fields=fields,
         )
         telemetry.log("release decided", search_id=decision.search_id, state=decision.state.value)
+
+    def _require_standing(self, connection: Connection, release: Release) -> None:
+        """Refuse to record a release that something came in before (3) (4) (5).
+
+        Raises:
+            ProbegateError: ``REVIEWER_REVOKED``, ``RELEASE_INVALID``, ``RELEASE_SWITCHED_OFF`` or
+                ``STOP_USE``.
+        """
+        force, reference = release.request.force, release.request.reference
+        if any(is_revoked(connection, force, one) for one in release.reviewers):
+            raise ProbegateError(Reason.REVIEWER_REVOKED)
+        RELEASE_VERDICTS.require_released(
+            connection,
+            release.request_sha256,
+            release.needed,
+            release.switches,
+            self.disclosable.ledger,
+        )
+        if is_recalled(connection, reference):
+            raise ProbegateError(Reason.STOP_USE)
 
 
 def _certain(release: Release) -> Certain:

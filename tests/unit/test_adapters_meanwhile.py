@@ -1,0 +1,202 @@
+"""What comes in while an adapter carries out a release: the last word before its entry counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agency_adapters.deciding import Deciding as DecidingHeld
+from agency_adapters.inbox import Inbox
+from agency_adapters.operators import Operator
+from agency_adapters.second_step.asking import Disclosable
+from agency_adapters.second_step.inbox import ReleaseInbox
+from agency_adapters.second_step.recall_desk import RecallDesk
+from agency_adapters.verdicts import Verdict
+from tests.adapters import Scene, make_world, scene, the_operator
+from tests.unit.adapters_kit import MATE, make_gallery
+from tests.unit.second_step_kit import Asking, Step, searched, three_candidates
+from tests.unit.test_adapters_held import Waits, held
+from tests.world import World
+from trust.messages import OWNER_REFUSED, OutcomeState
+from trust.second_step import RecallReason, ReleaseState
+
+Deed = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"), three_candidates)
+
+
+@pytest.fixture
+async def here(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
+    make_gallery(tmp_path / "gallery")
+    async with scene(world, tmp_path, monkeypatch, gallery=str(tmp_path / "gallery")) as made:
+        yield made
+
+
+@asynccontextmanager
+async def people_at(here: Scene) -> AsyncIterator[Operator]:
+    """The agency's own people; what they decide is logged, and carried out when a test says so."""
+    async with the_operator(here) as operator:
+        yield replace(operator, clock=here.clock)
+
+
+def meanwhile(deciding: DecidingHeld | Disclosable, deed: Deed) -> None:
+    """Let something happen once, right after the first record was read for a release."""
+    gallery = deciding.gallery()
+    done: list[str] = []
+
+    class Read:
+        """The gallery itself; only what follows a read is ours."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gallery, name)
+
+        async def record(self, record_id: str) -> Any:
+            found = await gallery.record(record_id)
+            if not done:
+                done.append(record_id)
+                await deed()
+            return found
+
+    object.__setattr__(deciding, "gallery", Read)
+
+
+async def released_by_one(here: Scene, operator: Operator) -> Waits:
+    """Return a held answer that one person has released and nothing has carried out."""
+    waits, people = await held(here), Inbox.of(operator)
+    asked = asyncio.create_task(
+        people.release(waits.papers.search_id, reviewer="R-1", reference="2026/1")
+    )
+    await until(lambda: people.held.waiting()[0].verdict is Verdict.RELEASED)
+    asked.cancel()
+    return waits
+
+
+async def details_released_by_one(
+    here: Scene, operator: Operator, **said: Any
+) -> tuple[Step, Asking]:
+    """Return a request for details that one person has released and nothing has carried out."""
+    step = await searched(here)
+    asking, people = await step.asking(**said), ReleaseInbox.of(operator)
+    await step.ask(asking)
+    asked = asyncio.create_task(
+        people.release(asking.said.request_id, reviewer="R-1", reasons="Needed.")
+    )
+    await until(lambda: people.releases.waiting()[0].verdict is Verdict.RELEASED)
+    asked.cancel()
+    return step, asking
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    while not so():  # noqa: ASYNC110 - it is the desk's turn
+        await asyncio.sleep(0.01)
+
+
+# --- a refusal, a switch or a recall that is on the log first ---------------------------------
+
+
+async def test_a_refusal_that_is_on_the_log_before_the_report_refuses_a_held_answer(
+    here: Scene,
+) -> None:
+    async with people_at(here) as operator:
+        waits = await released_by_one(here, operator)
+        search, order = waits.papers.search_id, waits.papers.order_sha256
+
+        async def refuse() -> None:
+            private = {"reviewer": "R-2", "reasons": "Not proportionate."}
+            await operator.log("held.refused", private, search_id=search, order_sha256=order.hex())
+
+        meanwhile(here.adapter.deciding, refuse)
+        await here.adapter.deciding.settle()
+        assert not (await waits.collected()).HasField("answer")
+        await here.adapter.deciding.settle()
+    report = await waits.report()
+    assert (report.state, report.reason) == (OutcomeState.DENIED, OWNER_REFUSED)
+
+
+async def test_a_switch_that_is_off_before_the_report_keeps_a_held_answer(here: Scene) -> None:
+    async with people_at(here) as operator:
+        waits = await released_by_one(here, operator)
+
+        async def switch() -> None:
+            await operator.switch("force:northshire", off=True, reference="2026/17")
+
+        meanwhile(here.adapter.deciding, switch)
+        for _ in range(2):
+            await here.adapter.deciding.settle()
+        assert not (await waits.collected()).HasField("answer")
+        await operator.switch("force:northshire", off=False, reference="2026/18")
+        await here.adapter.deciding.settle()
+    assert (await waits.report()).state is OutcomeState.CANDIDATES
+
+
+async def test_a_refusal_that_is_on_the_log_before_the_decision_refuses_the_details(
+    here: Scene,
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+
+        async def refuse() -> None:
+            await operator.log(
+                "release.refused",
+                {"reviewer": "R-2", "reasons": "The face is another's."},
+                search_id=step.report.search_id,
+                request_sha256=asking.digest.hex(),
+            )
+
+        deciding = here.adapter.second_step.deciding
+        meanwhile(deciding.disclosable, refuse)
+        await deciding.settle()
+        assert not (await step.became(asking)).HasField("decision")
+        await deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, OWNER_REFUSED)
+
+
+async def test_a_switch_that_is_off_before_the_decision_keeps_the_details(here: Scene) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+
+        async def switch() -> None:
+            await operator.switch("agency:custody", off=True, reference="2026/17")
+
+        deciding = here.adapter.second_step.deciding
+        meanwhile(deciding.disclosable, switch)
+        for _ in range(2):
+            await deciding.settle()
+        assert not (await step.became(asking)).HasField("decision")
+        await operator.switch("agency:custody", off=False, reference="2026/18")
+        await deciding.settle()
+    assert (await step.details(asking)).fields
+
+
+async def test_a_recall_that_is_ordered_before_the_decision_stops_the_details(here: Scene) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+
+        async def recall() -> None:
+            ordered = RecallDesk.of(operator).order(
+                record_id=MATE, reason=RecallReason.WRONG_RECORD, notice="Not he.", person="P-1"
+            )
+            asked = asyncio.create_task(ordered)
+            recalled = here.adapter.second_step.recalling.recalls.recalled
+            await until(lambda: recalled(step.reference))
+            asked.cancel()
+
+        deciding = here.adapter.second_step.deciding
+        meanwhile(deciding.disclosable, recall)
+        for _ in range(2):
+            await deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, "STOP_USE")
