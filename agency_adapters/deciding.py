@@ -7,7 +7,8 @@
 3. What a kill switch has turned off is not released while it is off; it can still be refused. A
    release is recorded only if it still stands in the transaction of its entry (``verdicts``).
 4. What may no longer be searched on the day of the release (a deletion asked for, a record erased)
-   is left out of what is released, as if it had not been found.
+   is left out of what is released, as if it had not been found; also where its erasure begins while
+   the release is carried out (``erased``).
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays held, until it is erased undecided when its time is over (``retention``).
 """
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from agency_adapters.erased import require_not_erased
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.holding import (
     HELD_VERDICTS,
@@ -98,7 +100,7 @@ class Deciding:
 
     async def _carry_out(self, answer: HeldAnswer) -> None:
         if answer.verdict is Verdict.REFUSED:
-            await self._record(answer, self._refused(answer), left_out=0)
+            await self._record(answer, self._refused(answer))
         elif answer.verdict is Verdict.RELEASED and not (
             answer.switches & self.ledger.switched_off  # (3)
         ):
@@ -116,8 +118,8 @@ class Deciding:
             calibration_expires_at=None,
         )
 
-    async def _released(self, answer: HeldAnswer) -> tuple[MatchReport, int]:
-        """Return what is released, and how many records were left out of it (4)."""
+    async def _released(self, answer: HeldAnswer) -> tuple[MatchReport, frozenset[str], int]:
+        """Return what is released, what it is of, and how many records were left out of it (4)."""
         withheld = _withheld(answer)
         listed = {one.reference for one in withheld.candidates}
         found = [
@@ -129,13 +131,15 @@ class Deciding:
         kind = kind_named(gallery.facts.kind)
         kept = set()
         for one in found:
+            if one.erased:
+                continue
             record = await gallery.record(one.record_id)
             # Where no records are kept, who may be searched is decided where they are.
             barred = record is None or kind.bars(record, today, self.switches)
             if not barred or not gallery.facts.keeps_records:
                 kept.add(one.reference)
         if withheld.state is not OutcomeState.CANDIDATES or len(kept) == len(found):
-            return self._following(answer), 0
+            return self._following(answer), frozenset(kept), 0
         ranked = tuple(
             candidate.model_copy(update={"rank": rank})
             for rank, candidate in enumerate(
@@ -144,9 +148,9 @@ class Deciding:
         )
         left_out = len(found) - len(kept)
         if kept:
-            return self._following(answer, candidates=ranked), left_out
+            return self._following(answer, candidates=ranked), frozenset(kept), left_out
         nobody = self._following(answer, state=OutcomeState.NO_CANDIDATE, reason="", candidates=())
-        return nobody, left_out
+        return nobody, frozenset(), left_out
 
     def _following(self, answer: HeldAnswer, **changes: Any) -> MatchReport:
         """Return the withheld report as one that follows the HELD report, with changes."""
@@ -156,8 +160,21 @@ class Deciding:
         values |= {"reported_at": self.clock(), "held_report_sha256": followed}
         return MatchReport(**(values | changes))
 
-    async def _record(self, answer: HeldAnswer, report: MatchReport, left_out: int) -> None:
-        """Put the report on the search log, and keep it (2)."""
+    async def _record(
+        self,
+        answer: HeldAnswer,
+        report: MatchReport,
+        released: frozenset[str] = frozenset(),
+        left_out: int = 0,
+    ) -> None:
+        """Put the report on the search log, and keep it (2).
+
+        Args:
+            answer: what was decided.
+            report: what follows it.
+            released: the references of the records that it is of.
+            left_out: how many records were left out of it.
+        """
         envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.recorder.signer)
         statement = (
             self.recorder.statement(envelope, answer.order) if answer.order is not None else None
@@ -177,6 +194,7 @@ class Deciding:
                     answer.switches,
                     self.ledger,
                 )
+                require_not_erased(connection, released)  # (4)
             keep_decided(connection, answer.order_sha256, envelope, statement, index, until)
             keep_links(connection, envelope, links)
 

@@ -5,8 +5,10 @@
 2. The gallery is changed as ``galleries.editing`` says: when it is done no file of the gallery
    holds a template or a record of anybody who was erased. Where an engine holds the gallery, it is
    changed as ``galleries.writing`` says, and what may remain in the engine is on the certificate.
-   The records' images in the agency's own store are overwritten and unlinked (``images``), and
-   details of them that were sealed and not yet fetched are erased.
+   The records' images in the agency's own store are overwritten and unlinked (``images``).
+   Candidates that stand for them are marked before, and details of them that were sealed are
+   erased, so that nothing of them is said any more; both again when the gallery has changed
+   (``erased``). Then the database's files are scrubbed.
 3. The certificate says what was done and is signed by the agency; its digest is on the admin log.
    It names record ids, so it goes to whoever asked for the erasure and is not kept here.
 
@@ -24,13 +26,14 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from agency_adapters.erased import TABLES, mark_erased
 from agency_adapters.galleries.editing import editing
 from agency_adapters.galleries.manifest import read_manifest
 from agency_adapters.galleries.opening import open_writer, scheme_of
 from agency_adapters.images import ImageStore
 from agency_adapters.operators import Operator
 from agency_adapters.registry import kind_named
-from agency_adapters.second_step.keeping import erase_details
+from audit.erasing import scrub
 from trust import dsse, strict_json
 from trust.errors import ProbegateError, Reason
 from trust.member_folder import MemberFolder
@@ -81,13 +84,18 @@ async def erase_records(
     await operator.log("records.erasing", authority=authority, count=len(wanted))  # (1)
     settings = operator.settings
     # First, so that a command that failed here can be given again.
+    engine = operator.state.engine
+    await asyncio.to_thread(mark_erased, engine, wanted, operator.clock())  # (2)
     images = await asyncio.to_thread(ImageStore(settings.images_dir).erase, wanted)  # (2)
-    erase_details(operator.state.engine, wanted)
     if scheme_of(settings.gallery):
         certificate = await asyncio.to_thread(_erased_in_engine, operator, wanted, authority)
     else:
         certificate = await asyncio.to_thread(_erased_in_files, operator, wanted, authority)
-    certificate = certificate.model_copy(update={"images": images})
+    await asyncio.to_thread(mark_erased, engine, wanted, operator.clock())  # (2)
+    remains = await asyncio.to_thread(scrub, engine, TABLES)  # (2)
+    certificate = certificate.model_copy(
+        update={"images": images, "remains": (*certificate.remains, *remains)}
+    )
     payload = strict_json.canonical(certificate.model_dump(mode="json"))
     signer = MemberFolder(settings.member_folder).signer()
     envelope = dsse.sign(PayloadType.ERASURE_CERTIFICATE, payload, signer)

@@ -64,6 +64,8 @@ class FoundRecord:
     record_id: str
     rank: int
     score: float
+    erased: bool = False
+    """Whether the record is being erased, or was, since it was listed (``erased``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,10 +124,11 @@ class AdapterState:
             query = query.where(candidates.c.reference == reference)
         with reading(self.engine) as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
-            for row in rows
-        )
+        return tuple((row.search_id, _found(row)) for row in rows)
+
+    def candidate(self, reference: str) -> FoundRecord | None:
+        """Return what a reference stands for, if it is kept."""
+        return next((found for _, found in self.resolve(reference=reference)), None)
 
     def of_record(self, record_id: str) -> tuple[tuple[str, FoundRecord], ...]:
         """Return search id and candidate for every search that returned a record."""
@@ -138,10 +139,7 @@ class AdapterState:
         )
         with reading(self.engine) as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
-            for row in rows
-        )
+        return tuple((row.search_id, _found(row)) for row in rows)
 
     def decided(self, request_id: str, decision: OwnerDecision, leaf_index: int) -> None:
         """Keep an owner's decision that is on the admin log; a later one replaces it."""
@@ -164,6 +162,10 @@ class AdapterState:
                 yield connection
         except SQLAlchemyError as error:
             raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+
+
+def _found(row: Any) -> FoundRecord:
+    return FoundRecord(row.reference, row.record_id, row.rank, row.score, row.erased_us is not None)
 
 
 def keep_answer(

@@ -55,9 +55,11 @@ candidates = Table(
     Column("record_id", String(64), nullable=False),
     Column("rank", Integer, nullable=False),
     Column("score", Double, nullable=False),
+    Column("erased_us", BigInteger),
     Index("ix_candidates_search", "search_id", "rank"),
 )
-"""What each reference stands for; it never leaves the agency."""
+"""What each reference stands for; it never leaves the agency. ``erased_us`` is since when its
+record is being erased, or was (``erased``)."""
 
 candidate_links = Table(
     "candidate_links",

@@ -69,7 +69,14 @@ class SecondStep:
         releases, recalls = Releases(state.engine), Recalls(state.engine)
         papers = Papers(agency, answered, log, witnesses, directory, clock)
         disclosable = Disclosable(
-            agency, settings.switches(), policy, gallery, ledger, recalls.recalled, clock
+            agency,
+            settings.switches(),
+            policy,
+            gallery,
+            ledger,
+            recalls.recalled,
+            state.candidate,
+            clock,
         )
         return cls(
             images=ImagesCommand(

@@ -8,10 +8,10 @@
    what, and if nobody has yet.
 4. What a kill switch has turned off is not released while it is off; it can still be refused.
 5. Before anything is released it is looked at again: the candidate is not recalled, the record is
-   there and may be searched today, and an agreement in force today lets something of it be
-   disclosed. Else it is refused. In the transaction that records the release it must still be what
-   people decided, with nothing switched off, recalled or revoked; else nothing is recorded, and the
-   next turn carries out what stands then.
+   there, is not being erased and may be searched today, and an agreement in force today lets
+   something of it be disclosed. Else it is refused. In the transaction that records the release it
+   must still be what people decided, with nothing switched off, recalled, erased or revoked; else
+   nothing is recorded, and the next turn carries out what stands then.
 6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
    order, this agency and the reference. It carries the caveats, the terms of passing it on and the
    day it must be deleted by; it can be opened for a while, and never longer than that.
@@ -32,6 +32,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from agency_adapters.erased import require_not_erased
 from agency_adapters.second_step.asking import Disclosable, Terms
 from agency_adapters.second_step.keeping import (
     RELEASE_VERDICTS,
@@ -163,9 +164,7 @@ class Deciding:
         if release.order is None:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, "the order of a request is gone")
         try:
-            terms = await self.disclosable.terms(  # (4) (5)
-                release.request, release.order, release.record_id
-            )
+            terms = await self.disclosable.terms(release.request, release.order)  # (4) (5)
         except ProbegateError as error:
             if error.reason not in _NO_LONGER:
                 raise
@@ -255,8 +254,8 @@ class Deciding:
         """Refuse to record a release that something came in before (3) (4) (5).
 
         Raises:
-            ProbegateError: ``REVIEWER_REVOKED``, ``RELEASE_INVALID``, ``RELEASE_SWITCHED_OFF`` or
-                ``STOP_USE``.
+            ProbegateError: ``REVIEWER_REVOKED``, ``RELEASE_INVALID``, ``RELEASE_SWITCHED_OFF``,
+                ``STOP_USE`` or ``DISCLOSURE_DENIED``.
         """
         force, reference = release.request.force, release.request.reference
         if any(is_revoked(connection, force, one) for one in release.reviewers):
@@ -270,6 +269,7 @@ class Deciding:
         )
         if is_recalled(connection, reference):
             raise ProbegateError(Reason.STOP_USE)
+        require_not_erased(connection, (reference,))
 
 
 def _certain(release: Release) -> Certain:

@@ -6,7 +6,7 @@
 3. What was decided is kept in the transaction of its entry, once. The facts, the order and who
    reviewed are erased by the same write.
 4. Sealed details that can be opened no more are erased; so are those of a candidate that was
-   recalled, and of a record that is itself erased.
+   recalled, and of a record that is itself erased (``erased``).
 5. The rest goes with the answer that listed the candidate (``retention``); until when the force may
    hold what was released is kept for that.
 
@@ -321,15 +321,6 @@ def keep_decision(
     )
     if changed.rowcount != 1:
         raise ProbegateError(Reason.STATE_UNAVAILABLE, "a request was decided twice")
-
-
-def erase_details(engine: Engine, record_ids: Sequence[str]) -> None:
-    """Erase the sealed details of records that are themselves erased (4).
-
-    Raises:
-        ProbegateError: ``STATE_UNAVAILABLE``.
-    """
-    _erase_sealed(engine, releases.c.record_id.in_(record_ids))
 
 
 def _erase_sealed(engine: Engine, condition: Any) -> None:

@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 
 from agency_adapters.deciding import Deciding as DecidingHeld
+from agency_adapters.erasing import erase_records
+from agency_adapters.galleries.editing import Editor
 from agency_adapters.inbox import Inbox
 from agency_adapters.operators import Operator
 from agency_adapters.second_step.asking import Disclosable
 from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.recall_desk import RecallDesk
 from agency_adapters.verdicts import Verdict
-from tests.adapters import Scene, make_world, scene, the_operator
+from tests.adapters import Scene, entries, make_world, scene, the_operator
 from tests.unit.adapters_kit import MATE, make_gallery
 from tests.unit.second_step_kit import Asking, Step, searched, three_candidates
+from tests.unit.test_adapters_erasing import enrolled
 from tests.unit.test_adapters_held import Waits, held
-from tests.world import World
+from tests.world import World, template
 from trust.messages import OWNER_REFUSED, OutcomeState
 from trust.second_step import RecallReason, ReleaseState
 
@@ -200,3 +203,97 @@ async def test_a_recall_that_is_ordered_before_the_decision_stops_the_details(he
             await deciding.settle()
     said = await step.decision(asking)
     assert (said.state, said.reason) == (ReleaseState.REFUSED, "STOP_USE")
+
+
+# --- a record that is erased ------------------------------------------------------------------
+
+
+async def test_details_read_before_an_erasure_are_not_released_after_its_certificate(
+    here: Scene,
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+
+        async def erase() -> None:
+            await erase_records(operator, [MATE], "Request 2026/17")
+
+        deciding = here.adapter.second_step.deciding
+        meanwhile(deciding.disclosable, erase)
+        await deciding.settle()
+        assert not (await step.became(asking)).HasField("decision")
+        await deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, "DISCLOSURE_DENIED")
+    assert not (await step.became(asking)).sealed_disclosure
+
+
+async def test_details_released_while_a_gallery_is_being_changed_are_not_released(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deciding, real = here.adapter.second_step.deciding, Editor.erase
+    loop = asyncio.get_running_loop()
+
+    def erase(editor: Editor, *about: Any) -> Any:
+        """Erase as ever, a turn of the adapter later."""
+        asyncio.run_coroutine_threadsafe(deciding.settle(), loop).result()
+        return real(editor, *about)
+
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+        monkeypatch.setattr(Editor, "erase", erase)
+        await erase_records(operator, [MATE], "Request 2026/17")
+    assert (await step.decision(asking)).state is ReleaseState.REFUSED
+    assert not (await step.became(asking)).sealed_disclosure
+
+
+async def test_a_record_erased_while_a_held_answer_is_released_is_left_out(here: Scene) -> None:
+    async with people_at(here) as operator:
+        waits = await released_by_one(here, operator)
+
+        async def erase() -> None:
+            await erase_records(operator, [MATE], "Request 2026/17")
+
+        meanwhile(here.adapter.deciding, erase)
+        await here.adapter.deciding.settle()
+        assert not (await waits.collected()).HasField("answer")
+        await here.adapter.deciding.settle()
+    report = await waits.report()
+    left = {one.reference for one in report.candidates}
+    listed = here.adapter.state.resolve(search_id=waits.papers.search_id)
+    assert left == {one.reference for _, one in listed if one.record_id != MATE}
+    assert entries(here.adapter)[-1]["left_out"] == 1
+
+
+async def test_sealed_details_of_an_erased_record_are_in_no_file_when_it_is_certified(
+    here: Scene,
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+        await here.adapter.second_step.deciding.settle()
+        sealed = (await step.became(asking)).sealed_disclosure
+        assert any(sealed[-64:] in content for content in state_of(operator))
+        certificate, _ = await erase_records(operator, [MATE], "Request 2026/17")
+        assert not any(sealed[-64:] in content for content in state_of(operator))
+    assert "backups and snapshots of the disk, if you make any" in certificate.remains
+
+
+async def test_an_id_given_to_somebody_else_after_an_erasure_is_asked_about_anew(
+    here: Scene, tmp_path: Path
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+        await erase_records(operator, [MATE], "Request 2026/17")
+        enrolled(tmp_path, [MATE], template()[None])
+        await here.adapter.refresh_gallery()
+        deciding = here.adapter.second_step.deciding
+        await deciding.settle()
+        assert (await step.decision(asking)).state is ReleaseState.REFUSED
+        again, anew = await details_released_by_one(here, operator)
+        await deciding.settle()
+    assert (await again.details(anew)).fields
+
+
+def state_of(operator: Operator) -> list[bytes]:
+    """Return what is in the files of an adapter's database."""
+    folder = operator.settings.state_dir
+    return [path.read_bytes() for path in folder.iterdir() if path.is_file()]
