@@ -174,6 +174,7 @@ class Adapter:
             log=logs.search,
             signer=signer,
             openers=openers,
+            references=references,
             clock=clock,
         )
         adapter = cls(

@@ -148,14 +148,16 @@ releases = Table(
     Column("leaf_index", BigInteger),
     Column("search_id", String(36)),
     Column("until_us", BigInteger),
+    Column("shown", String),
     Index("ix_releases_request", "force", "request_id", unique=True),
     Index("ix_releases_leaf", "leaf_index", "received_us"),
     Index("ix_releases_search", "search_id"),
 )
 """One row per request for disclosure that the agency's people are asked to decide. ``fields``,
 ``ask`` and ``switches`` are JSON lists of names; ``reviewers`` says who reviewed, and when that
-ended. It, ``order_payload`` and ``facts`` are emptied once the decision is there. ``until_us`` is
-until when the force may hold what was released; of what was refused, when that was."""
+ended; ``shown`` is a JSON object of keyed digests of what the details said, by code. They,
+``order_payload`` and ``facts`` are emptied once the decision is there. ``until_us`` is until when
+the force may hold what was released; of what was refused, when that was."""
 
 release_reviews = Table(
     "release_reviews",

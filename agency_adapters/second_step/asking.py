@@ -10,8 +10,9 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
 18. The facts open under this order, this agency, this request and a key of ours that is valid now,
     and they open the request's commitment.
 19. The request, and what its people need to decide about it, is kept in the transaction of its
-    entry, before it is acknowledged. The same bytes again are the same request, and are given the
-    same answer, also when their time has passed; its id with other bytes is a replay.
+    entry, before it is acknowledged; of each detail, what it is recognised by later. The same bytes
+    again are the same request, and are given the same answer, also when their time has passed; its
+    id with other bytes is a replay.
 20. What became of it is told to the broker that brought it, by its digest, and to nobody else. The
     details are handed over until they can be opened no more, the candidate is recalled, or the
     record's erasure begins. Once
@@ -21,7 +22,7 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -35,6 +36,7 @@ from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.gone import require_there
 from agency_adapters.models import FoundRecord
+from agency_adapters.references import References
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step import checks
 from agency_adapters.second_step.agreed import (
@@ -106,6 +108,7 @@ class Disclosable:
         ledger: the kill switches.
         recalled: says whether a candidate was recalled.
         candidate: returns what a reference stands for, if it is kept.
+        references: recognises what was shown of a record.
         clock: tells the time.
     """
 
@@ -116,6 +119,7 @@ class Disclosable:
     ledger: Ledger
     recalled: Callable[[str], bool]
     candidate: Callable[[str], FoundRecord | None]
+    references: References
     clock: Clock
 
     @property
@@ -127,6 +131,11 @@ class Disclosable:
         """Whether details of a candidate that are sealed already may be handed over (20)."""
         found = self.candidate(reference)
         return found is not None and not found.erased and not self.recalled(reference)
+
+    def shown(self, record_id: str, fields: Iterable[DisclosedField]) -> dict[str, bytes]:
+        """Return what the details of a record are recognised by, by code (19)."""
+        digest = self.references.digest
+        return {one.name: digest("detail", record_id, one.name, one.value) for one in fields}
 
     async def terms(self, request: DisclosureRequest, order: SearchOrder) -> Terms:
         """Return what may be disclosed of a candidate's record in answer to a request.
@@ -251,6 +260,7 @@ class AskingCommand:
             broker=peer.id,
             record_id=record_id,
             fields=terms.codes,
+            shown=self.disclosable.shown(record_id, terms.fields),
             reviewers=tuple(ReviewedBy(one.reviewer, one.review.finished_at) for one in reviews),
             order=params.order.payload,
             facts=facts.facts,

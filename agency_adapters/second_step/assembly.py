@@ -10,6 +10,7 @@ from typing import Self
 from agency_adapters.command import Witnesses
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.images import ImageStore
+from agency_adapters.references import References
 from agency_adapters.second_step.answered import Answered
 from agency_adapters.second_step.asking import AskingCommand, Disclosable
 from agency_adapters.second_step.deciding import Deciding
@@ -61,6 +62,7 @@ class SecondStep:
         log: LogWriter,
         signer: Signer,
         openers: Mapping[str, Opener],
+        references: References,
         clock: Clock,
     ) -> Self:
         """Put it together; the arguments are as ``MatchCommand`` has them."""
@@ -76,6 +78,7 @@ class SecondStep:
             ledger,
             recalls.recalled,
             state.candidate,
+            references,
             clock,
         )
         return cls(

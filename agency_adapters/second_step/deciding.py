@@ -12,7 +12,9 @@
    something of it be disclosed. Else it is refused. In the transaction that records the release it
    must still be what people decided, with nothing switched off, recalled, erased or revoked; else
    nothing is recorded, and the next turn carries out what stands then.
-6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
+6. What goes out was before the people who released it: a detail that the record gained since the
+   request came, or that says something else by now, is left out. What is left, if anything, is
+   signed, then sealed to the newest sealing key of the force, bound to the
    order, this agency and the reference. It carries the caveats, the terms of passing it on and the
    day it must be deleted by; it can be opened for a while, and never longer than that.
 7. With the decision the facts, the order and who reviewed are erased, from the write-ahead log too.
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -57,7 +59,7 @@ from trust.keys import Signer
 from trust.messages import OWNER_REFUSED
 from trust.payload_types import PayloadType
 from trust.sealing import disclosure_info, seal
-from trust.second_step import Disclosure, ReleaseDecision, ReleaseState
+from trust.second_step import DisclosedField, Disclosure, ReleaseDecision, ReleaseState
 from trust.wire import encode, envelope_to_bytes
 
 RELEASED_ENTRY: Final = "release.released"
@@ -170,8 +172,20 @@ class Deciding:
                 raise
             await self._refuse(release, error.reason.name)
             return True
-        await self._disclose(release, terms)
+        fields = self._seen(release, terms)
+        if fields:
+            await self._disclose(release, replace(terms, fields=fields))
+        else:
+            await self._refuse(release, Reason.DISCLOSURE_DENIED.name)
         return True
+
+    def _seen(self, release: Release, terms: Terms) -> tuple[DisclosedField, ...]:
+        """Return what of the details is as it was when people were asked to release it (6)."""
+        fields = tuple(one for one in terms.fields if one.name in release.fields)
+        if release.shown is None:  # taken in before what was shown was kept
+            return fields
+        now = self.disclosable.shown(release.record_id, fields)
+        return tuple(one for one in fields if release.shown.get(one.name) == now[one.name])
 
     async def _disclose(self, release: Release, terms: Terms) -> None:
         """Apply rule (6)."""

@@ -3,8 +3,8 @@
 1. A request is kept in the transaction of its own entry, once.
 2. A person's decision is kept in the transaction of its entry, and only if it counts
    (``verdicts``).
-3. What was decided is kept in the transaction of its entry, once. The facts, the order and who
-   reviewed are erased by the same write.
+3. What was decided is kept in the transaction of its entry, once. The facts, the order, who
+   reviewed and what the details said are erased by the same write.
 4. Sealed details that can be opened no more are erased; so are those of a candidate that was
    recalled, and of a record that is itself erased (``erased``).
 5. The rest goes with the answer that listed the candidate (``retention``); until when the force may
@@ -16,7 +16,7 @@ Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``Ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -59,6 +59,7 @@ class Asked:
         broker: the member id of the broker that may ask what became of it.
         record_id: the record it is about.
         fields: the details that may be disclosed of it, by code.
+        shown: what each of them is recognised by, keyed digests.
         reviewers: on whose reviews it stands.
         order: the order, encoded, for the people who decide.
         facts: why, in the force's words, for the people who decide.
@@ -73,6 +74,7 @@ class Asked:
     broker: str
     record_id: str
     fields: tuple[str, ...]
+    shown: Mapping[str, bytes]
     reviewers: tuple[ReviewedBy, ...]
     order: bytes = field(repr=False)
     facts: str = field(repr=False)
@@ -92,6 +94,7 @@ class Release:
     broker: str
     record_id: str
     fields: tuple[str, ...]
+    shown: Mapping[str, bytes] | None
     reviewers: tuple[ReviewedBy, ...]
     order: SearchOrder | None = field(repr=False)
     facts: str | None = field(repr=False)
@@ -225,6 +228,7 @@ def _release(row: Any, reviews: Any) -> Release:
         broker=row.broker,
         record_id=row.record_id,
         fields=tuple(json.loads(row.fields)),
+        shown=_shown(row.shown),
         reviewers=tuple(
             ReviewedBy(one["reviewer"], from_us(one["finished_us"]))
             for one in json.loads(row.reviewers or "[]")
@@ -242,6 +246,12 @@ def _release(row: Any, reviews: Any) -> Release:
         sealed=row.sealed or b"",
         leaf_index=row.leaf_index,
     )
+
+
+def _shown(text: str | None) -> Mapping[str, bytes] | None:
+    if text is None:
+        return None
+    return {code: bytes.fromhex(digest) for code, digest in json.loads(text).items()}
 
 
 def is_revoked(connection: Connection, force: str, review: ReviewedBy) -> bool:
@@ -265,6 +275,7 @@ def keep_asked(connection: Connection, asked: Asked) -> None:
         "broker": asked.broker,
         "record_id": asked.record_id,
         "fields": json.dumps(asked.fields),
+        "shown": json.dumps({code: digest.hex() for code, digest in asked.shown.items()}),
         "reviewers": json.dumps(
             [
                 {"reviewer": one.reviewer, "finished_us": to_us(one.finished_at)}
@@ -317,6 +328,7 @@ def keep_decision(
             order_payload=None,
             facts=None,
             reviewers=None,
+            shown=None,
         )
     )
     if changed.rowcount != 1:

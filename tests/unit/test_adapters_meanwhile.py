@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agency_adapters.deciding import Deciding as DecidingHeld
 from agency_adapters.erasing import erase_records
-from agency_adapters.galleries.editing import Editor
+from agency_adapters.galleries.editing import Editor, editing
+from agency_adapters.galleries.segment_content import NewRecord
+from agency_adapters.galleries.store import StoredGallery
 from agency_adapters.inbox import Inbox
 from agency_adapters.operators import Operator
 from agency_adapters.second_step.asking import Disclosable
@@ -21,6 +24,7 @@ from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.recall_desk import RecallDesk
 from agency_adapters.verdicts import Verdict
 from tests.adapters import Scene, entries, make_world, scene, the_operator
+from tests.galleries import NOW
 from tests.unit.adapters_kit import MATE, make_gallery
 from tests.unit.second_step_kit import Asking, Step, searched, three_candidates
 from tests.unit.test_adapters_erasing import enrolled
@@ -297,3 +301,58 @@ def state_of(operator: Operator) -> list[bytes]:
     """Return what is in the files of an adapter's database."""
     folder = operator.settings.state_dir
     return [path.read_bytes() for path in folder.iterdir() if path.is_file()]
+
+
+# --- a record that changes --------------------------------------------------------------------
+
+
+def rewritten(operator: Operator, **changes: Any) -> None:
+    """Change what the gallery holds of the mate; the template stays."""
+    folder = Path(operator.settings.gallery)
+    stored = StoredGallery.open(folder)
+    segment, row = stored.find([MATE])[MATE]
+    record = stored.record(MATE)
+    assert record is not None
+    changed = type(record).model_validate(record.model_dump() | changes)
+    vector = np.array(stored.segments[segment].templates[row])
+    with editing(folder) as editor:
+        editor.enrol([NewRecord(changed, vector)], NOW)
+
+
+async def test_a_detail_that_was_gained_or_changed_since_the_request_is_left_out(
+    here: Scene,
+) -> None:
+    fields = ("reference", "family_name", "date_of_birth", "disposal")
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator, fields=fields)
+        rewritten(operator, family_name="Invented", disposal="pending")
+        await here.adapter.refresh_gallery()
+        await here.adapter.second_step.deciding.settle()
+    said = [(one.name, one.value) for one in (await step.details(asking)).fields]
+    assert said == [("reference", MATE), ("date_of_birth", "1980-01-01")]
+    assert entries(here.adapter)[-1]["fields"] == ["reference", "date_of_birth"]
+
+
+async def test_where_every_detail_was_changed_nothing_is_disclosed(here: Scene) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator, fields=("disposal",))
+        rewritten(operator, disposal="pending")
+        await here.adapter.refresh_gallery()
+        await here.adapter.second_step.deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, "DISCLOSURE_DENIED")
+
+
+async def test_what_was_shown_is_kept_as_digests_and_goes_with_the_decision(here: Scene) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator, fields=("disposal",))
+        kept = here.adapter.second_step.asking.releases
+        before = kept.of(asking.digest)
+        assert before is not None
+        assert before.shown is not None
+        assert {code: len(digest) for code, digest in before.shown.items()} == {"disposal": 32}
+        await here.adapter.second_step.deciding.settle()
+        after = kept.of(asking.digest)
+    assert after is not None
+    assert after.shown is None
+    assert (await step.details(asking)).fields

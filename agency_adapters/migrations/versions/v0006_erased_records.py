@@ -1,4 +1,4 @@
-"""Which candidates' records were erased since.
+"""Which candidates' records were erased since, and what people were shown of a record.
 
 Revision ID: 0006
 """
@@ -13,16 +13,19 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = (("candidates", "erased_us", sa.BigInteger),)
+_COLUMNS = (
+    ("candidates", "erased_us", sa.BigInteger),
+    ("releases", "shown", sa.String),
+)
 
 
 def upgrade() -> None:
-    """Add the mark; nothing that is there is marked."""
+    """Add the columns; nothing that is there is marked, or known to have been shown."""
     for table, column, kind in _COLUMNS:
         op.add_column(table, sa.Column(column, kind))
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop them."""
     for table, column, _ in _COLUMNS:
         op.drop_column(table, column)
