@@ -5,8 +5,9 @@
    for what came in between.
 2. A decision is recorded only if no candidate it is about is marked in that very transaction. What
    was read before an erasure is not disclosed after it.
-3. The mark is of the candidate and not of the id: somebody else who is given the id later is not
-   marked, no list of erased ids is left behind, and the mark goes with the answer.
+3. With the mark goes what the record was recognised by (``identities``). The mark is of the
+   candidate and not of the id: somebody else who is given the id later is not marked, no list of
+   erased ids is left behind, and the mark goes with the answer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def mark_erased(engine: Engine, record_ids: Sequence[str], at: datetime) -> None
             for first in range(0, len(record_ids), AT_ONCE):
                 some = record_ids[first : first + AT_ONCE]
                 theirs = candidates.c.record_id.in_(some) & candidates.c.erased_us.is_(None)
-                connection.execute(update(candidates).where(theirs).values(erased_us=to_us(at)))
+                connection.execute(
+                    update(candidates).where(theirs).values(erased_us=to_us(at), identity=None)
+                )
                 sealed = releases.c.record_id.in_(some)
                 connection.execute(update(releases).where(sealed).values(sealed=None))
     except SQLAlchemyError as error:

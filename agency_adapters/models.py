@@ -66,6 +66,8 @@ class FoundRecord:
     score: float
     erased: bool = False
     """Whether the record is being erased, or was, since it was listed (``erased``)."""
+    identity: bytes | None = field(default=None, repr=False)
+    """What the record is recognised by, as it was when it was listed (``identities``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,14 @@ class AdapterState:
 
 
 def _found(row: Any) -> FoundRecord:
-    return FoundRecord(row.reference, row.record_id, row.rank, row.score, row.erased_us is not None)
+    return FoundRecord(
+        reference=row.reference,
+        record_id=row.record_id,
+        rank=row.rank,
+        score=row.score,
+        erased=row.erased_us is not None,
+        identity=row.identity,
+    )
 
 
 def keep_answer(
@@ -195,6 +202,7 @@ def keep_answer(
                     "record_id": one.record_id,
                     "rank": one.rank,
                     "score": one.score,
+                    "identity": one.identity,
                 }
                 for one in found
             ],

@@ -56,10 +56,12 @@ candidates = Table(
     Column("rank", Integer, nullable=False),
     Column("score", Double, nullable=False),
     Column("erased_us", BigInteger),
+    Column("identity", LargeBinary(32)),
     Index("ix_candidates_search", "search_id", "rank"),
 )
 """What each reference stands for; it never leaves the agency. ``erased_us`` is since when its
-record is being erased, or was (``erased``)."""
+record is being erased, or was (``erased``); ``identity`` is what it is recognised by
+(``identities``)."""
 
 candidate_links = Table(
     "candidate_links",

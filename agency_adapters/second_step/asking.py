@@ -4,9 +4,10 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
 
 16. The candidate was not recalled. An agreement in force today, in our own bundle, lets details be
     disclosed: it is not hit/no-hit, and nothing about it is switched off.
-17. The record is there, is not being erased and may be searched today. What of it may be disclosed
-    is what was asked for, is agreed, is this kind of agency's to disclose, and is really in the
-    record. Where that is nothing the request is denied, alike for all of these reasons.
+17. The record that was listed is there (``identities``), is not being erased and may be searched
+    today. What of it may be disclosed is what was asked for, is agreed, is this kind of agency's to
+    disclose, and is really in the record. Where that is nothing the request is denied, alike for
+    all of these reasons.
 18. The facts open under this order, this agency, this request and a key of ours that is valid now,
     and they open the request's commitment.
 19. The request, and what its people need to decide about it, is kept in the transaction of its
@@ -15,8 +16,8 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
     id with other bytes is a replay.
 20. What became of it is told to the broker that brought it, by its digest, and to nobody else. The
     details are handed over until they can be opened no more, the candidate is recalled, or the
-    record's erasure begins. Once
-    the answer that listed it is gone, so is what became of it (``retention``).
+    record's erasure begins. Once the answer that listed it is gone, so is what became of it
+    (``retention``).
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection
 
-from agency_adapters.agency import AgencyKind, Record
+from agency_adapters.agency import AgencyKind
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.gone import require_there
+from agency_adapters.identities import Identities
 from agency_adapters.models import FoundRecord
-from agency_adapters.references import References
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step import checks
 from agency_adapters.second_step.agreed import (
@@ -108,7 +109,7 @@ class Disclosable:
         ledger: the kill switches.
         recalled: says whether a candidate was recalled.
         candidate: returns what a reference stands for, if it is kept.
-        references: recognises what was shown of a record.
+        identities: recognises records, and what was shown of them.
         clock: tells the time.
     """
 
@@ -119,7 +120,7 @@ class Disclosable:
     ledger: Ledger
     recalled: Callable[[str], bool]
     candidate: Callable[[str], FoundRecord | None]
-    references: References
+    identities: Identities
     clock: Clock
 
     @property
@@ -134,8 +135,9 @@ class Disclosable:
 
     def shown(self, record_id: str, fields: Iterable[DisclosedField]) -> dict[str, bytes]:
         """Return what the details of a record are recognised by, by code (19)."""
-        digest = self.references.digest
-        return {one.name: digest("detail", record_id, one.name, one.value) for one in fields}
+        return {
+            one.name: self.identities.of_detail(record_id, one.name, one.value) for one in fields
+        }
 
     async def terms(self, request: DisclosureRequest, order: SearchOrder) -> Terms:
         """Return what may be disclosed of a candidate's record in answer to a request.
@@ -151,9 +153,7 @@ class Disclosable:
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "not agreed")
         require_switched_on(order, self.agency, self.ledger.switched_off)
         found = self.candidate(request.reference)
-        record: Record | None = None
-        if found is not None and not found.erased:
-            record = await gallery.record(found.record_id)
+        record = None if found is None else await self.identities.record(gallery, found)
         if record is None or kind.bars(record, now.date(), self.switches):  # (17)
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "no record to disclose")
         fields = kind.disclosed(record, set(request.fields) & set(today.duties.fields))

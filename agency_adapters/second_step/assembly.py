@@ -9,8 +9,8 @@ from typing import Self
 
 from agency_adapters.command import Witnesses
 from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.identities import Identities
 from agency_adapters.images import ImageStore
-from agency_adapters.references import References
 from agency_adapters.second_step.answered import Answered
 from agency_adapters.second_step.asking import AskingCommand, Disclosable
 from agency_adapters.second_step.deciding import Deciding
@@ -62,7 +62,7 @@ class SecondStep:
         log: LogWriter,
         signer: Signer,
         openers: Mapping[str, Opener],
-        references: References,
+        identities: Identities,
         clock: Clock,
     ) -> Self:
         """Put it together; the arguments are as ``MatchCommand`` has them."""
@@ -78,7 +78,7 @@ class SecondStep:
             ledger,
             recalls.recalled,
             state.candidate,
-            references,
+            identities,
             clock,
         )
         return cls(
@@ -89,6 +89,7 @@ class SecondStep:
                 papers=papers,
                 policy=policy,
                 gallery=gallery,
+                identities=identities,
                 images=ImageStore(settings.images_dir),
                 ledger=ledger,
                 recalled=recalls.recalled,

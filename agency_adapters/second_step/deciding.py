@@ -14,9 +14,9 @@
    nothing is recorded, and the next turn carries out what stands then.
 6. What goes out was before the people who released it: a detail that the record gained since the
    request came, or that says something else by now, is left out. What is left, if anything, is
-   signed, then sealed to the newest sealing key of the force, bound to the
-   order, this agency and the reference. It carries the caveats, the terms of passing it on and the
-   day it must be deleted by; it can be opened for a while, and never longer than that.
+   signed, then sealed to the newest sealing key of the force, bound to the order, this agency and
+   the reference. It carries the caveats, the terms of passing it on and the day it must be deleted
+   by; it can be opened for a while, and never longer than that.
 7. With the decision the facts, the order and who reviewed are erased, from the write-ahead log too.
 8. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays open, until it goes with the answer that it is about (``retention``).

@@ -29,6 +29,7 @@ from tests.unit.adapters_kit import MATE, make_gallery
 from tests.unit.second_step_kit import Asking, Step, searched, three_candidates
 from tests.unit.test_adapters_erasing import enrolled
 from tests.unit.test_adapters_held import Waits, held
+from tests.unit.test_adapters_images import PNG
 from tests.world import World, template
 from trust.messages import OWNER_REFUSED, OutcomeState
 from trust.second_step import RecallReason, ReleaseState
@@ -356,3 +357,57 @@ async def test_what_was_shown_is_kept_as_digests_and_goes_with_the_decision(here
     assert after is not None
     assert after.shown is None
     assert (await step.details(asking)).fields
+
+
+# --- an id that names somebody else -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed", [{"date_of_birth": "1955-01-01"}, {"captured_on": "2021-06-01"}]
+)
+async def test_the_details_of_another_record_under_the_id_are_not_disclosed(
+    here: Scene, changed: dict[str, str]
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator, fields=("reference",))
+        rewritten(operator, **changed)
+        await here.adapter.refresh_gallery()
+        await here.adapter.second_step.deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, "DISCLOSURE_DENIED")
+
+
+async def test_a_held_answer_does_not_list_another_record_under_the_id(here: Scene) -> None:
+    async with people_at(here) as operator:
+        waits = await released_by_one(here, operator)
+        rewritten(operator, date_of_birth="1955-01-01")
+        await here.adapter.refresh_gallery()
+        await here.adapter.deciding.settle()
+    report = await waits.report()
+    listed = here.adapter.state.resolve(search_id=waits.papers.search_id)
+    left = {one.reference for _, one in listed if one.record_id != MATE}
+    assert {one.reference for one in report.candidates} == left
+    assert entries(here.adapter)[-1]["left_out"] == 1
+
+
+async def test_no_image_is_sent_of_another_record_under_the_id(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_gallery(tmp_path / "gallery")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / f"{MATE}.png").write_bytes(PNG)
+    places = {"gallery": str(tmp_path / "gallery"), "images_dir": images}
+    async with scene(world, tmp_path, monkeypatch, **places) as here:
+        step = await searched(here)
+        (image, *_) = await step.images(await step.image_request())
+        assert image.sealed_image
+        async with people_at(here) as operator:
+            rewritten(operator, family_name="Corrected")
+            await here.adapter.refresh_gallery()
+            (image, *_) = await step.images(await step.image_request())
+            assert image.sealed_image
+            rewritten(operator, date_of_birth="1955-01-01")
+            await here.adapter.refresh_gallery()
+        (image, *_) = await step.images(await step.image_request())
+        assert not image.sealed_image

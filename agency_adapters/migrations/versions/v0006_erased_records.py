@@ -1,4 +1,4 @@
-"""Which candidates' records were erased since, and what people were shown of a record.
+"""Which candidates' records were erased since, what they and what people were shown are known by.
 
 Revision ID: 0006
 """
@@ -15,6 +15,7 @@ depends_on = None
 
 _COLUMNS = (
     ("candidates", "erased_us", sa.BigInteger),
+    ("candidates", "identity", sa.LargeBinary(32)),
     ("releases", "shown", sa.String),
 )
 
