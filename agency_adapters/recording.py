@@ -218,10 +218,16 @@ async def to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
 
 
 def _retention_days(admitted: Admitted, ruling: Ruling) -> int:
-    """Return how long recipients may keep an answer: by its duties, or the grant's if denied."""
+    """Return how long recipients may keep an answer, as far as this agency goes by it.
+
+    That is by our own agreement. The grant may oblige them to less; but we could not hold them to
+    it, and what a broker says must not make us forget whom to recall from. Of a denial, in which
+    nothing was found, only the grant says anything.
+    """
     outcome = ruling.outcome
-    duties = outcome.duties if isinstance(outcome, Permission) else admitted.permit.obligations
-    return duties.retention_days
+    if isinstance(outcome, Permission):
+        return outcome.retention_days
+    return admitted.permit.obligations.retention_days
 
 
 def asked_by(log: LogWriter, index: int) -> str:
