@@ -248,6 +248,20 @@ answer_holds = Table(
 )
 """Entries of the search log whose answer is under legal hold."""
 
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("begun_us", BigInteger, nullable=False),
+    Column("erased", String, nullable=False),
+    Column("images", String, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("certified_us", BigInteger),
+)
+"""Erasures that were begun, until their certificate is handed over (``erasures``). ``erased`` and
+``images`` are JSON lists of record ids and of names of files."""
+
 
 def open_engine(state_dir: Path) -> Engine:
     """Open the adapter's database and bring its tables up to date.

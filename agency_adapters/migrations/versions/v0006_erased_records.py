@@ -1,4 +1,4 @@
-"""Which candidates' records were erased since, what they and what people were shown are known by.
+"""Erasures that were begun; which candidates' records were erased since; what records are known by.
 
 Revision ID: 0006
 """
@@ -21,12 +21,23 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    """Add the columns; nothing that is there is marked, or known to have been shown."""
+    """Add columns and table; nothing that is there is marked, or known to have been shown."""
     for table, column, kind in _COLUMNS:
         op.add_column(table, sa.Column(column, kind))
+    op.create_table(
+        "erasures",
+        sa.Column("key", sa.LargeBinary(32), primary_key=True),
+        sa.Column("begun_us", sa.BigInteger, nullable=False),
+        sa.Column("erased", sa.String, nullable=False),
+        sa.Column("images", sa.String, nullable=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("certificate", sa.LargeBinary),
+        sa.Column("certified_us", sa.BigInteger),
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_table("erasures")
     for table, column, _ in _COLUMNS:
         op.drop_column(table, column)
