@@ -13,7 +13,7 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
 19. The request, and what its people need to decide about it, is kept in the transaction of its
     entry, before it is acknowledged; of each detail, what it is recognised by later. The same bytes
     again are the same request, and are given the same answer, also when their time has passed; its
-    id with other bytes is a replay.
+    id with other bytes is a replay. About one candidate no more than so many wait at once.
 20. What became of it is told to the broker that brought it, by its digest, and to nobody else. The
     details are handed over until they can be opened no more, the candidate is recalled, or the
     record's erasure begins. Once the answer that listed it is gone, so is what became of it
@@ -169,6 +169,7 @@ class AskingCommand:
     Attributes:
         agency: this agency's member id.
         skew: how far ahead of ours another's clock may be.
+        most_waiting: how many requests about one candidate may wait at once.
         papers: checks papers.
         disclosable: says what may be disclosed.
         releases: the requests there are.
@@ -179,6 +180,7 @@ class AskingCommand:
 
     agency: str
     skew: timedelta
+    most_waiting: int
     papers: Papers
     disclosable: Disclosable
     releases: Releases
@@ -273,8 +275,8 @@ class AskingCommand:
 
         def also(connection: Connection, _index: int) -> None:  # (19)
             require_there(connection, shown.answer.order_sha256)
-            keep_asked(connection, asked)
             keep_revocations(connection, told)
+            keep_asked(connection, asked, self.most_waiting)
 
         await self.book.record(REQUESTED_ENTRY, certain, also, decide_by=stamp(decide_by))
         return decide_by

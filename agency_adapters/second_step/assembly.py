@@ -100,6 +100,7 @@ class SecondStep:
             asking=AskingCommand(
                 agency=agency,
                 skew=skew,
+                most_waiting=settings.max_requests_per_candidate,
                 papers=papers,
                 disclosable=disclosable,
                 releases=releases,

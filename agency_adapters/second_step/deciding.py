@@ -5,7 +5,8 @@
    ask for it; it is made once. A crash between the two leaves what people decided for the next
    turn, or the next start, to carry out.
 3. A request that stands on a review by somebody who was revoked since is refused, whoever decided
-   what, and if nobody has yet.
+   what, and if nobody has yet. A turn looks at those that somebody decided about, and at all that
+   wait only after a revocation, or a start: a broker can let any number wait.
 4. What a kill switch has turned off is not released while it is off; it can still be refused.
 5. Before anything is released it is looked at again: the candidate is not recalled, the record is
    there, is not being erased and may be searched today, and an agreement in force today lets
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -74,6 +75,13 @@ RELEASE_CLERK: Final = VerdictClerk(
 """Keeps decisions about requests (1)."""
 
 
+@dataclass(slots=True)
+class _Looked:
+    """How many revocations there were when all that wait were last looked at (3)."""
+
+    at_revocations: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Deciding:
     """Carries out what was decided; the running adapter has one.
@@ -97,6 +105,7 @@ class Deciding:
     signer: Signer
     directory: Callable[[], Directory]
     clock: Clock
+    _looked: _Looked = field(default_factory=_Looked, init=False, repr=False)
 
     async def settle(self) -> None:
         """Make the decision of every request that was decided and has none yet (2).
@@ -106,16 +115,20 @@ class Deciding:
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
-        decided = False
-        for release in self.releases.waiting():
+        decided, revocations, done = False, self.releases.revocations(), True
+        all_of_them = revocations != self._looked.at_revocations  # (3)
+        for release in self.releases.waiting() if all_of_them else self.releases.reviewed():
             try:
                 decided |= await self._carry_out(release)
             except ProbegateError as error:
+                done &= bool(release.reviews)  # that one is looked at again in any case
                 telemetry.log(
                     "release not carried out",
                     search_id=release.request.search_id,
                     reason=error.reason.name,
                 )
+        if done:
+            self._looked.at_revocations = revocations
         if decided:  # (7)
             await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
 

@@ -1,6 +1,7 @@
 """Requests for disclosure as they are kept, and what the agency's people decided about them.
 
-1. A request is kept in the transaction of its own entry, once.
+1. A request is kept in the transaction of its own entry, once; at most so many wait about one
+   candidate, counted in that transaction.
 2. A person's decision is kept in the transaction of its entry, and only if it counts
    (``verdicts``).
 3. What was decided is kept in the transaction of its entry, once. The facts, the order, who
@@ -22,7 +23,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from agency_adapters.gone import brokers_of_gone
@@ -139,6 +140,19 @@ class Releases:
     def waiting(self) -> tuple[Release, ...]:
         """Return every request that is not decided, the oldest first."""
         return self._where(releases.c.leaf_index.is_(None))
+
+    def reviewed(self) -> tuple[Release, ...]:
+        """Return those of them that somebody has decided about, in part or whole."""
+        reviews = select(release_reviews.c.reviewer).where(
+            release_reviews.c.request_sha256 == releases.c.request_sha256
+        )
+        return self._where(releases.c.leaf_index.is_(None) & reviews.exists())
+
+    def revocations(self) -> int:
+        """Return how many revocations of reviewers are kept."""
+        with reading(self.engine) as connection:
+            query = select(func.count()).select_from(revoked_reviewers)
+            return connection.execute(query).scalar_one()
 
     def overdue(self, now: datetime) -> tuple[Release, ...]:
         """Return those that nobody decided in time, and of which the log does not say so yet."""
@@ -264,9 +278,28 @@ def is_revoked(connection: Connection, force: str, review: ReviewedBy) -> bool:
     return connection.execute(query).first() is not None
 
 
-def keep_asked(connection: Connection, asked: Asked) -> None:
-    """Write a request (1)."""
+def keep_asked(connection: Connection, asked: Asked, most: int) -> None:
+    """Write a request (1).
+
+    Args:
+        connection: the log's.
+        asked: the request.
+        most: how many may wait about one candidate.
+
+    Raises:
+        ProbegateError: ``DISCLOSURE_PENDING`` if as many do; ``REVIEWER_REVOKED`` if somebody it
+            stands on was revoked meanwhile; ``DISCLOSURE_REPLAYED``.
+    """
     request = decode(DisclosureRequest, asked.request.payload)
+    if any(is_revoked(connection, request.force, one) for one in asked.reviewers):
+        raise ProbegateError(Reason.REVIEWER_REVOKED)
+    theirs = select(func.count()).where(
+        releases.c.search_id == request.search_id,
+        releases.c.record_id == asked.record_id,
+        releases.c.leaf_index.is_(None),
+    )
+    if connection.execute(theirs).scalar_one() >= most:
+        raise ProbegateError(Reason.DISCLOSURE_PENDING)
     row = {
         "request_sha256": sha256(asked.request.payload).digest(),
         "request": envelope_to_bytes(asked.request),

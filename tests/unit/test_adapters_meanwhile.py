@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from agency_adapters.deciding import Deciding as DecidingHeld
 from agency_adapters.erasing import erase_records
@@ -22,15 +23,17 @@ from agency_adapters.operators import Operator
 from agency_adapters.second_step.asking import Disclosable
 from agency_adapters.second_step.inbox import ReleaseInbox
 from agency_adapters.second_step.recall_desk import RecallDesk
+from agency_adapters.tables import releases
 from agency_adapters.verdicts import Verdict
 from tests.adapters import Scene, entries, make_world, scene, the_operator
 from tests.galleries import NOW
 from tests.unit.adapters_kit import MATE, make_gallery
-from tests.unit.second_step_kit import Asking, Step, searched, three_candidates
+from tests.unit.second_step_kit import Asking, Step, reviewer, searched, three_candidates
 from tests.unit.test_adapters_erasing import enrolled
 from tests.unit.test_adapters_held import Waits, held
 from tests.unit.test_adapters_images import PNG
 from tests.world import World, template
+from trust.errors import Reason
 from trust.messages import OWNER_REFUSED, OutcomeState
 from trust.second_step import RecallReason, ReleaseState
 
@@ -411,3 +414,66 @@ async def test_no_image_is_sent_of_another_record_under_the_id(
             await here.adapter.refresh_gallery()
         (image, *_) = await step.images(await step.image_request())
         assert not image.sealed_image
+
+
+# --- many requests ----------------------------------------------------------------------------
+
+
+async def test_about_one_candidate_no_more_than_so_many_requests_wait(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(world, tmp_path, monkeypatch, max_requests_per_candidate=2) as here:
+        step = await searched(here)
+        reviews = await step.reviews()
+        first, second, third = [await step.asking(reviews) for _ in range(3)]
+        await step.ask(first)
+        await step.ask(second)
+        await step.refused(third, Reason.DISCLOSURE_PENDING)
+        await step.ask(first)  # it is there already
+        await step.ask(await step.asking(reviews, reference=step.references[1]))
+        async with people_at(here) as operator:
+            people = ReleaseInbox.of(operator)
+            deed = people.refuse(first.said.request_id, reviewer="R-1", reasons="Not needed.")
+            refusing = asyncio.create_task(deed)
+            await until(lambda: bool(people.releases.reviewed()))
+            await here.adapter.second_step.deciding.settle()
+            await refusing
+        await step.ask(third)
+
+
+async def test_a_turn_reads_only_requests_that_somebody_decided_about(here: Scene) -> None:
+    deciding = here.adapter.second_step.deciding
+    other = await searched(here)
+    unread = await other.asking()
+    await other.ask(unread)
+    await deciding.settle()  # the first turn looks at all of them
+    spoilt = update(releases).where(releases.c.request_sha256 == unread.digest)
+    with here.adapter.state.engine.begin() as connection:
+        connection.execute(spoilt.values(request=b"not to be read"))
+    step = await searched(here)
+    asking = await step.asking()
+    await step.ask(asking)
+    async with people_at(here) as operator:
+        await operator.log(
+            "release.released",
+            {"reviewer": "R-1", "reasons": "Needed."},
+            search_id=step.report.search_id,
+            request_sha256=asking.digest.hex(),
+        )
+    await deciding.settle()
+    assert (await step.details(asking)).fields
+
+
+async def test_a_revocation_that_comes_later_refuses_what_nobody_has_decided_about(
+    here: Scene,
+) -> None:
+    deciding = here.adapter.second_step.deciding
+    step = await searched(here)
+    asking = await step.asking()
+    await step.ask(asking)
+    for _ in range(2):
+        await deciding.settle()
+    await step.send("Notify", await step.notice(step.revocation(reviewer(2))))
+    await deciding.settle()
+    said = await step.decision(asking)
+    assert (said.state, said.reason) == (ReleaseState.REFUSED, "REVIEWER_REVOKED")
