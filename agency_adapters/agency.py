@@ -109,6 +109,11 @@ class Record(BaseModel):
     given_names: Annotated[Text, Field(repr=False)] = ""
     family_name: Annotated[Text, Field(repr=False)] = ""
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """What stays as it is while the record is of one image of one person (``identities``)."""
+        return (self.captured_on.isoformat(),)
+
     def incoherence(self, today: date) -> str | None:
         """Return why the record contradicts itself, or None; such a row is not enrolled."""
         return "captured_on: in the future" if self.captured_on > today else None
@@ -118,6 +123,11 @@ class PersonRecord(Record):
     """A record of a person whose date of birth the agency cannot do without."""
 
     date_of_birth: IsoDate
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The day of capture, and the date of birth."""
+        return (*super().constants, self.date_of_birth.isoformat())
 
     def incoherence(self, today: date) -> str | None:
         """A face is not captured before its owner is born: one of the two dates is wrong."""

@@ -116,12 +116,15 @@ class Permission:
 
     Attributes:
         duties: what to keep, the stricter of everybody's.
+        retention_days: how long our own agreement lets recipients keep the answer, whatever the
+            grant says: less would shorten only our own memory of it.
         waived: the clauses that an urgent route did not ask for.
         confirm_by: when a search that needed the route must be confirmed by, if it did.
         confirmer_rank: by somebody of this rank, or above.
     """
 
     duties: Obligations
+    retention_days: int
     waived: tuple[str, ...] = ()
     confirm_by: datetime | None = None
     confirmer_rank: str = ""
@@ -281,6 +284,7 @@ def decide(
         return Denial(Reason.POLICY_DENIED.name, barred)
     return Permission(
         duties=strictest(admitted, decision.obligations.for_grant, kind),
+        retention_days=decision.obligations.retention_days,
         waived=decision.waived,
         confirm_by=decision.confirm_by,
         confirmer_rank=decision.confirmer_rank,

@@ -4,9 +4,11 @@
 2. The report that follows names the HELD report it follows by digest. It is on the search log, and
    kept, in one transaction, before anybody can collect it; it is made once. A crash between a
    review and the report leaves a decision that the next turn, or the next start, carries out.
-3. What a kill switch has turned off is not released while it is off; it can still be refused.
-4. What may no longer be searched on the day of the release (a deletion asked for, a record erased)
-   is left out of what is released, as if it had not been found.
+3. What a kill switch has turned off is not released while it is off; it can still be refused. A
+   release is recorded only if it still stands in the transaction of its entry (``verdicts``).
+4. What may no longer be searched on the day of the release (a deletion asked for, a record that is
+   gone: ``identities``) is left out of what is released, as if it had not been found; also where
+   its erasure begins while the release is carried out (``erased``).
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays held, until it is erased undecided when its time is over (``retention``).
 6. Where a record in it has come to need somebody's leave who was not asked, it is not released: it
@@ -16,13 +18,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from agency_adapters.erased import require_not_erased
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.holding import (
     HELD_VERDICTS,
@@ -31,6 +34,7 @@ from agency_adapters.holding import (
     keep_decided,
     keep_flagged,
 )
+from agency_adapters.identities import Identities
 from agency_adapters.linking import Linker
 from agency_adapters.models import FoundRecord
 from agency_adapters.recording import REPORT_ENTRY, Recorder
@@ -68,6 +72,7 @@ class Deciding:
         recorder: the search log and the signer.
         linker: makes the link tokens of what is released.
         gallery: returns the gallery's newest generation.
+        identities: recognises records.
         switches: the operator's eligibility switches that are on.
         clock: tells the time.
     """
@@ -78,6 +83,7 @@ class Deciding:
     recorder: Recorder
     linker: Linker
     gallery: Callable[[], Gallery]
+    identities: Identities
     switches: frozenset[str]
     clock: Clock
 
@@ -101,7 +107,7 @@ class Deciding:
 
     async def _carry_out(self, answer: HeldAnswer) -> None:
         if answer.verdict is Verdict.REFUSED:
-            await self._record(answer, self._refused(answer), left_out=0)
+            await self._record(answer, self._refused(answer))
         elif answer.verdict is Verdict.RELEASED and not (
             answer.switches & self.ledger.switched_off  # (3)
         ):
@@ -136,7 +142,9 @@ class Deciding:
         kept: set[str] = set()
         ask: set[str] = set()
         for one in found:
-            record = await gallery.record(one.record_id)
+            if one.erased:
+                continue
+            record = await self.identities.record(gallery, one)
             # Where no records are kept, who may be searched is decided where they are.
             barred = record is None or kind.bars(record, today, self.switches)
             if not barred or not gallery.facts.keeps_records:
@@ -145,13 +153,13 @@ class Deciding:
         return found, kept, ask
 
     def _released(
-        self, answer: HeldAnswer, found: Sequence[FoundRecord], kept: Container[str]
-    ) -> tuple[MatchReport, int]:
-        """Return what is released, and how many records were left out of it (4)."""
+        self, answer: HeldAnswer, found: Sequence[FoundRecord], kept: set[str]
+    ) -> tuple[MatchReport, frozenset[str], int]:
+        """Return what is released, what it is of, and how many records were left out of it (4)."""
         withheld = _withheld(answer)
         left_out = sum(one.reference not in kept for one in found)
         if withheld.state is not OutcomeState.CANDIDATES or not left_out:
-            return self._following(answer), 0
+            return self._following(answer), frozenset(kept), 0
         ranked = tuple(
             candidate.model_copy(update={"rank": rank})
             for rank, candidate in enumerate(
@@ -159,9 +167,9 @@ class Deciding:
             )
         )
         if left_out < len(found):
-            return self._following(answer, candidates=ranked), left_out
+            return self._following(answer, candidates=ranked), frozenset(kept), left_out
         nobody = self._following(answer, state=OutcomeState.NO_CANDIDATE, reason="", candidates=())
-        return nobody, left_out
+        return nobody, frozenset(), left_out
 
     async def _ask_anew(self, answer: HeldAnswer, ask: Sequence[str]) -> None:
         """Put on the log that an answer waits again, with whom to ask (6)."""
@@ -181,8 +189,21 @@ class Deciding:
         values |= {"reported_at": self.clock(), "held_report_sha256": followed}
         return MatchReport(**(values | changes))
 
-    async def _record(self, answer: HeldAnswer, report: MatchReport, left_out: int) -> None:
-        """Put the report on the search log, and keep it (2)."""
+    async def _record(
+        self,
+        answer: HeldAnswer,
+        report: MatchReport,
+        released: frozenset[str] = frozenset(),
+        left_out: int = 0,
+    ) -> None:
+        """Put the report on the search log, and keep it (2).
+
+        Args:
+            answer: what was decided.
+            report: what follows it.
+            released: the references of the records that it is of.
+            left_out: how many records were left out of it.
+        """
         envelope = dsse.sign(PayloadType.MATCH_REPORT, encode_report(report), self.recorder.signer)
         statement = (
             self.recorder.statement(envelope, answer.order) if answer.order is not None else None
@@ -194,6 +215,15 @@ class Deciding:
         links = await self.linker.links(report, found, self.gallery(), answer.held_at)
 
         def also(connection: Connection, index: int) -> None:
+            if report.state is not OutcomeState.DENIED:  # (3)
+                HELD_VERDICTS.require_released(
+                    connection,
+                    answer.order_sha256,
+                    answer.needed,
+                    answer.switches,
+                    self.ledger,
+                )
+                require_not_erased(connection, released)  # (4)
             keep_decided(connection, answer.order_sha256, envelope, statement, index, until)
             keep_links(connection, envelope, links)
 

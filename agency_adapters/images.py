@@ -59,6 +59,12 @@ class ImageStore:
         """
         return self._first(record_id, MAX_IMAGE_BYTES + 1)
 
+    def names(self, record_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of records' image files, in order."""
+        return tuple(
+            sorted(path.name for record_id in record_ids for path in self._files(record_id))
+        )
+
     def erase(self, record_ids: Sequence[str]) -> int:
         """Erase records' images (4); return how many files there were.
 

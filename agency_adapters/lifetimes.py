@@ -1,9 +1,9 @@
 """Until when an adapter keeps what its answers found.
 
-1. An answer is kept for as long as its recipients may keep it: the days of the duties that applied
-   to it, never more than a setting of ours, and a margin. A broker counts from when the answer
-   came, which for held and late ones is later than when it was made, and a recall must still reach
-   whoever may hold something.
+1. An answer is kept for as long as its recipients may keep it: the days of our own agreement,
+   whatever the broker's grant said, never more than a setting of ours, and a margin. A broker
+   counts from when the answer came, which for held and late ones is later than when it was made,
+   and a recall must still reach whoever may hold something.
 2. It counts from when the answer was made. One that is held counts anew from its release.
 3. While something of it is under way it may stay longer, and no longer than our setting and the
    margin.

@@ -64,6 +64,10 @@ class FoundRecord:
     record_id: str
     rank: int
     score: float
+    erased: bool = False
+    """Whether the record is being erased, or was, since it was listed (``erased``)."""
+    identity: bytes | None = field(default=None, repr=False)
+    """What the record is recognised by, as it was when it was listed (``identities``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What an adapter puts on its search log, durably before anything is said (rule 16).
 
-1. An answer, until when it is kept, what its references stand for, what was acknowledged of the
-   broker's log, what the ledger keeps, what is held for a person and the entry commit in one
-   transaction.
+1. An answer, until when it is kept, what its references stand for and are recognised by, what was
+   acknowledged of the broker's log, what the ledger keeps, what is held for a person and the entry
+   commit in one transaction.
 2. A caller that gives up meanwhile changes nothing: an entry on its way is seen to its end, and
    what it changes in memory with it.
 3. The statement beside a report says that this agency searched and answered, nothing of what it
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from agency_adapters.checks import Admitted, Permission
 from agency_adapters.holding import keep_held
 from agency_adapters.lifetimes import KeptFor
-from agency_adapters.models import Finding, StoredMatch
+from agency_adapters.models import Finding, FoundRecord, StoredMatch
 from agency_adapters.ruling import Records, Ruling
 from agency_adapters.second_step.answered import keep_recipient
 from agency_adapters.state import keep_answer
@@ -68,12 +68,14 @@ class Recorder:
         records: this agency's own records.
         signer: signs reports and statements.
         kept: says until when answers are kept.
+        listed: returns what was found, each with what its record is recognised by.
     """
 
     log: LogWriter
     records: Records
     signer: Signer
     kept: KeptFor
+    listed: Callable[[Sequence[FoundRecord]], Awaitable[tuple[FoundRecord, ...]]]
 
     async def answer(
         self, seen: Seen, admitted: Admitted, ruling: Ruling, finding: Finding
@@ -89,6 +91,12 @@ class Recorder:
         days = _retention_days(admitted, ruling)
         until = self.kept.until(report.reported_at, None if finding.hold is not None else days)
 
+        try:
+            found = await self.listed(finding.found)
+        except BaseException:
+            ruling.release()
+            raise
+
         def stored(index: int) -> StoredMatch:
             return StoredMatch(
                 order_sha256=admitted.order_sha256,
@@ -101,7 +109,7 @@ class Recorder:
             )
 
         def also(connection: Connection, index: int) -> None:  # (1)
-            keep_answer(connection, stored(index), finding.found, until)
+            keep_answer(connection, stored(index), found, until)
             if finding.hold is not None:
                 keep_held(connection, report, finding.hold, days)
             keep_recipient(
@@ -210,10 +218,16 @@ async def to_its_end(work: Coroutine[Any, Any, _Done]) -> _Done:
 
 
 def _retention_days(admitted: Admitted, ruling: Ruling) -> int:
-    """Return how long recipients may keep an answer: by its duties, or the grant's if denied."""
+    """Return how long recipients may keep an answer, as far as this agency goes by it.
+
+    That is by our own agreement. The grant may oblige them to less; but we could not hold them to
+    it, and what a broker says must not make us forget whom to recall from. Of a denial, in which
+    nothing was found, only the grant says anything.
+    """
     outcome = ruling.outcome
-    duties = outcome.duties if isinstance(outcome, Permission) else admitted.permit.obligations
-    return duties.retention_days
+    if isinstance(outcome, Permission):
+        return outcome.retention_days
+    return admitted.permit.obligations.retention_days
 
 
 def asked_by(log: LogWriter, index: int) -> str:

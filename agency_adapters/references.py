@@ -2,7 +2,7 @@
 
 A reference is an HMAC under a key that never leaves the adapter, over the search's id and the
 record's. Nobody else can invert it, and the references of one record in two searches are as unlike
-as those of two records.
+as those of two records. Whatever else is kept of a record only to be recognised is under that key.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Final
 from trust import files
 from trust.errors import ProbegateError, Reason
 from trust.keys import require_private
+from trust.strict_json import canonical
 
 KEY_FILE: Final = "reference.key"
 KEY_BYTES: Final = 32
 REFERENCE_CHARS: Final = 20
 """Length of a reference, characters of base32: 100 bits."""
 _DOMAIN: Final = b"probegate/reference/v1\0"
+_DIGEST_DOMAIN: Final = b"probegate/recognised/v1\0"
 
 
 class References:
@@ -61,3 +63,12 @@ class References:
         message = _DOMAIN + search_id.encode() + record_id.encode()
         digest = hmac.digest(self._key, message, "sha256")
         return base64.b32encode(digest).decode("ascii").lower()[:REFERENCE_CHARS]
+
+    def digest(self, about: str, *said: str) -> bytes:
+        """Return what something of a record is recognised by, 32 bytes that say nothing.
+
+        Args:
+            about: what it is, so that digests of unlike things are unlike.
+            said: what it says.
+        """
+        return hmac.digest(self._key, _DIGEST_DOMAIN + canonical([about, *said]), "sha256")

@@ -13,6 +13,7 @@
    (``gone``).
 6. That it was erased, and of which searches, is an entry of the admin log that commits with the
    erasure. The searches' own entries stay and verify.
+   A certificate of an erasure that nobody was handed is not kept for good either (``erasures``).
 7. Their bytes are gone from SQLite's files when that is done. A process cannot know what another
    left behind that ended in between, so the first turn after a start sees to the files as well.
 """
@@ -28,6 +29,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Select, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from agency_adapters.erasures import forget_old
 from agency_adapters.gone import erase_answers
 from agency_adapters.holds import is_held
 from agency_adapters.lifetimes import UNDATED, KeptFor, date_earlier
@@ -78,6 +80,8 @@ class AnswerRetention:
             self.files.erased()
             await self.admin.append(NewEntry(leaf=leaf, also=_erasing(found, now, self.kept)))
             erased += len(found)
+        if await asyncio.to_thread(forget_old, self.engine, now):  # (6)
+            self.files.erased()
         await self.files.scrub()  # (7)
         if erased:
             telemetry.log("answers erased", count=erased)

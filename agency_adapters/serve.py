@@ -20,6 +20,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import grpc
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -32,6 +33,7 @@ from agency_adapters.deciding import Deciding
 from agency_adapters.galleries.files import DEFAULT_LIMITS, ScanLimits
 from agency_adapters.galleries.opening import open_gallery
 from agency_adapters.holding import HeldAnswers
+from agency_adapters.identities import Identities
 from agency_adapters.lifetimes import KeptFor
 from agency_adapters.linking import Linker
 from agency_adapters.operators import clerks
@@ -129,7 +131,14 @@ class Adapter:
         shelf = Shelf(gallery, logs, settings.switches(), clock)
         signer, openers = folder.signer(), folder.openers()
         kept = KeptFor.of(settings)
-        recorder = Recorder(logs.search, Records(settings.id, ledger), signer, kept)
+        identities = Identities(references)
+        recorder = Recorder(
+            log=logs.search,
+            records=Records(settings.id, ledger),
+            signer=signer,
+            kept=kept,
+            listed=lambda found: shelf.while_whole(partial(identities.listed, found)),
+        )
         witnesses, held = Witnesses(state), HeldAnswers(state.engine)
         linker = Linker(settings.id, lambda: directories.current, openers, signer)
         command = MatchCommand(
@@ -161,6 +170,7 @@ class Adapter:
             linker=linker,
             recorder=recorder,
             gallery=lambda: shelf.gallery,
+            identities=identities,
             switches=settings.switches(),
             clock=clock,
         )
@@ -175,6 +185,7 @@ class Adapter:
             log=logs.search,
             signer=signer,
             openers=openers,
+            identities=identities,
             clock=clock,
         )
         adapter = cls(

@@ -60,6 +60,8 @@ class AdapterSettings(EngineSettings):
 
     release_opens_h: Annotated[float, Field(gt=0, le=8760)] = 168.0
     """How long a force can open the details that were released to it, hours."""
+    max_requests_per_candidate: Annotated[int, Field(gt=0, le=1_000)] = 8
+    """Most requests for details of one candidate that wait for a decision; another is refused."""
     values_retain_days: Annotated[int, Field(ge=1)] = 2190
     """How long what entries only commit to (reviewers, their reasons, records asked for) is kept
     beside the logs, days; then `probegate audit erase --of adapter --log admin --expired` erases

@@ -135,10 +135,11 @@ class AdapterState:
             query = query.where(candidates.c.reference == reference)
         with reading(self.engine) as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
-            for row in rows
-        )
+        return tuple((row.search_id, _found(row)) for row in rows)
+
+    def candidate(self, reference: str) -> FoundRecord | None:
+        """Return what a reference stands for, if it is kept."""
+        return next((found for _, found in self.resolve(reference=reference)), None)
 
     def of_record(self, record_id: str) -> tuple[tuple[str, FoundRecord], ...]:
         """Return search id and candidate for every search that returned a record."""
@@ -149,10 +150,18 @@ class AdapterState:
         )
         with reading(self.engine) as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            (row.search_id, FoundRecord(row.reference, row.record_id, row.rank, row.score))
-            for row in rows
-        )
+        return tuple((row.search_id, _found(row)) for row in rows)
+
+
+def _found(row: Any) -> FoundRecord:
+    return FoundRecord(
+        reference=row.reference,
+        record_id=row.record_id,
+        rank=row.rank,
+        score=row.score,
+        erased=row.erased_us is not None,
+        identity=row.identity,
+    )
 
 
 def keep_answer(
@@ -182,6 +191,7 @@ def keep_answer(
                     "record_id": one.record_id,
                     "rank": one.rank,
                     "score": one.score,
+                    "identity": one.identity,
                 }
                 for one in found
             ],

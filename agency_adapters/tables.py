@@ -55,9 +55,13 @@ candidates = Table(
     Column("record_id", String(64), nullable=False),
     Column("rank", Integer, nullable=False),
     Column("score", Double, nullable=False),
+    Column("erased_us", BigInteger),
+    Column("identity", LargeBinary(32)),
     Index("ix_candidates_search", "search_id", "rank"),
 )
-"""What each reference stands for; it never leaves the agency."""
+"""What each reference stands for; it never leaves the agency. ``erased_us`` is since when its
+record is being erased, or was (``erased``); ``identity`` is what it is recognised by
+(``identities``)."""
 
 candidate_links = Table(
     "candidate_links",
@@ -149,14 +153,16 @@ releases = Table(
     Column("leaf_index", BigInteger),
     Column("search_id", String(36)),
     Column("until_us", BigInteger),
+    Column("shown", String),
     Index("ix_releases_request", "force", "request_id", unique=True),
     Index("ix_releases_leaf", "leaf_index", "received_us"),
     Index("ix_releases_search", "search_id"),
 )
 """One row per request for disclosure that the agency's people are asked to decide. ``fields``,
 ``ask`` and ``switches`` are JSON lists of names; ``reviewers`` says who reviewed, and when that
-ended. It, ``order_payload`` and ``facts`` are emptied once the decision is there. ``until_us`` is
-until when the force may hold what was released; of what was refused, when that was."""
+ended; ``shown`` is a JSON object of keyed digests of what the details said, by code. They,
+``order_payload`` and ``facts`` are emptied once the decision is there. ``until_us`` is until when
+the force may hold what was released; of what was refused, when that was."""
 
 release_reviews = Table(
     "release_reviews",
@@ -244,6 +250,20 @@ answer_holds = Table(
     Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
 )
 """Entries of the search log whose answer is under legal hold."""
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("begun_us", BigInteger, nullable=False),
+    Column("erased", String, nullable=False),
+    Column("images", String, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("certified_us", BigInteger),
+)
+"""Erasures that were begun, until their certificate is handed over (``erasures``). ``erased`` and
+``images`` are JSON lists of record ids and of names of files."""
 
 
 def open_engine(state_dir: Path) -> Engine:

@@ -7,6 +7,8 @@
    decided already is what keeps one person from deciding twice.
 3. Where somebody must be asked by now who was not when a matter was released, its releases count no
    more, and it waits again, with whom to ask. Whoever released it may decide anew.
+4. A release is recorded only if it stands in that very transaction: what people decided, and the
+   kill switches, are read again there. A refusal or a switch that is on the log by then wins.
 
 A matter waits as long as its row has no place in the search log (``leaf_index``).
 """
@@ -35,6 +37,8 @@ from sqlalchemy import (
 
 from audit.kinds import ERASED, EVERY_FIELD
 from audit.organisation import ADMIN
+from policy.ledger import Ledger
+from policy.ledger.tables import switches as switches_table
 from trust.errors import ProbegateError, Reason
 from trust.people import plain_id
 
@@ -113,6 +117,39 @@ class Verdicts:
         connection.execute(update(self.matters).where(waits).values(ask=json.dumps(list(ask))))
         released = self.given.c.verdict == Verdict.RELEASED.value
         connection.execute(delete(self.given).where(mine == digest, released))
+
+    def require_released(
+        self,
+        connection: Connection,
+        digest: bytes,
+        needed: int,
+        switches: frozenset[str],
+        ledger: Ledger,
+    ) -> None:
+        """Refuse to record a release that does not stand any more (4).
+
+        Args:
+            connection: the log's, in the transaction that records it.
+            digest: the matter's.
+            needed: how many people must release it.
+            switches: the kill switches that forbid it while they are off.
+            ledger: the running adapter's, which knows of a switch before the log does.
+
+        Raises:
+            ProbegateError: ``RELEASE_INVALID`` or ``RELEASE_SWITCHED_OFF``; the next turn carries
+                out what stands then.
+        """
+        query = select(self.given).where(self.given.c[self.key] == digest)
+        given = [
+            Review(row.reviewer, Verdict(row.verdict), row.leaf_index)
+            for row in connection.execute(query).all()
+        ]
+        if verdict_of(given, needed) is not Verdict.RELEASED:
+            raise ProbegateError(Reason.RELEASE_INVALID, "refused meanwhile")
+        recorded = select(switches_table.c.name).where(switches_table.c.name.in_(switches))
+        off = ledger.switched_off & switches | set(connection.execute(recorded).scalars())
+        if off:
+            raise ProbegateError(Reason.RELEASE_SWITCHED_OFF, ", ".join(sorted(off)))
 
     def forget(self, connection: Connection, entries: Sequence[int]) -> None:
         """Erase who made the decisions of some entries of the admin log (2).

@@ -43,6 +43,11 @@ def subject_command(
         screen.print(indented(f"rank {one.rank}, score {one.score:.4f}, as {one.reference}"))
         for step in one.reports:
             screen.print(indented(f"{_when(step)} {step.get('state')} (entry {step['entry']})"))
+        for step in one.followed:
+            fields = ", ".join(step.get("fields", ()))
+            became = " ".join(filter(None, (str(step.get("state", "")), fields)))
+            said = f"{_when(step)} {step['type']} {became}".rstrip() + f" (entry {step['entry']})"
+            screen.print(indented(said))
         for step in one.seen:
             said = f"{_when(step)} {step['type']} (entry {step['entry']} of the admin log)"
             screen.print(indented(said))

@@ -132,13 +132,15 @@ def erase(
     ] = None,
 ) -> None:
     """Erase records, their templates overwritten, and certify it; it is on the admin log."""
-    from agency_adapters.erasing import erase_records
+    from agency_adapters.erasing import erase_records, handed_over
     from agency_adapters.second_step.recall_desk import RecallDesk
     from trust import files
 
     operator = adapter_operator(config)
+    files.require_writable(certificate)
     made, envelope = asyncio.run(erase_records(operator, record_ids, authority))
     files.write_private(certificate, envelope.to_json(), replace=True)
+    asyncio.run(handed_over(operator, record_ids, authority))
     typer.echo(f"erased: {len(made.erased)} records, generation {made.generation_after}")
     if made.not_held:
         typer.echo(f"not held: {', '.join(made.not_held)}")

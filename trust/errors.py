@@ -161,6 +161,11 @@ class Reason(Enum):
         "The request for disclosure is malformed, or does not fit the search and its reviews.",
         "Correct the named field.",
     )
+    DISCLOSURE_PENDING = Entry(
+        Status.FAILED_PRECONDITION,
+        "As many requests about this candidate wait for its owner's people as are taken in.",
+        "Wait until they have decided about one; the same is not decided sooner if asked often.",
+    )
     DISCLOSURE_REPLAYED = Entry(
         Status.ALREADY_EXISTS,
         "This request id was used for another request for disclosure.",

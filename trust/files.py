@@ -129,6 +129,25 @@ def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
     write_atomic(path, data, mode=PRIVATE_FILE_MODE, replace=replace)
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a place that a private file could not be written to, before what it is for is done.
+
+    Raises:
+        ProbegateError: ``FILE_UNWRITABLE`` or ``DISK_FULL``.
+    """
+    make_folder(path.parent, mode=PRIVATE_FOLDER_MODE)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        handle, name = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        reason = Reason.DISK_FULL if full else Reason.FILE_UNWRITABLE
+        raise ProbegateError(reason, f"{path}: {error.strerror}", file=path.name) from None
+
+
 def make_folder(path: Path, *, mode: int = PUBLIC_FOLDER_MODE) -> None:
     """Make a folder, and those above it, unless it is there.
 

@@ -6,7 +6,8 @@
    instant leaves one of the two.
 3. Segments that no manifest names are left by a crash, or are what the change replaced. They, and
    manifests that were not written to the end, are removed after the change, and by the next command
-   that holds the lock.
+   that holds the lock. Where the crash may have come before the overwriting of (4), that command
+   overwrites them whole first; the manifest says then that no older generation is read any more.
 4. A record that was erased or updated is overwritten with zeros in the segment it was in, flushed,
    before that segment is removed and before the command says that it is done. So no file of the
    gallery holds its template any more, and whoever still reads the old generation reads zeros: the
@@ -58,6 +59,8 @@ LOCK: Final = "lock"
 JOURNAL: Final = "journal.jsonl"
 MAX_LINE_BYTES: Final = 4096
 """More than a line of the journal ever takes, bytes."""
+WRITE_BYTES: Final = 2**20
+"""How much of a file is overwritten at once, bytes."""
 SPARSE: Final = 0.5
 """A segment less full than this is compacted."""
 
@@ -158,6 +161,11 @@ class Editor:
             )
         return tuple(sorted(held))
 
+    def held(self, record_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return which of some records are held, in order."""
+        stored, _ = self._opened()
+        return tuple(sorted(stored.find(record_ids)))
+
     def compact(self, now: datetime) -> int:
         """Put the rows of sparse segments together; return how many segments there are fewer.
 
@@ -194,9 +202,16 @@ class Editor:
         named = {entry.name for entry in self._entries}
         for left in folder.iterdir() if folder.is_dir() else ():
             if left.name not in named:
+                if self._may_hold_erased:
+                    _overwrite(left)
                 shutil.rmtree(left)
         if self.manifest is not None:
             self._journal(self.manifest.change)
+
+    @property
+    def _may_hold_erased(self) -> bool:
+        """Whether the newest change overwrites rows of segments that it replaced (3)."""
+        return self.manifest is not None and self.manifest.whole_since == self.manifest.generation
 
     @property
     def _entries(self) -> tuple[SegmentEntry, ...]:
@@ -355,6 +370,18 @@ def swept(path: Path) -> None:
     except ProbegateError as error:
         if error.reason is not Reason.GALLERY_LOCKED:
             raise
+
+
+def _overwrite(folder: Path) -> None:
+    """Overwrite every file of a folder with zeros, through to the disk."""
+    for path in folder.iterdir():
+        with path.open("r+b") as stream:
+            left = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            while left:
+                left -= stream.write(bytes(min(left, WRITE_BYTES)))
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 @contextmanager

@@ -40,9 +40,14 @@ class HandedOut:
     report_sha256: bytes
     found: tuple[FoundRecord, ...] = field(repr=False)
 
+    def candidate(self, reference: str) -> FoundRecord | None:
+        """Return what a listed candidate stands for, or None if it is not listed."""
+        return next((one for one in self.found if one.reference == reference), None)
+
     def record_of(self, reference: str) -> str | None:
         """Return the record behind a listed candidate, or None if it is not listed."""
-        return next((one.record_id for one in self.found if one.reference == reference), None)
+        found = self.candidate(reference)
+        return None if found is None else found.record_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,26 @@ Rules 1 to 15 are in ``papers`` and ``checks``; here they are applied in order, 
 
 16. The candidate was not recalled. An agreement in force today, in our own bundle, lets details be
     disclosed: it is not hit/no-hit, and nothing about it is switched off.
-17. The record is there and may be searched today. What of it may be disclosed is what was asked
-    for, is agreed, is this kind of agency's to disclose, and is really in the record. Where that is
-    nothing the request is denied, alike for all of these reasons.
+17. The record that was listed is there (``identities``), is not being erased and may be searched
+    today. What of it may be disclosed is what was asked for, is agreed, is this kind of agency's to
+    disclose, and is really in the record. Where that is nothing the request is denied, alike for
+    all of these reasons.
 18. The facts open under this order, this agency, this request and a key of ours that is valid now,
     and they open the request's commitment.
 19. The request, and what its people need to decide about it, is kept in the transaction of its
-    entry, before it is acknowledged. The same bytes again are the same request, and are given the
-    same answer, also when their time has passed; its id with other bytes is a replay.
+    entry, before it is acknowledged; of each detail, what it is recognised by later. The same bytes
+    again are the same request, and are given the same answer, also when their time has passed; its
+    id with other bytes is a replay. About one candidate no more than so many wait at once.
 20. What became of it is told to the broker that brought it, by its digest, and to nobody else. The
-    details are handed over until they can be opened no more, or the candidate is recalled. Once
-    the answer that listed it is gone, so is what became of it (``retention``).
+    details are handed over until they can be opened no more, the candidate is recalled, or the
+    record's erasure begins. Once the answer that listed it is gone, so is what became of it
+    (``retention``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -30,9 +33,11 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection
 
-from agency_adapters.agency import AgencyKind, Record
+from agency_adapters.agency import AgencyKind
 from agency_adapters.galleries.gallery import Gallery
 from agency_adapters.gone import require_there
+from agency_adapters.identities import Identities
+from agency_adapters.models import FoundRecord
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step import checks
 from agency_adapters.second_step.agreed import (
@@ -103,6 +108,8 @@ class Disclosable:
         gallery: returns the gallery's newest generation.
         ledger: the kill switches.
         recalled: says whether a candidate was recalled.
+        candidate: returns what a reference stands for, if it is kept.
+        identities: recognises records, and what was shown of them.
         clock: tells the time.
     """
 
@@ -112,6 +119,8 @@ class Disclosable:
     gallery: Callable[[], Gallery]
     ledger: Ledger
     recalled: Callable[[str], bool]
+    candidate: Callable[[str], FoundRecord | None]
+    identities: Identities
     clock: Clock
 
     @property
@@ -119,8 +128,19 @@ class Disclosable:
         """What kind of agency this is."""
         return kind_named(self.gallery().facts.kind)
 
-    async def terms(self, request: DisclosureRequest, order: SearchOrder, record_id: str) -> Terms:
-        """Return what may be disclosed of a record in answer to a request.
+    def opens(self, reference: str) -> bool:
+        """Whether details of a candidate that are sealed already may be handed over (20)."""
+        found = self.candidate(reference)
+        return found is not None and not found.erased and not self.recalled(reference)
+
+    def shown(self, record_id: str, fields: Iterable[DisclosedField]) -> dict[str, bytes]:
+        """Return what the details of a record are recognised by, by code (19)."""
+        return {
+            one.name: self.identities.of_detail(record_id, one.name, one.value) for one in fields
+        }
+
+    async def terms(self, request: DisclosureRequest, order: SearchOrder) -> Terms:
+        """Return what may be disclosed of a candidate's record in answer to a request.
 
         Raises:
             ProbegateError: ``STOP_USE``, ``DISCLOSURE_DENIED`` or ``RELEASE_SWITCHED_OFF``.
@@ -132,7 +152,8 @@ class Disclosable:
         if today is None or today.duties.hit_no_hit or kind.defaults.hit_no_hit:
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "not agreed")
         require_switched_on(order, self.agency, gallery.facts.matcher, self.ledger.switched_off)
-        record: Record | None = await gallery.record(record_id)
+        found = self.candidate(request.reference)
+        record = None if found is None else await self.identities.record(gallery, found)
         if record is None or kind.bars(record, now.date(), self.switches):  # (17)
             raise ProbegateError(Reason.DISCLOSURE_DENIED, "no record to disclose")
         fields = kind.disclosed(record, set(request.fields) & set(today.duties.fields))
@@ -148,6 +169,7 @@ class AskingCommand:
     Attributes:
         agency: this agency's member id.
         skew: how far ahead of ours another's clock may be.
+        most_waiting: how many requests about one candidate may wait at once.
         papers: checks papers.
         disclosable: says what may be disclosed.
         releases: the requests there are.
@@ -158,6 +180,7 @@ class AskingCommand:
 
     agency: str
     skew: timedelta
+    most_waiting: int
     papers: Papers
     disclosable: Disclosable
     releases: Releases
@@ -194,7 +217,7 @@ class AskingCommand:
             if found is None or found.broker != peer.id:
                 raise ProbegateError(Reason.NOT_FOUND)
             certain.facts["request_sha256"] = request_sha256.hex()
-        opens = found.opens(self.clock()) and not self.disclosable.recalled(found.request.reference)
+        opens = found.opens(self.clock()) and self.disclosable.opens(found.request.reference)
         return ReleaseStanding(found.decision, found.sealed if opens else b"", found.decide_by)
 
     async def _asked(
@@ -228,7 +251,7 @@ class AskingCommand:
         )
         told = checks.told_of(params, shown.force, self.papers.said_by)
         checks.require_none_revoked(reviews, shown.force, told, self.releases.revoked)  # (14)
-        terms = await self.disclosable.terms(request, shown.order, record_id)  # (16) (17)
+        terms = await self.disclosable.terms(request, shown.order)  # (16) (17)
         checks.require_shared_opinion(  # (15)
             reviews, request.reference, terms.agreed.duties.reviewers
         )
@@ -239,6 +262,7 @@ class AskingCommand:
             broker=peer.id,
             record_id=record_id,
             fields=terms.codes,
+            shown=self.disclosable.shown(record_id, terms.fields),
             reviewers=tuple(ReviewedBy(one.reviewer, one.review.finished_at) for one in reviews),
             order=params.order.payload,
             facts=facts.facts,
@@ -253,8 +277,8 @@ class AskingCommand:
 
         def also(connection: Connection, _index: int) -> None:  # (19)
             require_there(connection, shown.answer.order_sha256)
-            keep_asked(connection, asked)
             keep_revocations(connection, told)
+            keep_asked(connection, asked, self.most_waiting)
 
         await self.book.record(REQUESTED_ENTRY, certain, also, decide_by=stamp(decide_by))
         return decide_by

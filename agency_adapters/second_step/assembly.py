@@ -9,6 +9,7 @@ from typing import Self
 
 from agency_adapters.command import Witnesses
 from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.identities import Identities
 from agency_adapters.images import ImageStore
 from agency_adapters.second_step.answered import Answered
 from agency_adapters.second_step.asking import AskingCommand, Disclosable
@@ -61,6 +62,7 @@ class SecondStep:
         log: LogWriter,
         signer: Signer,
         openers: Mapping[str, Opener],
+        identities: Identities,
         clock: Clock,
     ) -> Self:
         """Put it together; the arguments are as ``MatchCommand`` has them."""
@@ -69,7 +71,15 @@ class SecondStep:
         releases, recalls = Releases(state.engine), Recalls(state.engine)
         papers = Papers(agency, answered, log, witnesses, directory, clock)
         disclosable = Disclosable(
-            agency, settings.switches(), policy, gallery, ledger, recalls.recalled, clock
+            agency,
+            settings.switches(),
+            policy,
+            gallery,
+            ledger,
+            recalls.recalled,
+            state.candidate,
+            identities,
+            clock,
         )
         return cls(
             images=ImagesCommand(
@@ -79,6 +89,7 @@ class SecondStep:
                 papers=papers,
                 policy=policy,
                 gallery=gallery,
+                identities=identities,
                 images=ImageStore(settings.images_dir),
                 ledger=ledger,
                 recalled=recalls.recalled,
@@ -89,6 +100,7 @@ class SecondStep:
             asking=AskingCommand(
                 agency=agency,
                 skew=skew,
+                most_waiting=settings.max_requests_per_candidate,
                 papers=papers,
                 disclosable=disclosable,
                 releases=releases,

@@ -5,15 +5,21 @@
    ask for it; it is made once. A crash between the two leaves what people decided for the next
    turn, or the next start, to carry out.
 3. A request that stands on a review by somebody who was revoked since is refused, whoever decided
-   what, and if nobody has yet.
+   what, and if nobody has yet. A turn looks at those that somebody decided about, and at all that
+   wait only after a revocation, or a start: a broker can let any number wait.
 4. What a kill switch has turned off is not released while it is off; it can still be refused.
 5. Before anything is released it is looked at again: the candidate is not recalled, the record is
-   there and may be searched today, and an agreement in force today lets something of it be
-   disclosed. Else it is refused. Where the record has come to need somebody's leave who was not
-   asked, it waits again, on the log, with whom to ask (``verdicts``, 3).
-6. What is released is signed, then sealed to the newest sealing key of the force, bound to the
-   order, this agency and the reference. It carries the caveats, the terms of passing it on and the
-   day it must be deleted by; it can be opened for a while, and never longer than that.
+   there, is not being erased and may be searched today, and an agreement in force today lets
+   something of it be disclosed. Else it is refused. Where the record has come to need somebody's
+   leave who was not asked, it waits again, on the log, with whom to ask (``verdicts``, 3). In the
+   transaction that records the release it must still be what people decided, with nothing switched
+   off, recalled, erased or revoked; else nothing is recorded, and the next turn carries out what
+   stands then.
+6. What goes out was before the people who released it: a detail that the record gained since the
+   request came, or that says something else by now, is left out. What is left, if anything, is
+   signed, then sealed to the newest sealing key of the force, bound to the order, this agency and
+   the reference. It carries the caveats, the terms of passing it on and the day it must be deleted
+   by; it can be opened for a while, and never longer than that.
 7. With the decision the facts, the order and who reviewed are erased, from the write-ahead log too.
 8. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays open, until it goes with the answer that it is about (``retention``).
@@ -24,13 +30,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from agency_adapters.erased import require_not_erased
 from agency_adapters.second_step.asking import Disclosable, Terms
 from agency_adapters.second_step.keeping import (
     RELEASE_VERDICTS,
@@ -40,6 +47,7 @@ from agency_adapters.second_step.keeping import (
     keep_decision,
     keep_flagged,
 )
+from agency_adapters.second_step.recalling import is_recalled
 from agency_adapters.second_step.recording import Book, Certain
 from agency_adapters.tables import releases as releases_table
 from agency_adapters.verdicts import Verdict, VerdictClerk
@@ -54,7 +62,7 @@ from trust.keys import Signer
 from trust.messages import OWNER_REFUSED
 from trust.payload_types import PayloadType
 from trust.sealing import disclosure_info, seal
-from trust.second_step import Disclosure, ReleaseDecision, ReleaseState
+from trust.second_step import DisclosedField, Disclosure, ReleaseDecision, ReleaseState
 from trust.wire import encode, envelope_to_bytes
 
 RELEASED_ENTRY: Final = "release.released"
@@ -68,6 +76,13 @@ RELEASE_CLERK: Final = VerdictClerk(
     RELEASE_VERDICTS, {RELEASED_ENTRY: Verdict.RELEASED, REFUSED_ENTRY: Verdict.REFUSED}
 )
 """Keeps decisions about requests (1)."""
+
+
+@dataclass(slots=True)
+class _Looked:
+    """How many revocations there were when all that wait were last looked at (3)."""
+
+    at_revocations: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,7 @@ class Deciding:
     signer: Signer
     directory: Callable[[], Directory]
     clock: Clock
+    _looked: _Looked = field(default_factory=_Looked, init=False, repr=False)
 
     async def settle(self) -> None:
         """Make the decision of every request that was decided and has none yet (2).
@@ -102,16 +118,20 @@ class Deciding:
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE``.
         """
-        decided = False
-        for release in self.releases.waiting():
+        decided, revocations, done = False, self.releases.revocations(), True
+        all_of_them = revocations != self._looked.at_revocations  # (3)
+        for release in self.releases.waiting() if all_of_them else self.releases.reviewed():
             try:
                 decided |= await self._carry_out(release)
             except ProbegateError as error:
+                done &= bool(release.reviews)  # that one is looked at again in any case
                 telemetry.log(
                     "release not carried out",
                     search_id=release.request.search_id,
                     reason=error.reason.name,
                 )
+        if done:
+            self._looked.at_revocations = revocations
         if decided:  # (7)
             await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
 
@@ -162,9 +182,7 @@ class Deciding:
         if release.order is None:
             raise ProbegateError(Reason.STATE_UNAVAILABLE, "the order of a request is gone")
         try:
-            terms = await self.disclosable.terms(  # (4) (5)
-                release.request, release.order, release.record_id
-            )
+            terms = await self.disclosable.terms(release.request, release.order)  # (4) (5)
         except ProbegateError as error:
             if error.reason not in _NO_LONGER:
                 raise
@@ -173,7 +191,11 @@ class Deciding:
         if not set(terms.ask) <= set(release.ask):
             await self._ask_anew(release, terms.ask)
             return False
-        await self._disclose(release, terms)
+        fields = self._seen(release, terms)
+        if fields:
+            await self._disclose(release, replace(terms, fields=fields))
+        else:
+            await self._refuse(release, Reason.DISCLOSURE_DENIED.name)
         return True
 
     async def _ask_anew(self, release: Release, ask: tuple[str, ...]) -> None:
@@ -184,6 +206,14 @@ class Deciding:
 
         await self.book.record(REOPENED_ENTRY, _certain(release), also, ask=list(ask))
         telemetry.log("release waits again", search_id=release.request.search_id)
+
+    def _seen(self, release: Release, terms: Terms) -> tuple[DisclosedField, ...]:
+        """Return what of the details is as it was when people were asked to release it (6)."""
+        fields = tuple(one for one in terms.fields if one.name in release.fields)
+        if release.shown is None:  # taken in before what was shown was kept
+            return fields
+        now = self.disclosable.shown(release.record_id, fields)
+        return tuple(one for one in fields if release.shown.get(one.name) == now[one.name])
 
     async def _disclose(self, release: Release, terms: Terms) -> None:
         """Apply rule (6)."""
@@ -247,11 +277,8 @@ class Deciding:
         envelope = dsse.sign(PayloadType.RELEASE_DECISION, encode(decision), self.signer)
 
         def also(connection: Connection, index: int) -> None:
-            # A revocation that came in between is told by the next turn (3).
-            if decision.state is ReleaseState.RELEASED and any(
-                is_revoked(connection, release.request.force, one) for one in release.reviewers
-            ):
-                raise ProbegateError(Reason.REVIEWER_REVOKED)
+            if decision.state is ReleaseState.RELEASED:
+                self._require_standing(connection, release)
             keep_decision(connection, release.request_sha256, envelope, sealed, index, until)
 
         await self.book.record(
@@ -264,6 +291,27 @@ class Deciding:
             fields=fields,
         )
         telemetry.log("release decided", search_id=decision.search_id, state=decision.state.value)
+
+    def _require_standing(self, connection: Connection, release: Release) -> None:
+        """Refuse to record a release that something came in before (3) (4) (5).
+
+        Raises:
+            ProbegateError: ``REVIEWER_REVOKED``, ``RELEASE_INVALID``, ``RELEASE_SWITCHED_OFF``,
+                ``STOP_USE`` or ``DISCLOSURE_DENIED``.
+        """
+        force, reference = release.request.force, release.request.reference
+        if any(is_revoked(connection, force, one) for one in release.reviewers):
+            raise ProbegateError(Reason.REVIEWER_REVOKED)
+        RELEASE_VERDICTS.require_released(
+            connection,
+            release.request_sha256,
+            release.needed,
+            release.switches,
+            self.disclosable.ledger,
+        )
+        if is_recalled(connection, reference):
+            raise ProbegateError(Reason.STOP_USE)
+        require_not_erased(connection, (reference,))
 
 
 def _certain(release: Release) -> Certain:

@@ -10,8 +10,8 @@
 10. An agreement in force today, in our own bundle, lets images be sent: with the answer, or on
     request and reasons are given.
 11. Nothing about it is switched off.
-12. A candidate that was recalled, and a record that is gone or that may not be searched today, has
-    no image to send. That is said as it is of a record that never had one.
+12. A candidate that was recalled, and a record that is gone (``identities``) or that may not be
+    searched today, has no image to send. That is said as it is of a record that never had one.
 13. What is sent is on this agency's log before the first byte leaves.
 14. Each image is signed, then sealed to the newest sealing key of the force, bound to the order,
     this agency and its reference, and sent by itself: only one is held in memory at a time.
@@ -26,6 +26,7 @@ from datetime import timedelta
 from typing import Final
 
 from agency_adapters.galleries.gallery import Gallery
+from agency_adapters.identities import Identities
 from agency_adapters.images import ImageStore
 from agency_adapters.registry import kind_named
 from agency_adapters.second_step.agreed import agreed, require_switched_on
@@ -62,6 +63,7 @@ class ImagesCommand:
         papers: checks papers.
         policy: returns the agreements in force.
         gallery: returns the gallery's newest generation.
+        identities: recognises records.
         images: the agency's own store.
         ledger: the kill switches.
         recalled: says whether a candidate was recalled.
@@ -76,6 +78,7 @@ class ImagesCommand:
     papers: Papers
     policy: Callable[[], CompiledPolicy]
     gallery: Callable[[], Gallery]
+    identities: Identities
     images: ImageStore
     ledger: Ledger
     recalled: Callable[[str], bool]
@@ -167,12 +170,14 @@ class ImagesCommand:
         kind = kind_named(gallery.facts.kind)
         sendable = {}
         for reference in request.references:
-            record_id = shown.answer.record_of(reference) or ""
-            record = await gallery.record(record_id)
+            found = shown.answer.candidate(reference)
+            if found is None or found.erased:
+                continue
+            record = await self.identities.record(gallery, found)
             barred = record is None or kind.bars(record, today, self.switches)
             # Where no records are kept, who may be searched is decided where they are.
             if self.recalled(reference) or (barred and gallery.facts.keeps_records):
                 continue
-            if await asyncio.to_thread(self.images.has, record_id):
-                sendable[reference] = record_id
+            if await asyncio.to_thread(self.images.has, found.record_id):
+                sendable[reference] = found.record_id
         return sendable

@@ -1,12 +1,13 @@
 """Requests for disclosure as they are kept, and what the agency's people decided about them.
 
-1. A request is kept in the transaction of its own entry, once.
+1. A request is kept in the transaction of its own entry, once; at most so many wait about one
+   candidate, counted in that transaction.
 2. A person's decision is kept in the transaction of its entry, and only if it counts
    (``verdicts``).
-3. What was decided is kept in the transaction of its entry, once. The facts, the order and who
-   reviewed are erased by the same write.
+3. What was decided is kept in the transaction of its entry, once. The facts, the order, who
+   reviewed and what the details said are erased by the same write.
 4. Sealed details that can be opened no more are erased; so are those of a candidate that was
-   recalled, and of a record that is itself erased.
+   recalled, and of a record that is itself erased (``erased``).
 5. The rest goes with the answer that listed the candidate (``retention``); until when the force may
    hold what was released is kept for that.
 
@@ -16,13 +17,13 @@ Reads raise ``STATE_UNAVAILABLE``; writes run inside the log's transaction (``Ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from agency_adapters.gone import brokers_of_gone
@@ -59,6 +60,7 @@ class Asked:
         broker: the member id of the broker that may ask what became of it.
         record_id: the record it is about.
         fields: the details that may be disclosed of it, by code.
+        shown: what each of them is recognised by, keyed digests.
         reviewers: on whose reviews it stands.
         order: the order, encoded, for the people who decide.
         facts: why, in the force's words, for the people who decide.
@@ -73,6 +75,7 @@ class Asked:
     broker: str
     record_id: str
     fields: tuple[str, ...]
+    shown: Mapping[str, bytes]
     reviewers: tuple[ReviewedBy, ...]
     order: bytes = field(repr=False)
     facts: str = field(repr=False)
@@ -92,6 +95,7 @@ class Release:
     broker: str
     record_id: str
     fields: tuple[str, ...]
+    shown: Mapping[str, bytes] | None
     reviewers: tuple[ReviewedBy, ...]
     order: SearchOrder | None = field(repr=False)
     facts: str | None = field(repr=False)
@@ -136,6 +140,19 @@ class Releases:
     def waiting(self) -> tuple[Release, ...]:
         """Return every request that is not decided, the oldest first."""
         return self._where(releases.c.leaf_index.is_(None))
+
+    def reviewed(self) -> tuple[Release, ...]:
+        """Return those of them that somebody has decided about, in part or whole."""
+        reviews = select(release_reviews.c.reviewer).where(
+            release_reviews.c.request_sha256 == releases.c.request_sha256
+        )
+        return self._where(releases.c.leaf_index.is_(None) & reviews.exists())
+
+    def revocations(self) -> int:
+        """Return how many revocations of reviewers are kept."""
+        with reading(self.engine) as connection:
+            query = select(func.count()).select_from(revoked_reviewers)
+            return connection.execute(query).scalar_one()
 
     def overdue(self, now: datetime) -> tuple[Release, ...]:
         """Return those that nobody decided in time, and of which the log does not say so yet."""
@@ -225,6 +242,7 @@ def _release(row: Any, reviews: Any) -> Release:
         broker=row.broker,
         record_id=row.record_id,
         fields=tuple(json.loads(row.fields)),
+        shown=_shown(row.shown),
         reviewers=tuple(
             ReviewedBy(one["reviewer"], from_us(one["finished_us"]))
             for one in json.loads(row.reviewers or "[]")
@@ -244,6 +262,12 @@ def _release(row: Any, reviews: Any) -> Release:
     )
 
 
+def _shown(text: str | None) -> Mapping[str, bytes] | None:
+    if text is None:
+        return None
+    return {code: bytes.fromhex(digest) for code, digest in json.loads(text).items()}
+
+
 def is_revoked(connection: Connection, force: str, review: ReviewedBy) -> bool:
     """Whether a review of a force's reviewer no longer counts."""
     query = select(revoked_reviewers.c.since_us).where(
@@ -254,9 +278,28 @@ def is_revoked(connection: Connection, force: str, review: ReviewedBy) -> bool:
     return connection.execute(query).first() is not None
 
 
-def keep_asked(connection: Connection, asked: Asked) -> None:
-    """Write a request (1)."""
+def keep_asked(connection: Connection, asked: Asked, most: int) -> None:
+    """Write a request (1).
+
+    Args:
+        connection: the log's.
+        asked: the request.
+        most: how many may wait about one candidate.
+
+    Raises:
+        ProbegateError: ``DISCLOSURE_PENDING`` if as many do; ``REVIEWER_REVOKED`` if somebody it
+            stands on was revoked meanwhile; ``DISCLOSURE_REPLAYED``.
+    """
     request = decode(DisclosureRequest, asked.request.payload)
+    if any(is_revoked(connection, request.force, one) for one in asked.reviewers):
+        raise ProbegateError(Reason.REVIEWER_REVOKED)
+    theirs = select(func.count()).where(
+        releases.c.search_id == request.search_id,
+        releases.c.record_id == asked.record_id,
+        releases.c.leaf_index.is_(None),
+    )
+    if connection.execute(theirs).scalar_one() >= most:
+        raise ProbegateError(Reason.DISCLOSURE_PENDING)
     row = {
         "request_sha256": sha256(asked.request.payload).digest(),
         "request": envelope_to_bytes(asked.request),
@@ -265,6 +308,7 @@ def keep_asked(connection: Connection, asked: Asked) -> None:
         "broker": asked.broker,
         "record_id": asked.record_id,
         "fields": json.dumps(asked.fields),
+        "shown": json.dumps({code: digest.hex() for code, digest in asked.shown.items()}),
         "reviewers": json.dumps(
             [
                 {"reviewer": one.reviewer, "finished_us": to_us(one.finished_at)}
@@ -317,19 +361,11 @@ def keep_decision(
             order_payload=None,
             facts=None,
             reviewers=None,
+            shown=None,
         )
     )
     if changed.rowcount != 1:
         raise ProbegateError(Reason.STATE_UNAVAILABLE, "a request was decided twice")
-
-
-def erase_details(engine: Engine, record_ids: Sequence[str]) -> None:
-    """Erase the sealed details of records that are themselves erased (4).
-
-    Raises:
-        ProbegateError: ``STATE_UNAVAILABLE``.
-    """
-    _erase_sealed(engine, releases.c.record_id.in_(record_ids))
 
 
 def _erase_sealed(engine: Engine, condition: Any) -> None:

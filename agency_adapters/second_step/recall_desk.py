@@ -6,7 +6,8 @@
    nobody may hold it any more, and nobody here knows what it listed (``retention``). A match that
    was wrong says nothing of other searches: named by a reference, it is recalled in that search
    alone.
-3. What is recalled for one reason is not recalled for it again.
+3. What is recalled for one reason is not recalled for it again; of two people who order it at once
+   the second is told so.
 4. Who reads the list is on the admin log before anything is shown.
 5. The running adapter signs what was ordered; if none runs, the next one to start does.
 """
@@ -78,15 +79,16 @@ class RecallDesk:
         checked_id(person, "person")
         checked_prose(notice, "notice")
         record_id, listed = self._listed(record_id, reference, reason)
-        there = {(one.reference, one.reason) for one in self.recalls.all()}
-        new = [(answer, ref) for answer, ref in listed if (ref, reason) not in there]  # (3)
-        if not new:
-            raise ProbegateError(Reason.NOTICE_INVALID, "recalled already", field="reference")
+        new = self._not_recalled(listed, reason)
         ids: list[str] = []
         for first in range(0, len(new), RECALLS_PER_ENTRY):
             some = new[first : first + RECALLS_PER_ENTRY]
             ids += await self._put(some, record_id, reason, notice, person)
-        return await self._issued(ids)
+        made = await self._issued(ids)
+        if not made:
+            self._not_recalled(new, reason)  # somebody else's order came first (3)
+            raise ProbegateError(Reason.RESULT_GONE)
+        return made
 
     async def all(self) -> tuple[Sequence[OrderedRecall], Sequence[ReportedMatch]]:
         """Return all recalls, and the wrong matches that wait, once the read is on the log (4).
@@ -130,6 +132,20 @@ class RecallDesk:
             raise ProbegateError(Reason.NOT_FOUND)
         return record_id, listed
 
+    def _not_recalled(
+        self, listed: Sequence[tuple[HandedOut, str]], reason: RecallReason
+    ) -> Sequence[tuple[HandedOut, str]]:
+        """Return what of it is not recalled for a reason (3).
+
+        Raises:
+            ProbegateError: ``NOTICE_INVALID`` if all of it is.
+        """
+        there = {(one.reference, one.reason) for one in self.recalls.all()}
+        new = [(answer, ref) for answer, ref in listed if (ref, reason) not in there]
+        if not new:
+            raise ProbegateError(Reason.NOTICE_INVALID, "recalled already", field="reference")
+        return new
+
     async def _put(
         self,
         some: Sequence[tuple[HandedOut, str]],
@@ -162,9 +178,6 @@ class RecallDesk:
         def look() -> tuple[OrderedRecall, ...]:
             return tuple(one for one in self.recalls.all() if one.recall_id in wanted)
 
-        made = await carried_out(
+        return await carried_out(
             self.operator, look, lambda found: all(one.recall is not None for one in found)
         )
-        if not made:
-            raise ProbegateError(Reason.RESULT_GONE)
-        return made

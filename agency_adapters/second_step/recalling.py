@@ -112,9 +112,8 @@ class Recalls:
 
     def recalled(self, reference: str) -> bool:
         """Whether a candidate is recalled (3)."""
-        query = select(recalls.c.recall_id).where(recalls.c.reference == reference)
         with reading(self.engine) as connection:
-            return connection.execute(query).first() is not None
+            return is_recalled(connection, reference)
 
     def after(self, origin: str, number: int) -> tuple[NumberedRecall, ...]:
         """Return the recalls of one broker's searches with larger numbers, the smallest first."""
@@ -176,6 +175,12 @@ class Recalls:
                 )
                 for row in connection.execute(query).all()
             )
+
+
+def is_recalled(connection: Connection, reference: str) -> bool:
+    """Whether a candidate is recalled (3)."""
+    query = select(recalls.c.recall_id).where(recalls.c.reference == reference)
+    return connection.execute(query).first() is not None
 
 
 def _recall(row: Any, acknowledgements: Any) -> OrderedRecall:

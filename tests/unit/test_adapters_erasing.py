@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from agency_adapters.dwp import DWP
-from agency_adapters.erasing import erase_records
+from agency_adapters.erasing import ErasureCertificate, erase_records, handed_over
+from agency_adapters.erasures import CERTIFICATE_KEPT
+from agency_adapters.galleries import editing
 from agency_adapters.galleries.importing import ImportReport, enrol_records, import_gallery
 from agency_adapters.galleries.store import StoredGallery
+from agency_adapters.galleries.writing import MAX_ERASED
 from agency_adapters.passport import PASSPORT
+from agency_adapters.serve import Adapter
 from cli.adapter import app
 from tests.adapters import Scene, make_world, scene, the_operator
 from tests.galleries import NOW
+from tests.kept import files_with
 from tests.unit.adapters_kit import HEADER, adapter_settings, entries, make_gallery
 from tests.world import MODEL, Request, World, template
 from trust import dsse
 from trust.directory import KeyUse
 from trust.errors import ProbegateError, Reason
 from trust.payload_types import PayloadType
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"the picture of an invented face"
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +250,153 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
                 now=NOW,
             )
         assert refused.value.reason in {Reason.IMPORT_INVALID, Reason.FILE_MISSING}
+
+
+# --- an erasure that is cut short ---------------------------------------------------------------
+
+
+@pytest.fixture
+async def pictured(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
+    """An adapter whose record 7 has an image."""
+    make_gallery(tmp_path / "gallery")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "R00007.png").write_bytes(PICTURE)
+    places = {"gallery": str(tmp_path / "gallery"), "images_dir": images}
+    async with scene(world, tmp_path, monkeypatch, **places) as made:
+        yield made
+
+
+async def erased_again(here: Scene, *ids: str) -> ErasureCertificate:
+    async with the_operator(here) as operator:
+        return (await erase_records(operator, ids, "Request 2026/17"))[0]
+
+
+async def refused_erasure(here: Scene, reason: Reason, *ids: str, **settings: Any) -> None:
+    async with the_operator(here) as operator:
+        changed = operator.settings.model_copy(update=settings)
+        with pytest.raises(ProbegateError) as refused:
+            await erase_records(replace(operator, settings=changed), ids, "Request 2026/17")
+    assert refused.value.reason is reason
+
+
+async def test_an_erasure_that_failed_after_the_change_is_finished_and_certified_when_given_again(
+    pictured: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (segment,) = (tmp_path / "gallery" / "segments").iterdir()
+    os.link(
+        segment / "templates.f32", tmp_path / "blocks"
+    )  # what the disk keeps of an unlinked file
+    row = np.fromfile(tmp_path / "blocks", "<f4").reshape(60, -1)[7].tobytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(editing, "overwrite_rows", broken_disk)
+        await refused_erasure(pictured, Reason.FILE_UNWRITABLE, "R00007", "nobody")
+    assert row in (tmp_path / "blocks").read_bytes()
+    certificate = await erased_again(pictured, "R00007", "nobody")
+    assert (certificate.erased, certificate.not_held) == (("R00007",), ("nobody",))
+    assert (certificate.generation_before, certificate.generation_after) == (1, 2)
+    assert certificate.images == 1
+    assert row not in (tmp_path / "blocks").read_bytes()
+
+
+def broken_disk(*_about: Any, **_more: Any) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+async def test_an_erasure_that_is_refused_destroys_nothing(pictured: Scene, tmp_path: Path) -> None:
+    image = tmp_path / "images" / "R00007.png"
+    with editing.editing(tmp_path / "gallery"):
+        await refused_erasure(pictured, Reason.GALLERY_LOCKED, "R00007")
+    vendor = "osia+http://127.0.0.1:9/national"
+    await refused_erasure(pictured, Reason.CONFIG_INVALID, "R00007", gallery=vendor)
+    engine = "postgresql://127.0.0.1:9/gallery"
+    many = [f"R{n:05d}" for n in range(MAX_ERASED + 1)]
+    await refused_erasure(pictured, Reason.USAGE, *many, gallery=engine)
+    await refused_erasure(pictured, Reason.NOT_FOUND, "nobody")
+    assert image.read_bytes() == PICTURE
+    assert await best(pictured) == "R00007"
+    assert (await erased_again(pictured, "R00007")).images == 1
+    assert not image.exists()
+
+
+async def test_a_certificate_is_given_again_until_it_is_handed_over(pictured: Scene) -> None:
+    async with the_operator(pictured) as operator:
+        ids, authority = ["R00007"], "Request 2026/17"
+        first = await erase_records(operator, ids, authority)
+        assert await erase_records(operator, ids, authority) == first
+        with pytest.raises(ProbegateError) as refused:
+            await erase_records(operator, ids, "Request 2026/18")
+        assert refused.value.reason is Reason.NOT_FOUND
+        await handed_over(operator, ids, authority)
+        with pytest.raises(ProbegateError) as refused:
+            await erase_records(operator, ids, authority)
+        assert refused.value.reason is Reason.NOT_FOUND
+    assert files_with(pictured.adapter, b"R00007") == set()
+
+
+async def test_a_certificate_that_nobody_asks_for_again_is_not_kept_for_good(
+    pictured: Scene,
+) -> None:
+    await erased_again(pictured, "R00007")
+    assert files_with(pictured.adapter, b"R00007")
+    pictured.clock.ahead += CERTIFICATE_KEPT + timedelta(minutes=1)
+    await pictured.adapter.retention.erase_answers()
+    assert files_with(pictured.adapter, b"R00007") == set()
+
+
+async def test_an_id_that_is_enrolled_again_is_erased_again_under_the_same_authority(
+    pictured: Scene, tmp_path: Path
+) -> None:
+    await erased_again(pictured, "R00007")
+    enrolled(tmp_path, ["R00007"], template()[None])
+    certificate = await erased_again(pictured, "R00007")
+    assert (certificate.erased, certificate.generation_after) == (("R00007",), 4)
+    await pictured.adapter.refresh_gallery()
+    assert await best(pictured) != "R00007"
+
+
+async def test_the_command_erases_nothing_that_it_could_not_certify(
+    pictured: Scene, tmp_path: Path
+) -> None:
+    settings = pictured.adapter.settings
+    await pictured.server.stop(0)
+    await pictured.adapter.close()
+    config = tmp_path / "adapter.toml"
+    fields = settings.model_dump(mode="json", exclude_none=True)
+    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in fields.items()))
+    erase = ["erase", "R00007", "--authority", "R 1", "--config", str(config), "--certificate"]
+    for place in (config / "c.json", tmp_path):
+        told = await asyncio.to_thread(CliRunner().invoke, app, [*erase, str(place)])
+        assert (told.exit_code, "FILE_UNWRITABLE" in told.output) == (1, True)
+    told = await asyncio.to_thread(CliRunner().invoke, app, [*erase, str(tmp_path / "c.json")])
+    assert told.exit_code == 0, told.output
+    envelope = dsse.Envelope.from_json((tmp_path / "c.json").read_bytes())
+    said = json.loads(envelope.payload)
+    assert (said["erased"], said["images"]) == (["R00007"], 1)
+    assert "blocks that files of the gallery's earlier generations gave back" in said["remains"]
+    pictured.adapter = await Adapter.open(settings, pictured.clock)
+    pictured.server = await pictured.adapter.listen()
+    assert files_with(pictured.adapter, b"R00007") == set()
+
+
+@pytest.mark.parametrize("change", ["enrol", "erase"])
+def test_what_a_crash_left_is_overwritten_only_where_nobody_reads_it_any_more(
+    tmp_path: Path, change: str
+) -> None:
+    make_gallery(tmp_path / "gallery", rows=8)
+    if change == "enrol":  # the generation before may still be searched
+        enrolled(tmp_path, ["N1"], template(9)[None])
+    else:  # the manifest says that it may not
+        with editing.editing(tmp_path / "gallery") as editor:
+            editor.erase(["R00001"], NOW)
+    (segment,) = (tmp_path / "gallery" / "segments").iterdir()
+    left = segment.with_name("s9999999")
+    shutil.copytree(segment, left)
+    os.link(left / "templates.f32", tmp_path / "blocks")
+    before = (tmp_path / "blocks").read_bytes()
+    editing.swept(tmp_path / "gallery")
+    assert not left.exists()
+    expected = before if change == "enrol" else bytes(len(before))
+    assert (tmp_path / "blocks").read_bytes() == expected

@@ -445,3 +445,23 @@ async def run_json(config: Path, *command: str) -> str:
     told = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert told.exit_code == 0, told.output
     return told.stdout
+
+
+async def test_of_two_people_who_recall_at_once_the_second_is_told_that_it_was_recalled(
+    step: Step,
+) -> None:
+    async with at_work(step.here) as operator:
+        desk = RecallDesk.of(operator)
+        done = await asyncio.gather(
+            *(
+                desk.order(
+                    record_id=MATE, reason=RecallReason.WRONG_RECORD, notice=NOTICE, person=person
+                )
+                for person in ("P-1", "P-2")
+            ),
+            return_exceptions=True,
+        )
+    made = [one for one in done if not isinstance(one, BaseException)]
+    (late,) = [one for one in done if isinstance(one, ProbegateError)]
+    assert [len(one) for one in made] == [1]
+    assert (late.reason, late.metadata) == (Reason.NOTICE_INVALID, {"field": "reference"})

@@ -148,24 +148,36 @@ async def test_the_log_verifies_without_what_is_gone(step: Step) -> None:
     assert verify_folder(step.here.adapter.settings.logs_dir / "search").ok
 
 
-async def test_the_grant_counts_where_it_gives_less_time_and_where_nothing_was_found(
-    here: Scene,
-) -> None:
-    less = await here.papers(obligations={"retention_days": 1})
+@pytest.mark.parametrize("granted", [0, 1, RETENTION_DAYS + 9])
+async def test_a_broker_cannot_shorten_what_an_agency_remembers(here: Scene, granted: int) -> None:
+    step = await searched(here, obligations={"retention_days": granted})
+    ahead(here, days=DUE_DAYS - HALF_A_DAY)
+    await erase(here)
+    assert is_kept(here, step.report.search_id)
+    assert [found.record_id for _, found in here.adapter.state.of_record(MATE)] == [MATE]
+    ahead(here, days=1)
+    await erase(here)
+    assert erased(here) == [[step.report.search_id]]
+
+
+async def test_a_broker_cannot_shorten_what_is_remembered_of_a_held_answer(here: Scene) -> None:
+    step = await searched(here, obligations={"retention_days": 0, "release_by_human": True})
+    async with held_inbox(here) as people:
+        await people.release(step.report.search_id, reviewer="R-1", reference="2026/1")
+    ahead(here, days=DUE_DAYS - HALF_A_DAY)
+    await erase(here)
+    assert is_kept(here, step.report.search_id)
+
+
+async def test_the_grant_counts_where_nothing_was_found(here: Scene) -> None:
     denied = await here.papers(
         Request(here.world, now=here.clock(), justification={"necessity": " "}),
         obligations={"retention_days": 3},
     )
-    for papers in (less, denied):
-        await here.ask(papers.params())
+    await here.ask(denied.params())
     assert entries(here.adapter)[-1]["state"] == OutcomeState.DENIED.value
-    for papers, days in ((less, 1), (denied, 3)):
-        at = rows(here)[papers.search_id].erase_us
-        expected = here.clock() + timedelta(days=days + MARGIN_DAYS)
-        assert abs(at - to_us(expected)) < 60_000_000
-    ahead(here, days=3 + HALF_A_DAY)
-    await erase(here)
-    assert erased(here) == [[less.search_id]]
+    expected = here.clock() + timedelta(days=3 + MARGIN_DAYS)
+    assert abs(rows(here)[denied.search_id].erase_us - to_us(expected)) < 60_000_000
 
 
 @given(
