@@ -121,6 +121,8 @@ def test_nothing_is_raised_that_is_not_of_the_catalogue() -> None:
 INTERNAL_EXCEPTIONS = [
     # GALLERY_UNAVAILABLE, told from the others by whoever has a newer generation to ask
     "agency_adapters/galleries/gallery.py: GenerationGoneError",
+    # IMPORT_INVALID, with the rows that the command shows
+    "agency_adapters/galleries/rejecting.py: RowsRejectedError",
     "audit/writer.py: _CallerError",  # tells a caller's failure from the storage's; never leaves
     "trust/errors.py: ProbegateError",
 ]
