@@ -124,5 +124,6 @@ INTERNAL_EXCEPTIONS = [
     # IMPORT_INVALID, with the rows that the command shows
     "agency_adapters/galleries/rejecting.py: RowsRejectedError",
     "audit/writer.py: _CallerError",  # tells a caller's failure from the storage's; never leaves
+    "broker/dispatch.py: SwitchedOffError",  # becomes an outcome where it is caught
     "trust/errors.py: ProbegateError",
 ]
