@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import nullcontext
 
 import typer
@@ -23,12 +24,35 @@ async def follow(client: AsyncForceClient, search_id: str, screen: Console) -> S
     raise ProbegateError(Reason.UNEXPECTED, "the search did not end")
 
 
-def finish(view: SearchView, *, as_json: bool) -> None:
-    """Show a search, and exit with what scripts want to know of an ended one."""
+async def unbelieved_of(hearing: Awaitable[object]) -> ProbegateError | None:
+    """Hear recalls, and return the refusal if one of them does not verify."""
+    try:
+        await hearing
+    except ProbegateError as error:
+        if error.reason is not Reason.RESULT_INVALID:
+            raise
+        return error
+    return None
+
+
+def finish(view: SearchView, *, as_json: bool, unbelieved: ProbegateError | None = None) -> None:
+    """Show a search, and exit with what scripts want to know of an ended one.
+
+    Args:
+        view: the search.
+        as_json: whether a program reads it.
+        unbelieved: that a recall does not verify, which may be of another search.
+
+    Raises:
+        ProbegateError: ``unbelieved``, once the search is shown.
+        typer.Exit: every agency denied it, or it ended with less than was asked for.
+    """
     if as_json:
         print_json(results.document(view))
     else:
         results.show(view, console())
+    if unbelieved is not None:
+        raise unbelieved
     if view.all_denied:
         raise typer.Exit(EXIT_ALL_DENIED)
     if view.state.ended and not view.sufficient:

@@ -11,17 +11,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from cli import facts
+from cli.following import unbelieved_of
 from cli.output import OneLineErrors, console, indented, print_json, text
 from cli.people import presented
 from cli.second_step import Agency, Reference, SearchId, TokenFile
 from force_client import LEAD_ONLY, AsyncForceClient, Part, RecallView
-from trust.errors import ProbegateError, Reason
+from trust.errors import ProbegateError
 
 app = typer.Typer(
     name="recall",
@@ -78,23 +79,12 @@ def list_recalls(
 
     async def run() -> ProbegateError | None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            return await _unbelieved(listed(client))
+            return await unbelieved_of(listed(client))
 
     unbelieved = asyncio.run(run())
     _show(found, as_json=as_json, whole=unbelieved is None)
     if unbelieved is not None:
         raise unbelieved
-
-
-async def _unbelieved(hearing: Awaitable[object]) -> ProbegateError | None:
-    """Hear recalls, and return the refusal if one of them does not verify."""
-    try:
-        await hearing
-    except ProbegateError as error:
-        if error.reason is not Reason.RESULT_INVALID:
-            raise
-        return error
-    return None
 
 
 def _show(found: Sequence[RecallView], *, as_json: bool, whole: bool) -> None:
@@ -149,7 +139,7 @@ def acknowledge(
 
     async def run() -> ProbegateError | None:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            unbelieved = await _unbelieved(client.take_recalls())
+            unbelieved = await unbelieved_of(client.take_recalls())
             who, token = presented(client, person, token_file, Part.OFFICER)
             await client.acknowledge_recall(recall, person=who, person_token=token, action=action)
         return unbelieved

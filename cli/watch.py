@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 
 from cli import facts
-from cli.following import finish, follow
+from cli.following import finish, follow, unbelieved_of
 from cli.output import console
-from force_client import AsyncForceClient, SearchView
+from force_client import AsyncForceClient, ProbegateError, SearchView
 
 app = typer.Typer(add_completion=False)
 
@@ -25,14 +25,20 @@ def watch(
     """Follow a search to its end, and verify the answer.
 
     Each agency's answer is shown as it comes, those that are there first. A search
-    that has ended is shown at once.
+    that has ended is shown at once. Recalls are read first; one that does not verify
+    is told of once the search is shown.
 
-    Exit status: 0; 3 when every agency was denied; 4 when it ended with less than was asked for.
+    Exit status: 0; 1 when a recall does not verify; 3 when every agency was denied; 4 when it
+    ended with less than was asked for.
     """
-    finish(asyncio.run(_watch(search, config, as_json=as_json)), as_json=as_json)
+    view, unbelieved = asyncio.run(_watch(search, config, as_json=as_json))
+    finish(view, as_json=as_json, unbelieved=unbelieved)
 
 
-async def _watch(search: str, config: Path | None, *, as_json: bool) -> SearchView:
+async def _watch(
+    search: str, config: Path | None, *, as_json: bool
+) -> tuple[SearchView, ProbegateError | None]:
     async with AsyncForceClient(facts.settings_from(config)) as client:
-        await client.take_recalls()  # what is shown says what must not be used any more
-        return await follow(client, search, console(stderr=as_json))
+        # What is shown says what must not be used any more.
+        unbelieved = await unbelieved_of(client.take_recalls())
+        return await follow(client, search, console(stderr=as_json)), unbelieved

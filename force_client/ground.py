@@ -1,16 +1,19 @@
 """What every check of the force stands on: the members, their broker, and instants of its own.
 
-1. Keys are judged at instants of this force's own (when what is checked can have begun, or now),
-   never at one that a message states of itself.
-2. A receipt counts under the broker's search-log key alone, and proves an entry that states what
+1. Keys of what a search ends with are judged at instants of this force's own (when what is checked
+   can have begun, or now), never at one that a message states of itself.
+2. Keys of what an agency says afterwards, which may be weeks later, are judged at the instant that
+   is proved for it and at the one that it states, and must be valid at both: so a key that came and
+   went since still counts for what was said with it, and a revoked one counts for nothing after.
+3. A receipt counts under the broker's search-log key alone, and proves an entry that states what
    was expected of it.
-3. Any failure is ``RESULT_INVALID`` with the failed ``check`` and, where it is one agency's, the
+4. Any failure is ``RESULT_INVALID`` with the failed ``check`` and, where it is one agency's, the
    ``agency``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,8 +66,19 @@ class Ground:
 
         return resolve
 
+    def require_valid(self, member: str, kids: Iterable[str], *instants: datetime) -> None:
+        """Require that signing keys of a member were valid at each of some instants (2).
+
+        Raises:
+            ProbegateError: ``KEY_UNKNOWN`` or ``KEY_REVOKED``.
+        """
+        for at in instants:
+            resolve = self.directory.resolver(member, KeyUse.SIGN, at)
+            for kid in kids:
+                resolve(kid)
+
     def proved(self, receipt: bytes, leaf: bytes, expected: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what an entry says that a receipt proves (2).
+        """Return what an entry says that a receipt proves (3).
 
         Args:
             receipt: the proof, as the broker gave it.
@@ -93,9 +107,26 @@ class Ground:
         return [VerifierKey.listed(key) for key in known.values()]
 
 
+def recorded_at(leaf: bytes) -> datetime:
+    """Return when an entry says that it was made; nothing is verified.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with ``check`` ``receipt_leaf``.
+    """
+    with failing("receipt_leaf"):
+        at = parse_leaf(leaf).get("at")
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise invalid("no time", "receipt_leaf")
+    return moment
+
+
 @contextmanager
 def failing(check: str, agency: str = "") -> Iterator[None]:
-    """Turn whatever is refused inside into ``RESULT_INVALID`` (3)."""
+    """Turn whatever is refused inside into ``RESULT_INVALID`` (4)."""
     try:
         yield
     except ProbegateError as error:
@@ -103,7 +134,7 @@ def failing(check: str, agency: str = "") -> Iterator[None]:
 
 
 def invalid(why: str, check: str, agency: str = "") -> ProbegateError:
-    """Return the one error of a check that failed (3)."""
+    """Return the one error of a check that failed (4)."""
     metadata = {"check": check} | ({"agency": agency} if agency else {})
     return ProbegateError(Reason.RESULT_INVALID, why, **metadata)
 

@@ -9,12 +9,11 @@ from typing import Final
 
 from force_client.second_step import wire
 from force_client.second_step.calls import Connected
-from force_client.second_step.checks import check_receipt
+from force_client.second_step.checks import check_receipt, proof_time
 from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.recalls import (
     ACKNOWLEDGED,
     WRONG,
-    recorded_at,
     signed_notice,
     stated,
     verify_recall,
@@ -236,7 +235,7 @@ class RecallingCalls(Connected):
         except ProbegateError as error:
             if error.reason not in _UNREADABLE:
                 raise
-            view = verify_recall(received, None, self._ground(recorded_at(received)))
+            view = verify_recall(received, None, self._ground(proof_time(received.receipt)))
         else:
             view = verify_recall(received, matter, self._ground_of(matter))
         await asyncio.to_thread(self._kept.mark, received.number, received.recall)

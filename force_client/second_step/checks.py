@@ -3,7 +3,9 @@
 1. A receipt proves an entry of the kind that was asked for, with the very ids and digests that this
    force knows (``Ground``).
 2. An agency's word is the agency's: its signature verifies under its own key in the directory,
-   judged at instants of ours (when the order was made, or now), and it is about this very search.
+   which was valid at the instant that is proved for it (when the log's entry was made; for an
+   image, which has none, when it came) and at the one that it states. What is proved lies in the
+   search's time, and nothing was recorded before it was said.
 3. Any failure is ``RESULT_INVALID`` with the failed ``check``.
 """
 
@@ -11,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from force_client.ground import Ground, failing, invalid
+from force_client.ground import Ground, failing, invalid, recorded_at
 from force_client.orders import SignedOrder
 from force_client.second_step.models import Receipt
+from force_client.settings import MAX_CLOCK_SKEW
 from trust import dsse
-from trust.directory import Role
+from trust.directory import KeyUse, Role
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
 from trust.messages import Model
 from trust.payload_types import PayloadType
+from trust.second_step import CandidateImage, Disclosure, Recall, ReleaseDecision
 from trust.wire import decode
 
 _Said = TypeVar("_Said", bound=Model)
@@ -75,26 +80,59 @@ def check_receipt(receipt: Receipt | None, ground: Ground, expected: Mapping[str
     return receipt
 
 
+def proof_time(receipt: Receipt | None) -> datetime:
+    """Return when a receipt's entry says that it was made; it counts once the receipt is checked.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID``.
+    """
+    if receipt is None:
+        raise invalid("no receipt", "receipt")
+    return recorded_at(receipt.leaf)
+
+
 def signed_by_agency(
-    envelope: Envelope, kind: type[_Said], agency: str, ground: Ground, check: str
+    envelope: Envelope,
+    kind: type[_Said],
+    agency: str,
+    ground: Ground,
+    check: str,
+    *,
+    proved: datetime,
 ) -> _Said:
     """Return what an agency signed (2).
+
+    Args:
+        envelope: what the broker sent.
+        kind: what it must be.
+        agency: whose word it is.
+        ground: what its proofs stand on.
+        check: what a failure is called.
+        proved: the instant that is proved for it, from ``proof_time``.
 
     Raises:
         ProbegateError: ``RESULT_INVALID`` with ``check``.
     """
+    payload_type, stating = _KINDS[kind]
     with failing(check):
         ground.directory.member(agency, Role.AGENCY)
-        dsse.verify(envelope, _TYPES[kind.__name__], ground.resolver(agency))
-        return decode(kind, envelope.payload)
+        resolve = ground.directory.resolver(agency, KeyUse.SIGN, proved)
+        kids = dsse.verify(envelope, payload_type, resolve)
+        said = decode(kind, envelope.payload)
+        stated: datetime = getattr(said, stating)
+        ground.require_valid(agency, kids, stated)
+    if not ground.in_time(proved) or stated > proved + MAX_CLOCK_SKEW:
+        raise invalid("not recorded when it was said", check)
+    return said
 
 
-_TYPES: Final[Mapping[str, PayloadType]] = {
-    "CandidateImage": PayloadType.CANDIDATE_IMAGE,
-    "Disclosure": PayloadType.DISCLOSURE,
-    "Recall": PayloadType.RECALL,
-    "ReleaseDecision": PayloadType.RELEASE_DECISION,
+_KINDS: Final[Mapping[type[Model], tuple[PayloadType, str]]] = {
+    CandidateImage: (PayloadType.CANDIDATE_IMAGE, "sent_at"),
+    Disclosure: (PayloadType.DISCLOSURE, "released_at"),
+    Recall: (PayloadType.RECALL, "recalled_at"),
+    ReleaseDecision: (PayloadType.RELEASE_DECISION, "decided_at"),
 }
+"""The payload type of each kind, and the field that states when it was said."""
 
 
 def same(stated: object, known: object, what: str, check: str) -> None:

@@ -7,9 +7,10 @@ is opened and nothing is kept:
    entry of that very request.
 2. Its state and its papers agree: released and refused by the owner come with the owner's decision,
    nothing else does; only what is released comes with sealed details.
-3. The decision is the agency's own, under its key in the directory; it is about this request's
-   digest, id, search, agency and reference, made since the request and not in the future; the
-   state is the one that the broker tells; and its receipt proves that it is on the log.
+3. The decision is the agency's own, under a key that was its own when it was made and when it was
+   recorded; it is about this request's digest, id, search, agency and reference, made since the
+   request and not in the future; the state is the one that the broker tells; and its receipt proves
+   that it is on the log.
 4. What is sealed has the digest that the decision states.
 
 Details are opened only if besides:
@@ -33,7 +34,13 @@ from typing import Final
 
 from audit import kinds
 from force_client.ground import Ground, failing, invalid
-from force_client.second_step.checks import Matter, check_receipt, same, signed_by_agency
+from force_client.second_step.checks import (
+    Matter,
+    check_receipt,
+    proof_time,
+    same,
+    signed_by_agency,
+)
 from force_client.second_step.models import (
     DisclosureState,
     DisclosureView,
@@ -256,7 +263,12 @@ def _decision(
         return None
     request = kept.request
     decision = signed_by_agency(
-        received.decision, ReleaseDecision, request.agency, ground, "decision"
+        received.decision,
+        ReleaseDecision,
+        request.agency,
+        ground,
+        "decision",
+        proved=proof_time(received.decision_receipt),
     )
     same(decision.request_sha256, digest_of(kept.envelope), "request", "decision")
     about = (decision.request_id, decision.search_id, decision.agency, decision.reference)
@@ -320,7 +332,9 @@ def open_details(
             request.order_sha256, request.agency, request.reference, decision.sealed_key_id
         )
         signed = envelope_from_bytes(opener.open(view.received.sealed, info))
-    details = signed_by_agency(signed, Disclosure, request.agency, ground, "details")
+    # The decision states what is sealed, so they were signed when its entry was made.
+    proved = proof_time(view.received.decision_receipt)
+    details = signed_by_agency(signed, Disclosure, request.agency, ground, "details", proved=proved)
     same(details.request_sha256, digest_of(kept.envelope), "request", "details")
     about = (details.search_id, details.agency, details.reference)
     same(about, (request.search_id, request.agency, request.reference), "candidate", "details")

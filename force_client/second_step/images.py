@@ -5,7 +5,8 @@
 2. An image opens under the very context of this order, agency and reference, with one of this
    force's keys.
 3. Inside is the agency's signature, and what it signed is of this search, order, agency and
-   reference: an image of another candidate is refused, whoever sealed it.
+   reference: an image of another candidate is refused, whoever sealed it. It is sent when it is
+   asked for, and no entry states it: its key must be the agency's now.
 4. It is the kind of image that it says, since a page will show it.
 """
 
@@ -103,7 +104,9 @@ def _opened(
             raise invalid("sealed to no key of this force", "image")
         info = sealing.image_info(matter.order.sha256, agency, received.reference, received.key_id)
         signed = envelope_from_bytes(opener.open(received.sealed, info))
-    image = signed_by_agency(signed, CandidateImage, agency, ground, "image")  # (3)
+    image = signed_by_agency(  # (3)
+        signed, CandidateImage, agency, ground, "image", proved=ground.now
+    )
     same(image.search_id, matter.search_id, "search", "image")
     same(image.order_sha256, matter.order.sha256, "order", "image")
     same(image.agency, agency, "agency", "image")

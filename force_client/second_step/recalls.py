@@ -1,10 +1,11 @@
 """Recalls of what was given out, and the notices that a force signs about candidates and people.
 
-1. A recall is believed of its agency alone: signed under its key in the directory, of a search that
-   this force ordered and a candidate that the agency's own report lists, and on the broker's log.
-   Where what the agency found is gone, or another client of this force keeps the search's order,
-   the signature and the log are what there is. They are enough to stop: details of a candidate are
-   kept for longer than what listed it, and a mark too many takes nothing from anybody.
+1. A recall is believed of its agency alone: signed under a key that was its own when the recall was
+   made and when the broker recorded it, of a search that this force ordered and a candidate that
+   the agency's own report lists, and on the broker's log. Where what the agency found is gone, or
+   another client of this force keeps the search's order, the signature and the log are what there
+   is. They are enough to stop: details of a candidate are kept for longer than what listed it, and
+   a mark too many takes nothing from anybody.
 2. What is believed is marked on the disk before anybody is told of it: from then on its details are
    neither read out nor exported here.
 3. Nothing is acknowledged before that mark is there: an acknowledgement says that it is used no
@@ -13,13 +14,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 from audit import kinds
-from audit.leaves import parse_leaf
-from force_client.ground import Ground, failing, invalid
-from force_client.second_step.checks import Matter, check_receipt, same, signed_by_agency
+from force_client.ground import Ground, invalid
+from force_client.second_step.checks import (
+    Matter,
+    check_receipt,
+    proof_time,
+    same,
+    signed_by_agency,
+)
 from force_client.second_step.models import RecallView, ReceivedRecall
 from force_client.second_step.reviews import digest_of
 from trust import dsse
@@ -67,23 +72,6 @@ def stated(received: ReceivedRecall) -> Recall:
         raise ProbegateError(Reason.RESULT_INVALID, error.detail, check="recall") from None
 
 
-def recorded_at(received: ReceivedRecall) -> datetime:
-    """Return when an entry says that the broker recorded a recall; nothing is verified.
-
-    Raises:
-        ProbegateError: ``RESULT_INVALID`` with ``check`` ``receipt_leaf``.
-    """
-    with failing("receipt_leaf"):
-        at = parse_leaf(received.receipt.leaf if received.receipt else b"").get("at")
-    try:
-        moment = datetime.fromisoformat(at) if isinstance(at, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise invalid("no time", "receipt_leaf")
-    return moment
-
-
 def verify_recall(received: ReceivedRecall, matter: Matter | None, ground: Ground) -> RecallView:
     """Return a recall that may be relied on (1).
 
@@ -96,7 +84,9 @@ def verify_recall(received: ReceivedRecall, matter: Matter | None, ground: Groun
         ProbegateError: ``RESULT_INVALID``.
     """
     agency = stated(received).agency
-    recall = signed_by_agency(received.recall, Recall, agency, ground, "recall")
+    recall = signed_by_agency(
+        received.recall, Recall, agency, ground, "recall", proved=proof_time(received.receipt)
+    )
     if matter is not None:
         _require_candidate(recall, matter, ground)
     check_receipt(

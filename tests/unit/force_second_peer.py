@@ -208,7 +208,7 @@ class SecondPeer(
         return datetime.now(self._zone)
 
     def receipt(self, facts: Mapping[str, Any]) -> Any:
-        leaf = canonical(self._spoilt("leaf", {"v": 1, "at": "now", **facts}))
+        leaf = canonical(self._spoilt("leaf", {"v": 1, "at": stamp(self._now()), **facts}))
         proof = self.scene.receipt(leaf, self._spoilt("log", "log_search")).encode()
         return review_pb.Receipt(proof=self._spoilt("proof", proof), leaf=leaf)
 

@@ -436,6 +436,18 @@ def test_whoever_reads_a_search_is_told_what_was_recalled_of_it(
     assert "STOP USE: custody custody-a was recalled" in said
 
 
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_a_recall_that_does_not_verify_hides_no_search(
+    second: SecondPeer, view: SearchView, shell: Shell, command: str
+) -> None:
+    second.signers["recall"] = "broker"
+    second.recall(view, "custody", "custody-b", FORGED)
+    shown, line = shell.failed(command, view.search_id)
+    assert LEAD_ONLY in shown
+    assert "STOP USE" not in shown
+    assert line.startswith("probegate: RESULT_INVALID")
+
+
 def test_a_recalled_candidate_is_marked_on_its_search(
     running: RunningSecondPeer, second: SecondPeer, view: SearchView, shell: Shell
 ) -> None:
