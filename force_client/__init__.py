@@ -69,7 +69,7 @@ from force_client.models import (
 )
 from force_client.officers import read_token
 from force_client.probes import Probe, load_probe
-from force_client.second_step.calls_reviewing import Sitting
+from force_client.second_step.calls_submitting import Sitting
 from force_client.second_step.exporting import BANNER as LEAD_ONLY
 from force_client.second_step.images import Picture
 from force_client.second_step.models import (

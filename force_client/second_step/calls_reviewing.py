@@ -1,8 +1,4 @@
-"""The client's methods for reviewers: a sitting, how reviews stand, revoking, corroborating.
-
-What is signed is made once. A retry sends the same bytes, and the broker takes the same bytes as
-the same thing.
-"""
+"""The client's methods for reviewers: a sitting, how reviews stand, revoking, corroborating."""
 
 from __future__ import annotations
 
@@ -16,10 +12,9 @@ from time import monotonic
 from typing import Any, Final
 
 from force_client.second_step import wire
-from force_client.second_step.calls import Connected
+from force_client.second_step.calls_submitting import Sitting, SubmittingCalls
 from force_client.second_step.checks import Matter, check_receipt
 from force_client.second_step.images import Picture, open_images, request_images
-from force_client.second_step.kept import KeptSeat, KeptSitting
 from force_client.second_step.models import (
     RecordedCorroboration,
     ReviewStatus,
@@ -27,22 +22,8 @@ from force_client.second_step.models import (
     token_from,
 )
 from force_client.second_step.recalls import CORROBORATED, signed_notice
-from force_client.second_step.reviews import (
-    REVOKED,
-    check_shape,
-    digest_of,
-    verify_recorded,
-    verify_status,
-)
-from force_client.second_step.sheet import Findings
-from force_client.second_step.sitting import (
-    BlindCandidate,
-    Seat,
-    SittingNotes,
-    read_probe_image,
-    seated,
-)
-from trust.dsse import Envelope
+from force_client.second_step.reviews import REVOKED, digest_of, verify_status
+from force_client.second_step.sitting import read_probe_image, seated
 from trust.errors import ProbegateError, Reason
 from trust.messages import Person
 from trust.people import same_person
@@ -53,57 +34,7 @@ IMAGES_WAIT_S: Final = 30.0
 """How much longer than any call the images of one agency may take, seconds."""
 
 
-class Sitting(SittingNotes):
-    """One reviewer at the candidates; from ``client.review``, for one reviewer and one search."""
-
-    _client: ReviewingCalls
-    _token: TokenSource
-    _sent: tuple[tuple[Envelope, ...], str] | None = None
-
-    async def submit(self, reviewer_token: TokenSource | None = None) -> ReviewStatus:
-        """Sign the findings, have them recorded, and return how the reviews stand.
-
-        Repeated after a fault it sends the same bytes again.
-
-        Args:
-            reviewer_token: a token that is fresh now, where the sitting's has grown old.
-
-        Raises:
-            ProbegateError: ``REVIEW_INVALID`` while a candidate has no finding;
-                ``RESULT_INVALID``; or the broker's reason.
-        """
-        if self._sent is None:
-            token = token_from(self._token if reviewer_token is None else reviewer_token)
-            self._sent = self.sign(self._client._own_signer), token  # noqa: SLF001 - its own client
-        try:
-            return await self._client._send_reviews(self._matter, *self._sent)  # noqa: SLF001
-        except ProbegateError as error:
-            if error.reason is Reason.OFFICER_TOKEN_INVALID:  # not recorded: sign anew next time
-                self._sent = None
-            raise
-
-    async def keep(self) -> None:
-        """Keep who the letters are, so that the findings of a sheet can be submitted later."""
-        kept = KeptSitting(
-            review_id=self.review_id,
-            search_id=self.search_id,
-            reviewer=self.reviewer.id,
-            started_at=self.started_at,
-            compares=self.probe is not None,  # so keep it before it is put away
-            seats=tuple(
-                KeptSeat(
-                    label=one.candidate.label,
-                    agency=one.agency,
-                    reference=one.reference,
-                    has_image=one.candidate.has_image,
-                )
-                for one in self.seats
-            ),
-        )
-        await asyncio.to_thread(self._client._kept.keep_sitting, kept)  # noqa: SLF001
-
-
-class ReviewingCalls(Connected):
+class ReviewingCalls(SubmittingCalls):
     """Review: two people, each by themselves, before anybody has a name (promise 4)."""
 
     @asynccontextmanager
@@ -179,55 +110,6 @@ class ReviewingCalls(Connected):
             yield sitting
         finally:
             sitting.put_away()
-
-    async def submit_findings(
-        self, findings: Findings, *, reviewer: Person, reviewer_token: str
-    ) -> ReviewStatus:
-        """Submit what a reviewer wrote on a sheet that ``Sitting.keep`` went with.
-
-        Example::
-
-            >>> status = await client.submit_findings(
-            ...     read_findings(findings_file),
-            ...     reviewer=client.officers.person(REVIEWER, option="reviewer"),
-            ...     reviewer_token=client.issue_token(REVIEWER, Part.REVIEWER),
-            ... )
-            >>> status.open
-            True
-
-        Args:
-            findings: as the sheet saved them.
-            reviewer: the same person.
-            reviewer_token: for the part of a reviewer, fresh.
-
-        Raises:
-            ProbegateError: ``FILE_MISSING`` if the sheet was not made here, or was submitted;
-                ``REVIEW_INVALID``; or what ``Sitting.submit`` raises.
-        """
-        kept = await asyncio.to_thread(self._kept.sitting, findings.review_id)
-        if not same_person(kept.reviewer, reviewer.id) or kept.search_id != findings.search_id:
-            raise ProbegateError(
-                Reason.REVIEW_INVALID, "another reviewer's sheet", field="reviewer"
-            )
-        matter = await self._matter(kept.search_id, Reason.REVIEW_INVALID)
-        # What an agency found may have been erased since; the work on all others' stands.
-        left = [one for one in kept.seats if one.agency not in matter.gone]
-        if sorted((one.agency, one.reference) for one in left) != sorted(matter.candidates):
-            raise ProbegateError(
-                Reason.REVIEW_INVALID, "the search has other candidates now", field="findings"
-            )
-        seats = tuple(
-            Seat(BlindCandidate(one.label, place, one.has_image), one.agency, one.reference, None)
-            for place, one in enumerate(kept.seats, 1)
-            if one in left
-        )
-        notes = SittingNotes(matter, reviewer, seats, None, clock=self._clock)
-        gone = {one.label for one in kept.seats} - {one.label for one in left}
-        noted = {label: one for label, one in findings.noted.items() if label not in gone}
-        notes.restore(kept.review_id, kept.started_at, noted, compared=kept.compares)
-        status = await self._send_reviews(matter, notes.sign(self._own_signer), reviewer_token)
-        await asyncio.to_thread(self._kept.end_sitting, kept.review_id)
-        return status
 
     async def review_status(self, search_id: str) -> ReviewStatus:
         """Return how the reviews of a search stand, verified; no opinion while any is needed.
@@ -394,15 +276,3 @@ class ReviewingCalls(Connected):
         received = wire.read_images(responses)
         openers = self._folder.openers()
         return dict(open_images(received, matter, agency, openers, self._ground_of(matter)))
-
-    async def _send_reviews(
-        self, matter: Matter, reviews: tuple[Envelope, ...], token: str
-    ) -> ReviewStatus:
-        response = await self._call(
-            lambda stubs: stubs.second.review, wire.review_request(reviews, token)
-        )
-        status = wire.read_status(response)
-        verify_recorded(wire.read_receipt(response), reviews, matter, self._ground_of(matter))
-        check_shape(status, matter)
-        # That all is settled has a receipt of its own.
-        return status if status.open else await self.review_status(matter.search_id)

@@ -6,9 +6,11 @@
     disclosures/<request id>.json           details as the agency signed them, until delete_by
     corroborations/<id>.json                recorded evidence with the broker's receipt
     stop-use/<recall id>.json               a verified recall: its candidate is used no more
-    sittings/<review id>.json               who the letters of a sheet are, until it is submitted
+    sittings/<review id>.json               who the letters of a sheet are, and what was signed of
+                                            it, until that is recorded
 
-A request is on the disk before it is sent, so that no decision can come to one that is forgotten.
+A request is on the disk before it is sent, so that no decision can come to one that is forgotten;
+signed reviews are, so that they can be sent again as they were.
 A recall is on the disk before anybody is told of it, and stays there. Requests and evidence stay
 for ``records_retain_days``, and as long as details are here that stand on them.
 """
@@ -16,7 +18,7 @@ for ``records_retain_days``, and as long as details are here that stand on them.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,6 +35,7 @@ from force_client.second_step.models import (
     SealedFacts,
 )
 from force_client.second_step.reviews import digest_of
+from force_client.second_step.sheet import Findings
 from trust import files
 from trust.dsse import Envelope
 from trust.errors import ProbegateError, Reason
@@ -93,6 +96,19 @@ class KeptSitting(_File):
     compares: bool
     """Whether the probe's image is on the sheet."""
     seats: tuple[KeptSeat, ...]
+    findings: Findings | None = Field(default=None, repr=False)
+    """What was found, once all is; on a sheet it is the sheet's until it is sent."""
+    sent: tuple[str, ...] = Field(default=(), repr=False)
+    """The signed reviews that state it, once they are to be sent."""
+
+    @property
+    def signed(self) -> tuple[Envelope, ...]:
+        """What was sent, or was about to be.
+
+        Raises:
+            ProbegateError: ``ENVELOPE_INVALID``.
+        """
+        return tuple(_envelope(one) for one in self.sent)
 
 
 _Kept = TypeVar("_Kept", bound=_File)
@@ -262,6 +278,14 @@ class Kept:
     def keep_sitting(self, sitting: KeptSitting) -> None:
         """Keep who the letters of a sheet are."""
         _write(self._sittings / _name(sitting.review_id), sitting)
+
+    def keep_sent(
+        self, sitting: KeptSitting, findings: Findings, signed: Sequence[Envelope]
+    ) -> None:
+        """Keep with a sitting what is about to be sent of it."""
+        changes = {"findings": findings, "sent": tuple(map(_text, signed))}
+        sent = sitting.model_copy(update=changes)
+        _write(self._sittings / _name(sitting.review_id), sent, replace=True)
 
     def sitting(self, review_id: str) -> KeptSitting:
         """Return a kept sitting.

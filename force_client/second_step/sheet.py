@@ -93,6 +93,30 @@ def read_findings(path: Path) -> Findings:
     return findings
 
 
+def findings_of(sitting: SittingNotes) -> Findings:
+    """Return what was found at a sitting, as a sheet would have saved it.
+
+    Raises:
+        ProbegateError: ``REVIEW_INVALID`` while a candidate has no finding.
+    """
+    return Findings(
+        v=1,
+        review_id=sitting.review_id,
+        search_id=sitting.search_id,
+        findings=tuple(
+            SheetFinding(
+                label=label,
+                opinion=opinion,
+                reasons=noted.reasons,
+                disconfirming=noted.disconfirming,
+                seconds=min(int(noted.seconds), MAX_SECONDS_ON_TASK),
+                looked=noted.looked,
+            )
+            for label, opinion, noted in sitting.found()
+        ),
+    )
+
+
 def render_sheet(sitting: SittingNotes, banner: str) -> str:
     """Return a sitting as one self-contained page; keep it its owner's alone.
 

@@ -219,8 +219,8 @@ class SittingNotes:
             self._leave()
         self._note(label, opinion=opinion, reasons=reasons, disconfirming=disconfirming)
 
-    def sign(self, signer: Signer) -> tuple[Envelope, ...]:
-        """Sign a review for each agency, in the order's sequence (5).
+    def found(self) -> tuple[tuple[str, Opinion, Noted], ...]:
+        """Return letter, opinion and what was noted, for every candidate; looking ends with it.
 
         Raises:
             ProbegateError: ``REVIEW_INVALID`` while a candidate has no finding.
@@ -229,13 +229,22 @@ class SittingNotes:
             labels = ", ".join(one.label for one in self.open)
             raise _refused(f"no finding on {labels}", "findings")
         self._leave()
+        notes = ((label, self._notes[label]) for label in self._seats)
+        return tuple((label, noted.opinion, noted) for label, noted in notes if noted.opinion)
+
+    def sign(self, signer: Signer) -> tuple[Envelope, ...]:
+        """Sign a review for each agency, in the order's sequence (5).
+
+        Raises:
+            ProbegateError: ``REVIEW_INVALID`` while a candidate has no finding.
+        """
+        found = self.found()
         # Neither a clock that was set back nor a machine that slept makes the sitting too short.
         passed = timedelta(seconds=max(self._ticks() - self._began, 0.0))
         finished = max(self._clock(), self.started_at + passed)
         findings: dict[str, list[Finding]] = {agency: [] for agency in self._matter.reports}
-        for label, seat in self._seats.items():
-            noted = self._notes[label]
-            opinion = noted.opinion or Opinion.INCONCLUSIVE
+        for label, opinion, noted in found:
+            seat = self._seats[label]
             findings[seat.agency].append(self._finding(seat, noted, opinion))
         return tuple(
             self._signed(agency, tuple(made), finished, signer) for agency, made in findings.items()

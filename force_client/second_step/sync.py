@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from force_client.second_step.calls_reviewing import Sitting
+from force_client.second_step.calls_submitting import Sitting
 from force_client.second_step.images import Picture
 from force_client.second_step.models import (
     DisclosureSummary,
@@ -114,6 +114,10 @@ class BlockingSecondStep(ABC):
             yield BlockingSitting(opened, self)
         finally:
             self._run(sitting.__aexit__(None, None, None))
+
+    def kept_findings(self, review_id: str) -> Findings:
+        """Return what was found at a sitting that was kept and has not been submitted."""
+        return self._run(self._client.kept_findings(review_id))
 
     def submit_findings(
         self, findings: Findings, *, reviewer: Person, reviewer_token: str

@@ -15,6 +15,7 @@ from force_client import AsyncForceClient, Part, read_findings
 from force_client.second_step.calls_disclosing import DisclosingCalls
 from force_client.second_step.calls_recalls import RecallingCalls
 from force_client.second_step.calls_reviewing import ReviewingCalls
+from force_client.second_step.calls_submitting import SubmittingCalls
 from force_client.second_step.sync import BlockingSecondStep
 from tests.examples import examples_of, run_examples
 from tests.unit.force_second_peer import (
@@ -29,14 +30,15 @@ from tests.unit.force_second_peer import (
 from tests.unit.second_kit import client, running, second
 from tests.unit.test_force_disclosing import corroborated
 from tests.unit.test_force_reviewing import opened, written
+from trust.second_step import Opinion
 
 __all__ = ["client", "running", "second"]
 RECALL = "4fa3c1de-0000-4000-8000-000000000001"
-BEFORE_ANY_REVIEW = {"review", "review_status", "submit_findings"}
+BEFORE_ANY_REVIEW = {"kept_findings", "review", "review_status", "submit_findings"}
 
 
 def methods() -> Iterator[tuple[str, Any]]:
-    for kind in (ReviewingCalls, DisclosingCalls, RecallingCalls):
+    for kind in (ReviewingCalls, SubmittingCalls, DisclosingCalls, RecallingCalls):
         for name, method in vars(kind).items():
             if not name.startswith("_") and callable(method):
                 yield name, method
@@ -67,6 +69,12 @@ async def namespace(
     view = await searched(client)
     names |= {"search_id": view.search_id}
     if name in BEFORE_ANY_REVIEW:
+        if name == "kept_findings":
+            async with opened(client, view, running) as sitting:
+                for one in sitting.candidates:
+                    sitting.record(one, Opinion.INCONCLUSIVE, reasons="Blurred.")
+                await sitting.keep()
+            names |= {"review_id": sitting.review_id}
         if name == "submit_findings":
             async with opened(client, view, running) as sitting:
                 await sitting.keep()

@@ -545,6 +545,109 @@ async def test_a_sheet_is_submitted_later(
         )
 
 
+async def submitted(client: AsyncForceClient, findings: Findings) -> Any:
+    return await client.submit_findings(
+        findings,
+        reviewer=person(client, FIRST),
+        reviewer_token=client.issue_token(FIRST, Part.REVIEWER),
+    )
+
+
+async def test_findings_that_were_recorded_are_submitted_again_as_they_were(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
+) -> None:
+    """The answer to the first time was lost, as where a process was killed."""
+    view = await searched(client)
+    async with opened(client, view, running) as sitting:
+        await sitting.keep()
+    findings = written(sitting)
+    second.spoil["leaf"] = lambda it: it | {"review_id": "lost"}
+    with refusal(Reason.RESULT_INVALID):
+        await submitted(client, findings)
+    (recorded,) = second.sittings[view.search_id].values()
+    (kept,) = kept_files(client, "sittings")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    second.spoil.clear()
+    assert (await submitted(client, findings)).reviews == 1
+    assert list(second.sittings[view.search_id].values()) == [recorded]
+    assert kept_files(client, "sittings") == []
+
+
+@pytest.mark.parametrize("reason", [Reason.OFFICER_TOKEN_INVALID, Reason.REVIEW_INVALID])
+async def test_what_was_not_recorded_in_time_is_signed_anew(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer, reason: Reason
+) -> None:
+    view = await searched(client)
+    async with opened(client, view, running) as sitting:
+        await sitting.keep()
+    findings = written(sitting)
+    second.fails["SubmitReviewRequest"] = [Reason.LOG_UNAVAILABLE, reason]
+    with refusal(Reason.LOG_UNAVAILABLE):
+        await submitted(client, findings)
+    before = len(second.sent)
+    assert (await submitted(client, findings)).reviews == 1
+    again, anew = second.sent[before:]
+    assert again != anew
+
+
+async def test_whoever_finds_otherwise_before_it_is_recorded_submits_that(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
+) -> None:
+    view = await searched(client)
+    async with opened(client, view, running) as sitting:
+        await sitting.keep()
+    findings = written(sitting)
+    second.fails["SubmitReviewRequest"] = [Reason.LOG_UNAVAILABLE]
+    with refusal(Reason.LOG_UNAVAILABLE):
+        await submitted(client, findings)
+    changed = tuple(
+        one.model_copy(update={"reasons": "The nose differs."}) for one in findings.findings
+    )
+    await submitted(client, findings.model_copy(update={"findings": changed}))
+    (recorded,) = second.sittings[view.search_id].values()
+    said = {one.reasons for review, _ in recorded.values() for one in review.findings}
+    assert said == {"The nose differs."}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_what_was_found_at_a_sitting_is_submitted_by_another_process(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer, *, recorded: bool
+) -> None:
+    view = await searched(client)
+    async with opened(client, view, running) as sitting:
+        for one in sitting.candidates:
+            sitting.look(one)
+            sitting.record(one, Opinion.NO_CANDIDATE, reasons="The ears differ.")
+        await sitting.keep()
+        if recorded:
+            second.spoil["leaf"] = lambda it: it | {"review_id": "lost"}
+        else:
+            second.fails["SubmitReviewRequest"] = [Reason.LOG_UNAVAILABLE]
+        with refusal(Reason.RESULT_INVALID if recorded else Reason.LOG_UNAVAILABLE):
+            await sitting.submit()
+    second.spoil.clear()
+    async with AsyncForceClient(client.settings) as another:
+        findings = await another.kept_findings(sitting.review_id)
+        assert {one.reasons for one in findings.findings} == {"The ears differ."}
+        assert (await submitted(another, findings)).reviews == 1
+        with refusal(Reason.FILE_MISSING):
+            await another.kept_findings(sitting.review_id)
+
+
+async def test_a_sitting_that_is_recorded_is_kept_no_longer(
+    client: AsyncForceClient, running: RunningSecondPeer
+) -> None:
+    view = await searched(client)
+    async with opened(client, view, running) as sitting:
+        await sitting.keep()
+        with refusal(Reason.FILE_MISSING, field="findings"):
+            await client.kept_findings(sitting.review_id)
+        for one in sitting.candidates:
+            sitting.record(one, Opinion.INCONCLUSIVE, reasons="Blurred.")
+        await sitting.submit()
+    assert kept_files(client, "sittings") == []
+
+
 async def test_a_sheet_with_a_letter_too_many_or_too_few_is_refused(
     client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
 ) -> None:
