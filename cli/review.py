@@ -5,6 +5,7 @@
     probegate review sheet SEARCH --reviewer ns-3310 --probe-image still.jpg --out sheet.html
     probegate review submit SEARCH --reviewer ns-3310 --findings findings.json
     probegate review interactive SEARCH --reviewer ns-3310 --probe-image still.jpg
+    probegate review submit SEARCH --reviewer ns-3310 --sitting ID
     probegate review status SEARCH
     probegate review revoke ns-3310 --since 2026-07-01 --person ns-2087 --reasons "..."
 """
@@ -93,13 +94,34 @@ def submit(
     search: SearchId,
     *,
     reviewer: Reviewer,
-    findings: Annotated[Path, typer.Option(metavar="FILE", help="What the sheet saved.")],
+    findings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the sheet saved.")
+    ] = None,
+    sitting: Annotated[
+        str | None, typer.Option(metavar="ID", help="Or a sitting whose findings are kept here.")
+    ] = None,
     token_file: TokenFile = None,
     config: facts.Config = None,
     as_json: facts.AsJson = False,
 ) -> None:
-    """Sign the findings of a sheet and have them recorded."""
-    _show(asyncio.run(_submit(search, reviewer, token_file, findings, config)), as_json=as_json)
+    """Sign the findings of a sheet, or of a sitting in the terminal, and have them recorded.
+
+    Repeated after a fault it sends what was signed before: it is recorded once.
+    """
+    if (findings is None) == (sitting is None):
+        raise ProbegateError(Reason.USAGE, "give --findings or --sitting", option="findings")
+
+    async def run() -> ReviewStatus:
+        made = None if findings is None else await asyncio.to_thread(read_findings, findings)
+        async with AsyncForceClient(facts.settings_from(config)) as client:
+            if made is None:
+                made = await client.kept_findings(sitting or "")
+            if made.search_id != search:
+                raise ProbegateError(Reason.REVIEW_INVALID, "of another search", field="findings")
+            person, token = presented(client, reviewer, token_file, Part.REVIEWER)
+            return await client.submit_findings(made, reviewer=person, reviewer_token=token)
+
+    _show(asyncio.run(run()), as_json=as_json)
 
 
 @app.command()
@@ -113,7 +135,11 @@ def interactive(
     config: facts.Config = None,
     as_json: facts.AsJson = False,
 ) -> None:
-    """Review in the terminal: the images are files for your viewer until the end, then gone."""
+    """Review in the terminal: the images are files for your viewer until the end, then gone.
+
+    What was found is kept until it is recorded; `probegate review submit --sitting` submits it
+    later.
+    """
 
     async def run() -> ReviewStatus:
         async with AsyncForceClient(facts.settings_from(config)) as client:
@@ -126,7 +152,9 @@ def interactive(
                 reasons=reasons,
             ) as sitting:
                 reviewing.converse(sitting, probe_image, client.settings.state_dir)
-                return await sitting.submit()
+                return await reviewing.submit(
+                    sitting, lambda path: presented(client, reviewer, path, Part.REVIEWER)[1]
+                )
 
     _show(asyncio.run(run()), as_json=as_json)
 
@@ -203,17 +231,6 @@ async def _sheet(
                 "candidates": len(sitting.candidates),
                 "without_image": sum(not one.has_image for one in sitting.candidates),
             }
-
-
-async def _submit(
-    search: str, reviewer: str, token_file: Path | None, findings: Path, config: Path | None
-) -> ReviewStatus:
-    made = await asyncio.to_thread(read_findings, findings)
-    if made.search_id != search:
-        raise ProbegateError(Reason.REVIEW_INVALID, "of another search", field="findings")
-    async with AsyncForceClient(facts.settings_from(config)) as client:
-        person, token = presented(client, reviewer, token_file, Part.REVIEWER)
-        return await client.submit_findings(made, reviewer=person, reviewer_token=token)
 
 
 def _show(status: ReviewStatus, *, as_json: bool) -> None:

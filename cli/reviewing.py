@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import typer
 from rich.console import Console
 
-from cli.output import console
+from cli.output import PROGRAM, console, text
 from cli.second_step import OPINIONS, head
 from cli.viewing import viewing_folder
-from force_client import BlindCandidate, Opinion, ProbegateError, Reason, Sitting
+from force_client import (
+    BlindCandidate,
+    Opinion,
+    ProbegateError,
+    Reason,
+    ReviewStatus,
+    Sitting,
+)
 from trust import files
 
 _ENDS: Final = {"image/jpeg": ".jpg", "image/png": ".png"}
+_TOKEN_REASONS: Final = frozenset({Reason.FILE_MISSING, Reason.OFFICER_TOKEN_INVALID})
+"""What a fresh token may mend."""
 _KEYS: Final = {
     "1": Opinion.POTENTIAL_CANDIDATE,
     "2": Opinion.NO_CANDIDATE,
@@ -41,6 +51,61 @@ def converse(sitting: Sitting, probe_image: Path, folder: Path) -> None:
     with viewing_folder(folder) as viewing:
         for one in sitting.candidates:
             _ask(sitting, one, probe_image, viewing, screen)
+
+
+async def submit(sitting: Sitting, fresh_token: Callable[[Path], str]) -> ReviewStatus:
+    """Submit what was found; where that fails it is kept, and what submits it is said.
+
+    A sitting may outlast the reviewer's token: then a fresh one is asked for, once.
+
+    Args:
+        sitting: the sitting, with a finding for every candidate.
+        fresh_token: reads a token's file.
+
+    Raises:
+        ProbegateError: what ``Sitting.submit`` raises, or a token's file that cannot be read.
+    """
+    await sitting.keep()  # before anything is sent: what was found is an hour's work
+    status = None
+    try:
+        try:
+            status = await sitting.submit()
+        except ProbegateError as error:
+            path = _token_file(error) if error.reason in _TOKEN_REASONS else None
+            if path is None:
+                raise
+            status = await sitting.submit(fresh_token(path))
+    finally:
+        if status is None:
+            _say_kept(sitting)
+    return status
+
+
+def _token_file(error: ProbegateError) -> Path | None:
+    """Ask for the file of a fresh token; None where nobody answers, or it is to be later."""
+    console(stderr=True).print(text(error.line(), "yellow"))
+    try:
+        answer = typer.prompt(
+            "File of a fresh token (nothing: submit later)",
+            default="",
+            show_default=False,
+            err=True,
+        )
+    except typer.Abort:
+        return None
+    return Path(answer.strip()) if answer.strip() else None
+
+
+def _say_kept(sitting: Sitting) -> None:
+    screen = console(stderr=True)
+    screen.print(text("Not submitted. The findings are kept here for 30 days; submit them with"))
+    screen.print(
+        text(
+            f"{PROGRAM} review submit {sitting.search_id} --reviewer {sitting.reviewer.id} "
+            f"--sitting {sitting.review_id}"
+        ),
+        soft_wrap=True,
+    )
 
 
 def _ask(

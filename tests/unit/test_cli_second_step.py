@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli import review
 from cli.main import main
-from force_client import LEAD_ONLY, AsyncForceClient, SearchView
+from force_client import LEAD_ONLY, AsyncForceClient, Part, SearchView
 from tests.unit.force_second_peer import (
     NAME,
     OFFICER,
@@ -26,6 +26,7 @@ from tests.unit.force_second_peer import (
     reviewed,
     searched,
 )
+from trust.errors import Reason
 from trust.second_step import RecallAcknowledgement
 
 WIDTH = 80
@@ -257,6 +258,60 @@ def test_both_on_view_in_the_terminal(
     findings = [f for made, _ in recorded.values() for f in made.findings]
     assert {f.opinion.value for f in findings} == {"no_candidate"}
     assert all(f.side_by_side for f in findings)
+
+
+def kept_command(said: str) -> list[str]:
+    """The command that a failed submission says, as words."""
+    (line,) = (one for one in said.splitlines() if one.startswith("probegate review submit"))
+    return line.split()[1:]
+
+
+def test_what_was_found_in_the_terminal_is_submitted_later(
+    running: RunningSecondPeer, second: SecondPeer, view: SearchView, shell: Shell
+) -> None:
+    second.fails["SubmitReviewRequest"] = [Reason.LOG_UNAVAILABLE]
+    ended = interactively(running, view, ["y", "2", "The ears differ.", ""] * 4)
+    assert ended.exit_code == 1
+    assert "LOG_UNAVAILABLE" in ended.stderr
+    assert second.sittings == {}
+    words = kept_command(ended.stderr)
+    assert "Open: 2 people must review" in shell(*words)
+    (recorded,) = second.sittings[view.search_id].values()
+    findings = [f for made, _ in recorded.values() for f in made.findings]
+    assert {f.reasons for f in findings} == {"The ears differ."}
+    assert all(f.side_by_side for f in findings)
+    assert shell.refused(*words).startswith("probegate: FILE_MISSING")
+    assert shell.refused(*words[:-2]).startswith("probegate: USAGE")
+
+
+def test_an_old_token_is_asked_for_once_more_in_the_terminal(
+    running: RunningSecondPeer, second: SecondPeer, view: SearchView, tmp_path: Path
+) -> None:
+    second.fails["SubmitReviewRequest"] = [Reason.OFFICER_TOKEN_INVALID]
+    fresh = tmp_path / "fresh.jwt"
+
+    async def issue() -> None:
+        async with AsyncForceClient(running.settings()) as client:
+            fresh.write_text(client.issue_token(REVIEWERS[0], Part.REVIEWER))
+
+    asyncio.run(issue())
+    before = set(running.folder.glob("state/sittings/*"))
+    ended = interactively(running, view, [*(["y", "2", "The ears differ.", ""] * 4), str(fresh)])
+    assert ended.exit_code == 0, ended.output
+    assert "OFFICER_TOKEN_INVALID" in ended.stderr
+    assert "Open: 2 people must review" in ended.stdout
+    assert len(second.sittings[view.search_id]) == 1
+    assert set(running.folder.glob("state/sittings/*")) == before
+
+
+def test_who_has_no_fresh_token_loses_no_finding(
+    running: RunningSecondPeer, second: SecondPeer, view: SearchView, shell: Shell
+) -> None:
+    second.fails["SubmitReviewRequest"] = [Reason.OFFICER_TOKEN_INVALID]
+    ended = interactively(running, view, [*(["y", "2", "The ears differ.", ""] * 4), ""])
+    assert ended.exit_code == 1
+    assert ended.stderr.splitlines()[-1].startswith("probegate: OFFICER_TOKEN_INVALID")
+    assert "Open: 2 people must review" in shell(*kept_command(ended.stderr))
 
 
 def test_a_reviewer_is_revoked(settled: SearchView, shell: Shell) -> None:
