@@ -2,7 +2,8 @@
 
 1. What is sent is made once. A retry sends the same bytes under the same request id, and only after
    a connection fault that no peer gave a reason for; so a retry can never search twice.
-2. Every call has a deadline.
+2. Every call has a deadline. Until then it is tried again after a connection fault: a broker that
+   starts anew is away for seconds, and whoever waits for hours is not sent away for that.
 3. Nothing a broker says is returned before ``force_client.verify`` has checked it.
 4. The directory is read again as it changes, and never an older one; past its end nothing is sent.
 """
@@ -14,7 +15,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,6 +25,7 @@ from tenacity import (
     AsyncRetrying,
     retry_if_exception,
     stop_after_attempt,
+    stop_any,
     stop_before_delay,
     wait_random_exponential,
 )
@@ -71,7 +73,19 @@ DEFAULT_DIMS: Final = 512
 """Dimensions a preview states where the caller does not."""
 DEFAULT_WAIT_MARGIN_S: Final = 2.0
 """How much longer than the agencies' time ``search`` waits by default, seconds."""
+MAX_FRUITLESS: Final = 4
+"""Most times in a row that following a search may end without a word."""
 _LEAST_TIMEOUT_S: Final = 0.001
+_MOST_DOUBLINGS: Final = 32
+"""Most doublings of a pause; more would not fit into a number."""
+
+
+@dataclass(slots=True)
+class _Away:
+    """A broker that cannot be reached: until when it is tried again, and how often it was."""
+
+    until: float
+    times: int = 0
 
 
 class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
@@ -247,7 +261,8 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
     async def watch(self, search_id: str) -> AsyncIterator[AgencyOutcome | SearchView]:
         """Yield each agency's outcome as it comes, those known first, then the ended search.
 
-        A lost connection is made again, and nothing is yielded twice.
+        A lost connection is made again, for as long as ``watch_timeout_s``, and nothing is yielded
+        twice.
 
         Raises:
             ProbegateError: ``RESULT_INVALID``, or the broker's reason.
@@ -256,11 +271,12 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         request = wire.watch_request(search_id)
         told: set[str] = set()
         fruitless = 0
+        away: _Away | None = None
         while True:
-            fault: grpc.aio.AioRpcError | None = None
             try:
                 async with aclosing(self._events(request)) as events:
                     async for event in events:
+                        away = None
                         received = wire.read_event(event)
                         if isinstance(received, ReceivedSearch):
                             yield self._verified(_expected(received, search_id), order)
@@ -270,12 +286,18 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
                             fruitless = 0
                             yield verify_answer(received, search_id, self._witness(order))
             except grpc.aio.AioRpcError as error:
-                fault = error
-                if not _worth_renewing(error):
+                if is_connection_fault(error):  # (2)
+                    away = away or _Away(monotonic() + self.settings.watch_timeout_s)
+                    if monotonic() >= away.until:
+                        raise error_of(error) from None
+                    away.times += 1
+                    await asyncio.sleep(self._pause_s(away.times))
+                    continue
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     raise error_of(error) from None
             fruitless += 1
-            if fruitless >= self.settings.call_attempts:
-                raise error_of(fault) if fault else ProbegateError(Reason.DEADLINE_PASSED)
+            if fruitless >= MAX_FRUITLESS:
+                raise ProbegateError(Reason.DEADLINE_PASSED)
             await asyncio.sleep(self._pause_s(fruitless))
 
     async def get(self, search_id: str) -> SearchView:
@@ -421,9 +443,12 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         self._refresh()
         timeout_s = waited + self.settings.call_timeout_s  # (2)
         deadline = monotonic() + timeout_s
-        retrying = AsyncRetrying(  # (1)
+        attempts = self.settings.call_attempts
+        retrying = AsyncRetrying(  # (1) (2)
             retry=retry_if_exception(is_connection_fault),
-            stop=stop_after_attempt(self.settings.call_attempts) | stop_before_delay(timeout_s),
+            stop=stop_any(
+                stop_before_delay(timeout_s), *([stop_after_attempt(attempts)] if attempts else ())
+            ),
             wait=wait_random_exponential(
                 multiplier=self.settings.retry_first_s, max=self.settings.retry_longest_s
             ),
@@ -453,11 +478,8 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
 
     def _pause_s(self, fruitless: int) -> float:
         longest = self.settings.retry_longest_s
-        return min(self.settings.retry_first_s * 2.0 ** (fruitless - 1), longest)
-
-
-def _worth_renewing(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or is_connection_fault(error)
+        doubled = min(fruitless - 1, _MOST_DOUBLINGS)
+        return min(self.settings.retry_first_s * 2.0**doubled, longest)
 
 
 def _expected(received: ReceivedSearch, search_id: str) -> ReceivedSearch:

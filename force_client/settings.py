@@ -59,11 +59,12 @@ class ForceSettings(BaseSettings):
     call_timeout_s: Annotated[float, Field(gt=0, le=110)] = 10.0
     """Longest a call may take beyond what it was told to wait, seconds."""
     watch_timeout_s: Annotated[float, Field(gt=0, le=110)] = 110.0
-    """Longest a search is followed before the call is renewed, seconds."""
+    """Longest a search is followed before the call is renewed, and longest it is tried to reach a
+    broker that is away meanwhile, seconds."""
     max_wait_s: Annotated[float, Field(gt=0, le=100)] = 90.0
     """Longest one call waits for the end of a search, seconds."""
-    call_attempts: Annotated[int, Field(ge=1, le=10)] = 4
-    """Most attempts of one call on connection faults."""
+    call_attempts: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Most attempts of one call on connection faults; 0: as many as its time has room for."""
     retry_first_s: Annotated[float, Field(gt=0)] = 0.1
     """First pause between attempts, seconds; it doubles."""
     retry_longest_s: Annotated[float, Field(gt=0)] = 2.0

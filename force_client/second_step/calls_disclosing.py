@@ -39,6 +39,8 @@ FIRST_POLL_S: Final = 1.0
 """First pause between two looks at a request that waits, seconds; it doubles."""
 LONGEST_POLL_S: Final = 60.0
 """Longest such pause, seconds."""
+_AWAY: Final = frozenset({Reason.SERVICE_UNREACHABLE, Reason.DEADLINE_PASSED})
+"""Why a look fails while a broker is away."""
 MAX_PAGES: Final = 10_000
 """Most pages of one list."""
 
@@ -195,21 +197,31 @@ class DisclosingCalls(Connected):
             request_id: the request.
             timeout: longest wait, seconds; a person decides, so it may take days.
 
+        A broker that is away meanwhile is asked again: it ends no wait before its time.
+
         Raises:
-            ProbegateError: ``DEADLINE_PASSED``, or what ``disclosure`` raises.
+            ProbegateError: ``DEADLINE_PASSED``; ``SERVICE_UNREACHABLE`` if the broker is away when
+                the time is over; or what ``disclosure`` raises.
         """
         kept = await self._own_request(request_id)
         deadline, pause, told = monotonic() + timeout, FIRST_POLL_S, None
         while True:
-            view = await self._stands(kept)
-            if (now := (view.state, view.decide_by)) != told:
-                told, pause = now, FIRST_POLL_S
-                yield view
-            if view.state.ended:
-                return
+            ending = ProbegateError(Reason.DEADLINE_PASSED)
+            try:
+                view = await self._stands(kept)
+            except ProbegateError as error:
+                if error.reason not in _AWAY:
+                    raise
+                ending = error
+            else:
+                if (now := (view.state, view.decide_by)) != told:
+                    told, pause = now, FIRST_POLL_S
+                    yield view
+                if view.state.ended:
+                    return
             left = deadline - monotonic()
             if left <= 0:
-                raise ProbegateError(Reason.DEADLINE_PASSED)
+                raise ending
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, LONGEST_POLL_S)
 

@@ -122,14 +122,51 @@ async def test_a_reason_is_never_retried(
     assert len(running.peer.requests) == 1
 
 
-async def test_a_broker_that_is_gone_is_an_error_soon(
+async def test_a_broker_that_is_gone_is_an_error_when_the_calls_time_is_over(
+    running: RunningPeer,
+) -> None:
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 1000
+    async with AsyncForceClient(running.settings(call_timeout_s=0.2)) as client:
+        with pytest.raises(ProbegateError) as caught:
+            await client.create(client.prepare(draft(), probe()), **TOKENS)
+    assert caught.value.reason is Reason.SERVICE_UNREACHABLE
+    assert len(set(running.peer.requests)) == 1
+
+
+async def test_a_client_may_be_told_to_try_no_oftener(running: RunningPeer) -> None:
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 50
+    async with AsyncForceClient(running.settings(call_attempts=3)) as client:
+        with pytest.raises(ProbegateError) as caught:
+            await client.search(draft(), probe(), **TOKENS)
+    assert caught.value.reason is Reason.SERVICE_UNREACHABLE
+    assert len(running.peer.requests) == 3
+
+
+async def test_a_broker_that_is_away_for_a_while_ends_no_call(
     client: AsyncForceClient, running: RunningPeer
 ) -> None:
-    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 50
-    with pytest.raises(ProbegateError) as caught:
-        await client.search(draft(), probe(), **TOKENS)
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 12
+    assert (await client.search(draft(), probe(), **TOKENS)).verified
+    assert len(running.peer.requests) == 13
+    assert len(set(running.peer.requests)) == 1
+
+
+async def test_a_broker_that_is_away_for_a_while_ends_no_watch(
+    client: AsyncForceClient, running: RunningPeer
+) -> None:
+    view = await client.create(client.prepare(draft(), probe()), **TOKENS)
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 12
+    events = [event async for event in client.watch(view.search_id)]
+    assert isinstance(events[-1], SearchView)
+
+
+async def test_a_broker_that_does_not_come_back_ends_a_watch(running: RunningPeer) -> None:
+    async with AsyncForceClient(running.settings(watch_timeout_s=0.2)) as client:
+        view = await client.create(client.prepare(draft(), probe()), **TOKENS)
+        running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 1000
+        with pytest.raises(ProbegateError) as caught:
+            [event async for event in client.watch(view.search_id)]
     assert caught.value.reason is Reason.SERVICE_UNREACHABLE
-    assert len(running.peer.requests) == client.settings.call_attempts
 
 
 async def test_a_lie_over_the_wire_is_refused(

@@ -297,6 +297,35 @@ async def test_progress_is_told_until_it_is_decided(
     assert told == [DisclosureState.WAITING, DisclosureState.RELEASED]
 
 
+async def test_a_broker_that_is_away_ends_no_wait_for_a_decision(
+    running: RunningSecondPeer,
+    second: SecondPeer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from force_client.second_step import calls_disclosing
+
+    monkeypatch.setattr(calls_disclosing, "FIRST_POLL_S", 0.01)
+    settings = running.settings(state_dir=tmp_path / "state", call_attempts=1)
+    async with AsyncForceClient(settings) as client:
+        view = await asked(client, running)
+        away = [grpc.StatusCode.UNAVAILABLE] * 3
+        second.fails["GetDisclosureRequest"] = [*away]
+        told = []
+        async for one in client.await_disclosure(view.request_id, 20):
+            told.append(one.state)
+            if one.state is DisclosureState.WAITING:
+                second.fails["GetDisclosureRequest"] = [*away]
+                second.release(view.request_id)
+        assert told == [DisclosureState.WAITING, DisclosureState.RELEASED]
+        second.fails["GetDisclosureRequest"] = [*away]
+        with refusal(Reason.SERVICE_UNREACHABLE):
+            [one async for one in client.await_disclosure(view.request_id, 0.0)]
+        second.fails["GetDisclosureRequest"] = [Reason.LOG_UNAVAILABLE]
+        with refusal(Reason.LOG_UNAVAILABLE):  # a reason is no fault of the connection
+            [one async for one in client.await_disclosure(view.request_id, 20)]
+
+
 async def test_nobody_waits_for_ever(client: AsyncForceClient, running: RunningSecondPeer) -> None:
     view = await asked(client, running)
     told = []
