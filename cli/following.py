@@ -35,24 +35,25 @@ async def unbelieved_of(hearing: Awaitable[object]) -> ProbegateError | None:
     return None
 
 
-def finish(view: SearchView, *, as_json: bool, unbelieved: ProbegateError | None = None) -> None:
+def finish(view: SearchView, *, as_json: bool, afterwards: ProbegateError | None = None) -> None:
     """Show a search, and exit with what scripts want to know of an ended one.
 
     Args:
         view: the search.
         as_json: whether a program reads it.
-        unbelieved: that a recall does not verify, which may be of another search.
+        afterwards: what is told once the search is shown, such as that a recall does not verify,
+            which may be of another search.
 
     Raises:
-        ProbegateError: ``unbelieved``, once the search is shown.
+        ProbegateError: ``afterwards``, once the search is shown.
         typer.Exit: every agency denied it, or it ended with less than was asked for.
     """
     if as_json:
         print_json(results.document(view))
     else:
         results.show(view, console())
-    if unbelieved is not None:
-        raise unbelieved
+    if afterwards is not None:
+        raise afterwards
     if view.all_denied:
         raise typer.Exit(EXIT_ALL_DENIED)
     if view.state.ended and not view.sufficient:

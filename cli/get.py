@@ -31,7 +31,7 @@ def get(
     ended with less than was asked for.
     """
     view, unbelieved = asyncio.run(_get(search, config))
-    finish(view, as_json=as_json, unbelieved=unbelieved)
+    finish(view, as_json=as_json, afterwards=unbelieved)
 
 
 async def _get(search: str, config: Path | None) -> tuple[SearchView, ProbegateError | None]:

@@ -17,10 +17,13 @@ from force_client import (
     AsyncForceClient,
     ForceSettings,
     Part,
+    ProbegateError,
     SearchView,
     load_probe,
+    require_saveable,
     save_evidence,
 )
+from force_client.orders import SignedOrder
 from trust import telemetry
 
 _PROBE = "The probe"
@@ -117,7 +120,7 @@ def search(
     Without token files, the force's own identity key issues the tokens (demonstrations only).
 
     Exit status: 0 when at least one agency was not denied; 3 when every agency was denied; 4 when
-    it ended with less than --completeness asks for.
+    it ended with less than --completeness asks for; 1 when it is refused or cannot be saved.
     """
     request = Request(
         settings=facts.settings_from(config),
@@ -160,13 +163,16 @@ def search(
     telemetry.setup("probegate-force")
     try:
         with telemetry.span("probegate search"):
-            view = asyncio.run(_search(request))
+            view, unsaved = asyncio.run(_search(request))
     finally:
         telemetry.shutdown()
-    finish(view, as_json=as_json)
+    finish(view, as_json=as_json, afterwards=unsaved)
 
 
-async def _search(request: Request) -> SearchView:
+async def _search(request: Request) -> tuple[SearchView, ProbegateError | None]:
+    """Return the ended search, and why it could not be saved if it could not."""
+    if request.save is not None:
+        require_saveable(request.save)  # before there is a search that cannot be saved
     template = load_probe(
         request.probe,
         model=request.model or request.settings.model,
@@ -193,6 +199,14 @@ async def _search(request: Request) -> SearchView:
         named = len(view.decisions)
         screen.print(f"Search {plain(view.search_id)} is on the record; {named} agencies named.")
         view = await follow(client, view.search_id, screen)
-        if request.save is not None:
-            save_evidence(request.save, view, prepared.order)
-    return view
+    return view, _unsaved(request.save, view, prepared.order)
+
+
+def _unsaved(folder: Path | None, view: SearchView, order: SignedOrder) -> ProbegateError | None:
+    if folder is None:
+        return None
+    try:
+        save_evidence(folder, view, order)
+    except ProbegateError as error:
+        return error
+    return None

@@ -32,7 +32,7 @@ def watch(
     ended with less than was asked for.
     """
     view, unbelieved = asyncio.run(_watch(search, config, as_json=as_json))
-    finish(view, as_json=as_json, unbelieved=unbelieved)
+    finish(view, as_json=as_json, afterwards=unbelieved)
 
 
 async def _watch(

@@ -53,7 +53,7 @@ candidate, the details that its owner releases, and recalls.
 from __future__ import annotations
 
 from force_client.client import AsyncForceClient
-from force_client.evidence import save_evidence, verify_evidence
+from force_client.evidence import require_saveable, save_evidence, verify_evidence
 from force_client.models import (
     AgencyDecision,
     AgencyOutcome,
@@ -130,6 +130,7 @@ __all__ = [
     "read_findings",
     "read_token",
     "render_sheet",
+    "require_saveable",
     "save_evidence",
     "support",
     "verify_evidence",

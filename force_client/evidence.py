@@ -14,6 +14,7 @@ The order names people and gives reasons: the folder is its owner's alone.
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,8 @@ ORDER: Final = "order.dsse.json"
 RESULT: Final = "result.dsse.json"
 RECEIPT: Final = "receipt.tlog-proof"
 LEAF: Final = "receipt.leaf.json"
+_ALWAYS: Final = (SEARCH, ORDER, RESULT, RECEIPT, LEAF)
+"""The files that every evidence has."""
 
 
 class _Saved(BaseModel):
@@ -61,6 +64,27 @@ class _Search(_Saved):
     state: SearchState
     created_at: datetime
     decisions: tuple[_Decision, ...]
+
+
+def require_saveable(folder: Path) -> None:
+    """Refuse a folder that evidence cannot be saved into; nothing is written that stays.
+
+    Whoever means to save asks first: a search cannot be taken back once there is no room for it.
+
+    Raises:
+        ProbegateError: ``FILE_EXISTS`` where evidence is there already, or no folder is;
+            ``FILE_UNWRITABLE``.
+    """
+    try:
+        taken = folder.exists() and not folder.is_dir()
+        if taken or any((folder / one).exists() for one in _ALWAYS):
+            raise ProbegateError(Reason.FILE_EXISTS, str(folder), file=folder.name)
+        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ProbegateError(
+            Reason.FILE_UNWRITABLE, f"{folder}: {error.strerror}", file=folder.name
+        ) from None
 
 
 def save_evidence(folder: Path, view: SearchView, order: SignedOrder) -> None:

@@ -308,6 +308,39 @@ def test_saved_evidence_verifies(
     assert verify_evidence(folder, scene.directory, BROKER, scene.now).verified
 
 
+@pytest.mark.parametrize("place", ["saved", "a-file", "a-file/evidence"])
+def test_no_search_is_made_that_could_not_be_saved(
+    running: RunningPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "search.json").write_text("another search's")
+    (tmp_path / "a-file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(search(running, "--save", str(tmp_path / place))) == 1
+    said = capsys.readouterr()
+    assert one_line(said.err).startswith("probegate: FILE_")
+    assert said.out == ""
+    assert running.peer.requests == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_search_that_cannot_be_saved_is_shown_all_the_same(
+    running: RunningPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "evidence"
+
+    def meanwhile(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+        folder.mkdir()
+        (folder / "search.json").write_text("another search's")
+        return scene.ended(order, search_id=search_id)
+
+    running.peer.answering = meanwhile
+    assert main(search(running, "--save", str(folder))) == 1
+    said = capsys.readouterr()
+    assert "custody-a" in said.out
+    assert one_line(said.err).startswith("probegate: FILE_EXISTS")
+
+
 def test_every_agency_denied_is_status_three(
     running: RunningPeer, capsys: pytest.CaptureFixture[str]
 ) -> None:
