@@ -1,11 +1,9 @@
 """The force's client: what a force's system calls to search, follow, read and verify.
 
-1. What is sent is made once. A retry sends the same bytes under the same request id, and only after
-   a connection fault that no peer gave a reason for; so a retry can never search twice.
-2. Every call has a deadline. Until then it is tried again after a connection fault: a broker that
-   starts anew is away for seconds, and whoever waits for hours is not sent away for that.
-3. Nothing a broker says is returned before ``force_client.verify`` has checked it.
-4. The directory is read again as it changes, and never an older one; past its end nothing is sent.
+1. What is sent is made once. A retry sends the same bytes under the same request id, so it can
+   never search twice (``calling``).
+2. Nothing a broker says is returned before ``force_client.verify`` has checked it.
+3. The directory is read again as it changes, and never an older one; past its end nothing is sent.
 """
 
 from __future__ import annotations
@@ -15,22 +13,15 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    stop_before_delay,
-    wait_random_exponential,
-)
 
 from force_client import wire
+from force_client.calling import Caller, Renewing
 from force_client.connection import Connection, broker_of
 from force_client.models import (
     AgencyOutcome,
@@ -65,7 +56,6 @@ from trust.keys import Signer
 from trust.member_folder import MemberFolder
 from trust.messages import Person, SearchOrder, UrgentConfirmation
 from trust.payload_types import PayloadType
-from trust.rpc import error_of, is_connection_fault
 from trust.tokens import Part
 from trust.wire import checked, encode_confirmation
 
@@ -73,19 +63,6 @@ DEFAULT_DIMS: Final = 512
 """Dimensions a preview states where the caller does not."""
 DEFAULT_WAIT_MARGIN_S: Final = 2.0
 """How much longer than the agencies' time ``search`` waits by default, seconds."""
-MAX_FRUITLESS: Final = 4
-"""Most times in a row that following a search may end without a word."""
-_LEAST_TIMEOUT_S: Final = 0.001
-_MOST_DOUBLINGS: Final = 32
-"""Most doublings of a pause; more would not fit into a number."""
-
-
-@dataclass(slots=True)
-class _Away:
-    """A broker that cannot be reached: until when it is tried again, and how often it was."""
-
-    until: float
-    times: int = 0
 
 
 class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
@@ -104,6 +81,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
             settings.directory, settings.scheme_key, settings.directory_floor
         )
         self._connection = Connection(settings, self._folder)
+        self._caller = Caller(settings, self._connection)
         self._orders = OrderBook(settings.orders if settings.keep_orders else None)
         self._request_of: dict[str, str] = {}
         self._refreshed_at = float("-inf")
@@ -270,35 +248,24 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         order = await self._order_of(search_id)
         request = wire.watch_request(search_id)
         told: set[str] = set()
-        fruitless = 0
-        away: _Away | None = None
+        renewing = Renewing(self.settings)
         while True:
+            fault: grpc.aio.AioRpcError | None = None
             try:
                 async with aclosing(self._events(request)) as events:
                     async for event in events:
-                        away = None
+                        renewing.heard()
                         received = wire.read_event(event)
                         if isinstance(received, ReceivedSearch):
                             yield self._verified(_expected(received, search_id), order)
                             return
                         if received.outcome.agency not in told:
                             told.add(received.outcome.agency)
-                            fruitless = 0
+                            renewing.told()
                             yield verify_answer(received, search_id, self._witness(order))
             except grpc.aio.AioRpcError as error:
-                if is_connection_fault(error):  # (2)
-                    away = away or _Away(monotonic() + self.settings.watch_timeout_s)
-                    if monotonic() >= away.until:
-                        raise error_of(error) from None
-                    away.times += 1
-                    await asyncio.sleep(self._pause_s(away.times))
-                    continue
-                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise error_of(error) from None
-            fruitless += 1
-            if fruitless >= MAX_FRUITLESS:
-                raise ProbegateError(Reason.DEADLINE_PASSED)
-            await asyncio.sleep(self._pause_s(fruitless))
+                fault = error
+            await renewing.pause(fault)
 
     async def get(self, search_id: str) -> SearchView:
         """Read one search and verify it.
@@ -401,7 +368,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         )
 
     def _refresh(self) -> None:
-        """Take up a changed directory, certificate or signing key (4)."""
+        """Take up a changed directory, certificate or signing key (3)."""
         if monotonic() - self._refreshed_at < self.settings.reload_interval_s:
             self.directory.require_current(self._clock())
             return
@@ -420,7 +387,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         return Witness(order, self.directory, self.broker.id, self._clock())
 
     def _verified(self, received: ReceivedSearch, order: SignedOrder) -> SearchView:
-        view = verify_search(received, self._witness(order))  # (3)
+        view = verify_search(received, self._witness(order))  # (2)
         view = replace(view, stop_use=self._kept.marked(view.search_id))
         self._request_of[view.search_id] = view.request_id
         if view.state.ended:
@@ -441,45 +408,11 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         self, method: Callable[[wire.BrokerStubs], Any], request: Any, waited: float = 0.0
     ) -> Any:
         self._refresh()
-        timeout_s = waited + self.settings.call_timeout_s  # (2)
-        deadline = monotonic() + timeout_s
-        attempts = self.settings.call_attempts
-        retrying = AsyncRetrying(  # (1) (2)
-            retry=retry_if_exception(is_connection_fault),
-            stop=stop_any(
-                stop_before_delay(timeout_s), *([stop_after_attempt(attempts)] if attempts else ())
-            ),
-            wait=wait_random_exponential(
-                multiplier=self.settings.retry_first_s, max=self.settings.retry_longest_s
-            ),
-            reraise=True,
-        )
+        return await self._caller.call(method, request, waited)
 
-        async def attempt() -> Any:
-            left = max(deadline - monotonic(), _LEAST_TIMEOUT_S)
-            call = method(self._connection.stubs)
-            return await call(request, timeout=left, metadata=telemetry.inject())
-
-        try:
-            return await retrying(attempt)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
-
-    async def _events(self, request: Any) -> AsyncGenerator[Any, None]:
+    def _events(self, request: Any) -> AsyncGenerator[Any, None]:
         self._refresh()
-        call = self._connection.stubs.watch(
-            request, timeout=self.settings.watch_timeout_s, metadata=telemetry.inject()
-        )
-        try:
-            async for event in call:
-                yield event
-        finally:
-            call.cancel()
-
-    def _pause_s(self, fruitless: int) -> float:
-        longest = self.settings.retry_longest_s
-        doubled = min(fruitless - 1, _MOST_DOUBLINGS)
-        return min(self.settings.retry_first_s * 2.0**doubled, longest)
+        return self._caller.stream(lambda stubs: stubs.watch, request)
 
 
 def _expected(received: ReceivedSearch, search_id: str) -> ReceivedSearch:
