@@ -45,10 +45,10 @@ Example, with the settings of a demonstration (``.probegate/demo/northshire.toml
 Modules, from the facts to the evidence: ``settings`` and ``officers`` (who we are), ``probes``
 (a template fit to be sealed), ``orders`` (signed order, sealed probes), ``orderbook`` (orders
 kept), ``connection``, ``calling`` and ``wire`` (the broker), ``client`` and ``sync`` (the two
-clients),
-``verify`` (the force believes nobody), ``views`` (what is shown), ``evidence`` (files that verify
-offline), ``models``. What follows a search is in ``second_step``: two people's review of each
-candidate, the details that its owner releases, and recalls.
+clients), ``verify`` (the force believes nobody), ``revisions`` (what was shown is not taken back),
+``views`` (what is shown), ``evidence`` (files that verify offline), ``models``. What follows a
+search is in ``second_step``: two people's review of each candidate, the details that its owner
+releases, and recalls.
 """
 
 from __future__ import annotations

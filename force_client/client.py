@@ -2,7 +2,8 @@
 
 1. What is sent is made once. A retry sends the same bytes under the same request id, so it can
    never search twice (``calling``).
-2. Nothing a broker says is returned before ``force_client.verify`` has checked it.
+2. Nothing a broker says is returned before ``force_client.verify`` has checked it, and no result
+   that is older than one that was shown before (``revisions``).
 3. The directory is read again as it changes, and never an older one; past its end nothing is sent.
 """
 
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from hashlib import sha256
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
@@ -41,6 +43,7 @@ from force_client.orders import (
     prepare,
 )
 from force_client.probes import Probe, load_salt_key
+from force_client.revisions import RevisionBook, Seen
 from force_client.second_step.calls_disclosing import DisclosingCalls
 from force_client.second_step.calls_recalls import RecallingCalls
 from force_client.second_step.calls_reviewing import ReviewingCalls
@@ -83,6 +86,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         self._connection = Connection(settings, self._folder)
         self._caller = Caller(settings, self._connection)
         self._orders = OrderBook(settings.orders if settings.keep_orders else None)
+        self._revisions = RevisionBook(settings.revisions if settings.keep_orders else None)
         self._request_of: dict[str, str] = {}
         self._refreshed_at = float("-inf")
         self._signer: Signer | None = None
@@ -234,7 +238,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         )
         with telemetry.span("create search"):
             response = await self._call(lambda stubs: stubs.create, request, waited)
-        return self._verified(wire.read_search(response), prepared.order)
+        return await self._verified(wire.read_search(response), prepared.order)
 
     async def watch(self, search_id: str) -> AsyncIterator[AgencyOutcome | SearchView]:
         """Yield each agency's outcome as it comes, those known first, then the ended search.
@@ -257,7 +261,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
                         renewing.heard()
                         received = wire.read_event(event)
                         if isinstance(received, ReceivedSearch):
-                            yield self._verified(_expected(received, search_id), order)
+                            yield await self._verified(_expected(received, search_id), order)
                             return
                         if received.outcome.agency not in told:
                             told.add(received.outcome.agency)
@@ -275,7 +279,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
                 that it cannot be verified; or the broker's reason.
         """
         received = await self._received(search_id)
-        return self._verified(received, self._orders.find(received.request_id))
+        return await self._verified(received, self._orders.find(received.request_id))
 
     async def list(self, page_size: int = 0) -> AsyncIterator[SearchSummary]:
         """Yield this force's searches, the newest first, page by page.
@@ -298,7 +302,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         """End a search now; agencies that have not answered become outcomes that say so."""
         response = await self._call(lambda stubs: stubs.cancel, wire.cancel_request(search_id))
         received = _expected(wire.read_search(response), search_id)
-        return self._verified(received, self._orders.find(received.request_id))
+        return await self._verified(received, self._orders.find(received.request_id))
 
     async def confirm_urgent(
         self, search_id: str, confirmer: Person, *, confirmer_token: str, reasons: str
@@ -331,7 +335,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         signed = dsse.sign(PayloadType.URGENT_CONFIRMATION, payload, self._own_signer)
         request = wire.confirm_request(signed, confirmer_token)  # (1)
         response = await self._call(lambda stubs: stubs.confirm, request)
-        return self._verified(_expected(wire.read_search(response), search_id), order)
+        return await self._verified(_expected(wire.read_search(response), search_id), order)
 
     # --- only thinking about it ---------------------------------------------------------------
 
@@ -386,8 +390,15 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
     def _witness(self, order: SignedOrder) -> Witness:
         return Witness(order, self.directory, self.broker.id, self._clock())
 
-    def _verified(self, received: ReceivedSearch, order: SignedOrder) -> SearchView:
+    async def _verified(self, received: ReceivedSearch, order: SignedOrder) -> SearchView:
         view = verify_search(received, self._witness(order))  # (2)
+        if received.result is not None and view.verified:
+            seen = Seen(
+                revision=view.revision,
+                result_sha256=sha256(received.result.payload).hexdigest(),
+                ordered_at=order.order.created_at,
+            )
+            await asyncio.to_thread(self._revisions.require_newest, view.search_id, seen)
         view = replace(view, stop_use=self._kept.marked(view.search_id))
         self._request_of[view.search_id] = view.request_id
         if view.state.ended:

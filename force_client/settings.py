@@ -46,7 +46,8 @@ class ForceSettings(BaseSettings):
     scheme_key: Path
     """The scheme authority's pinned public key."""
     state_dir: Path
-    """Where the highest directory version seen, the probe-salt key and the orders are kept."""
+    """Where the highest directory version seen, the probe-salt key, the orders and the highest
+    revision seen of each search are kept."""
     broker: str = ""
     """The broker's member id; empty means the only broker of the directory."""
     officers: Path | None = None
@@ -55,7 +56,8 @@ class ForceSettings(BaseSettings):
     model: str = "invented-face-1"
     """The template model of probes where a call does not say; by default the demonstration's."""
     keep_orders: bool = True
-    """Whether orders are kept in ``state_dir``, so that results can be verified after a restart."""
+    """Whether orders and the revisions seen are kept in ``state_dir``, so that results can be
+    verified after a restart."""
     call_timeout_s: Annotated[float, Field(gt=0, le=110)] = 10.0
     """Longest a call may take beyond what it was told to wait, seconds."""
     watch_timeout_s: Annotated[float, Field(gt=0, le=110)] = 110.0
@@ -74,7 +76,8 @@ class ForceSettings(BaseSettings):
     forget_interval_s: Annotated[float, Field(gt=0)] = 60.0
     """How often what is kept is looked at for something whose time has come, seconds."""
     records_retain_days: Annotated[int, Field(gt=0, le=36_500)] = 2_190
-    """How long orders, requests for details and evidence are kept in ``state_dir``, days."""
+    """How long orders, the revisions seen, requests for details and evidence are kept in
+    ``state_dir``, days."""
     max_message_bytes: Annotated[int, Field(gt=0)] = 8 * 2**20
     """Largest answer taken from the broker, bytes."""
     keepalive_ms: Annotated[int, Field(ge=20_000)] = 30_000
@@ -112,3 +115,8 @@ class ForceSettings(BaseSettings):
     def orders(self) -> Path:
         """The folder of signed orders, one file for each request id."""
         return self.state_dir / "orders"
+
+    @property
+    def revisions(self) -> Path:
+        """The folder of which result of each search was shown, one file for each search id."""
+        return self.state_dir / "revisions"

@@ -12,6 +12,7 @@ from typing import Any
 from force_client.ground import Ground
 from force_client.models import SearchView
 from force_client.orderbook import OrderBook
+from force_client.revisions import RevisionBook
 from force_client.second_step.checks import Matter
 from force_client.second_step.kept import Kept
 from force_client.second_step.models import ReviewStatus
@@ -32,6 +33,7 @@ class Connected(ABC):
     _clock: Clock
     _folder: MemberFolder
     _orders: OrderBook
+    _revisions: RevisionBook
     _salt_key: bytes
 
     @property

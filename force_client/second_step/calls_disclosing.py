@@ -296,8 +296,8 @@ class DisclosingCalls(Connected):
     async def forget_expired(self) -> int:
         """Delete what is kept here and whose time has come; a client does it while it is open.
 
-        Details go when the agency said, sheets after a month, and orders, requests and evidence
-        after ``records_retain_days``.
+        Details go when the agency said, sheets after a month, and orders, requests, evidence and
+        which results were shown after ``records_retain_days``.
 
         Example::
 
@@ -310,8 +310,8 @@ class DisclosingCalls(Connected):
 
     def _forget(self, now: datetime) -> int:
         made = now - timedelta(days=self.settings.records_retain_days)
-        forgotten = self._kept.forget_expired(now)
-        return forgotten + self._orders.forget(made) + self._kept.forget_records(made)
+        forgotten = self._kept.forget_expired(now) + self._kept.forget_records(made)
+        return forgotten + self._orders.forget(made) + self._revisions.forget(made)
 
     async def _own_request(self, request_id: str) -> PreparedRequest:
         kept = await asyncio.to_thread(self._kept.request, request_id)
