@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from cli import facts
 from cli.output import console, print_json, text
 from cli.people import presented
-from force_client import AsyncForceClient, Part, SearchView
+from force_client import AsyncForceClient, Part, ProbegateError, Reason
 
 app = typer.Typer(add_completion=False)
 
@@ -37,20 +38,20 @@ def confirm(
     Until its deadline a search on the urgent route needs no more than that; past it, the officer's
     later searches are denied until it is confirmed.
     """
-    view = asyncio.run(_confirm(search, confirmer, reasons, confirmer_token, config))
-    confirmed_at = view.received.confirmed_at
+    confirmed_at = asyncio.run(_confirm(search, confirmer, reasons, confirmer_token, config))
     if as_json:
-        at = confirmed_at.isoformat() if confirmed_at else None
-        print_json({"search_id": view.search_id, "confirmed_at": at})
+        print_json({"search_id": search, "confirmed_at": confirmed_at.isoformat()})
         return
-    screen = console()
-    when = f" at {confirmed_at:%Y-%m-%d %H:%M:%S} UTC" if confirmed_at else ""
-    screen.print(text(f"Confirmed: {view.search_id}{when}.", "green"))
+    when = f"{confirmed_at:%Y-%m-%d %H:%M:%S} UTC"
+    console().print(text(f"Confirmed: {search} at {when}.", "green"))
 
 
 async def _confirm(
     search: str, confirmer: str, reasons: str, token: Path | None, config: Path | None
-) -> SearchView:
+) -> datetime:
     async with AsyncForceClient(facts.settings_from(config)) as client:
         person, shown = presented(client, confirmer, token, Part.AUTHORISER)
-        return await client.confirm_urgent(search, person, confirmer_token=shown, reasons=reasons)
+        view = await client.confirm_urgent(search, person, confirmer_token=shown, reasons=reasons)
+    if view.received.confirmed_at is None:
+        raise ProbegateError(Reason.UNEXPECTED, "confirmed at no time")
+    return view.received.confirmed_at

@@ -317,7 +317,9 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
 
         Raises:
             ProbegateError: ``CONFIRMATION_INVALID`` for a search or a person that does not fit,
-                ``FILE_MISSING`` if its order is not kept here, or the broker's reason.
+                ``FILE_MISSING`` if its order is not kept here, ``RESULT_INVALID`` with ``check``
+                ``confirmation`` if the answer does not say that it is confirmed, or the broker's
+                reason.
         """
         order = await self._order_of(search_id)
         confirmation = checked(
@@ -335,7 +337,11 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         signed = dsse.sign(PayloadType.URGENT_CONFIRMATION, payload, self._own_signer)
         request = wire.confirm_request(signed, confirmer_token)  # (1)
         response = await self._call(lambda stubs: stubs.confirm, request)
-        return await self._verified(_expected(wire.read_search(response), search_id), order)
+        received = _expected(wire.read_search(response), search_id)
+        at = received.confirmed_at
+        if at is None or not self._witness(order).ground.in_time(at):  # (2)
+            raise ProbegateError(Reason.RESULT_INVALID, "not confirmed", check="confirmation")
+        return await self._verified(received, order)
 
     # --- only thinking about it ---------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Peer(
         searches: what was answered, by search id.
         gone: searches whose results are erased.
         cut_watch: how many watch streams end after their first event.
+        confirming: what the answer says of when a search was confirmed, given when it was.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -78,6 +80,7 @@ class Peer(
         self.searches: dict[str, ReceivedSearch] = {}
         self.gone: set[str] = set()
         self.cut_watch = 0
+        self.confirming: Callable[[datetime], datetime | None] = lambda at: at
         self.peers: list[bytes] = []
 
     def order_of(self, search: ReceivedSearch) -> SignedOrder:
@@ -157,7 +160,8 @@ class Peer(
         self.confirmations.append(envelope_from_wire(request.confirmation))
         await self._maybe_fail(context)
         said = decode_confirmation(request.confirmation.payload)
-        search = replace(self.searches[said.search_id], confirmed_at=said.confirmed_at)
+        at = self.confirming(said.confirmed_at)
+        search = replace(self.searches[said.search_id], confirmed_at=at)
         return search_service_pb2.ConfirmUrgentResponse(search=_search(search))
 
     async def PreviewSearch(self, request: Any, context: Any) -> Any:  # noqa: N802

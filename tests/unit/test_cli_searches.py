@@ -233,3 +233,18 @@ def test_a_reason_of_the_broker_is_one_line(
     named = [] if command == "list" else ["00000000-0000-4000-8000-000000000000"]
     assert main([command, *named, *config(running)]) == 1
     assert "STATE_UNAVAILABLE" in one_line(capsys.readouterr().err)
+
+
+def test_a_search_is_said_to_be_confirmed_only_when_it_is(
+    running: RunningPeer, capsys: Capture
+) -> None:
+    search_id = made(running, capsys)
+    words = ["confirm", search_id, "--confirmer", "ns-2087", "--reasons", "A life was at risk."]
+    assert main([*words, *config(running)]) == 0
+    assert f"Confirmed: {search_id} at " in flat(capsys.readouterr().out)
+    running.peer.confirming = lambda _: None
+    for more in ([], ["--json"]):
+        assert main([*words, *config(running), *more]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert one_line(said.err).startswith("probegate: RESULT_INVALID")

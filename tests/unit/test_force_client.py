@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +365,24 @@ async def test_a_confirmation_is_signed_once_and_sent_again_as_it_was(
     with pytest.raises(ProbegateError) as raised:
         await client.confirm_urgent(view.search_id, confirmer, confirmer_token="t", reasons="")
     assert raised.value.reason is Reason.CONFIRMATION_INVALID
+
+
+@pytest.mark.parametrize(
+    "confirming",
+    [lambda _: None, lambda at: at - timedelta(days=1), lambda at: at + timedelta(days=1)],
+    ids=["at no time", "before the search", "in the future"],
+)
+async def test_nothing_is_confirmed_by_an_answer_that_does_not_say_so(
+    client: AsyncForceClient,
+    running: RunningPeer,
+    confirming: Callable[[datetime], datetime | None],
+) -> None:
+    view = await client.create(client.prepare(draft(), probe()), **TOKENS)
+    running.peer.confirming = confirming
+    confirmer = Person(id="ns-9@northshire", rank="superintendent")
+    with pytest.raises(ProbegateError) as raised:
+        await client.confirm_urgent(
+            view.search_id, confirmer, confirmer_token="t", reasons="A life was at risk."
+        )
+    assert raised.value.reason is Reason.RESULT_INVALID
+    assert raised.value.metadata["check"] == "confirmation"
