@@ -149,18 +149,16 @@ class Kept:
 
     def request(self, request_id: str) -> PreparedRequest | None:
         """Return a request of this force, None if it is not kept here."""
-        path = self._request(request_id)
-        return _prepared(path) if path.exists() else None
+        return _prepared(self._request(request_id))
 
     def request_about(
         self, search_id: str, agency: str, reference: str
     ) -> DisclosureRequest | None:
         """Return a request of this force for one candidate's details, None if none is kept here."""
         for path in _listed(self._details):
-            if path.name.endswith(_REQUEST_END):
-                said = _prepared(path).request
-                if _about(said) == (search_id, agency, reference):
-                    return said
+            kept = _prepared(path) if path.name.endswith(_REQUEST_END) else None
+            if kept is not None and _about(kept.request) == (search_id, agency, reference):
+                return kept.request
         return None
 
     def keep_details(self, opened: OpenedDisclosure) -> None:
@@ -174,10 +172,9 @@ class Kept:
 
     def details(self, request_id: str) -> OpenedDisclosure | None:
         """Return details that were opened here and not deleted since."""
-        path = self._opened(request_id)
-        if not path.exists():
+        kept = _found(self._opened(request_id), _KeptDetails)
+        if kept is None:
             return None
-        kept = _read(path, _KeptDetails)
         signed = _envelope(kept.details)
         return OpenedDisclosure(
             request_id, decode(Disclosure, signed.payload), signed, kept.asked_for
@@ -191,10 +188,12 @@ class Kept:
         begun = now - UNFINISHED_KEPT
         forgotten = sum(files.sweep_folder(one, begun) for one in (self._details, self._sittings))
         for path in self._details_here():
-            forgotten += _forget(path, now >= _read(path, _KeptDetails).delete_by)
+            details = _found(path, _KeptDetails)
+            forgotten += _forget(path, details is not None and now >= details.delete_by)
         for path in _listed(self._sittings):
-            started = _read(path, KeptSitting).started_at
-            forgotten += _forget(path, now >= started + SITTING_KEPT)
+            sitting = _found(path, KeptSitting)
+            due = sitting is not None and now >= sitting.started_at + SITTING_KEPT
+            forgotten += _forget(path, due)
         return forgotten
 
     def forget_records(self, before: datetime) -> int:
@@ -205,13 +204,17 @@ class Kept:
         in_use = {self._request(path.stem) for path in self._details_here()}
         forgotten = files.sweep_folder(self._evidence, before)
         for path in files.older(self._details, f"*{_REQUEST_END}", before):
-            made = _prepared(path).request.created_at
-            forgotten += _forget(path, path not in in_use and made < before)
+            kept = _prepared(path)
+            due = kept is not None and path not in in_use and kept.request.created_at < before
+            forgotten += _forget(path, due)
         old = files.older(self._evidence, "*.json", before)
-        about = {_about(_prepared(path).request) for path in in_use if old and path.exists()}
+        requests = [_prepared(path) for path in in_use] if old else []
+        about = {_about(one.request) for one in requests if one is not None}
         for path in old:
-            said = _evidence(_read(path, _KeptEvidence))
-            forgotten += _forget(path, _about(said) not in about and said.recorded_at < before)
+            evidence = _found(path, _KeptEvidence)
+            said = None if evidence is None else _evidence(evidence)
+            due = said is not None and _about(said) not in about and said.recorded_at < before
+            forgotten += _forget(path, due)
         return forgotten
 
     def _details_here(self) -> list[Path]:
@@ -235,7 +238,9 @@ class Kept:
         """Return the evidence recorded for one candidate."""
         found = []
         for path in _listed(self._evidence):
-            kept = _read(path, _KeptEvidence)
+            kept = _found(path, _KeptEvidence)
+            if kept is None:
+                continue
             said = _evidence(kept)
             if _about(said) == (search_id, agency, reference):
                 found.append(RecordedCorroboration(said, Receipt(kept.proof, kept.leaf)))
@@ -310,8 +315,10 @@ def _about(said: DisclosureRequest | Corroboration) -> tuple[str, str, str]:
     return said.search_id, said.agency, said.reference
 
 
-def _prepared(path: Path) -> PreparedRequest:
-    kept = _read(path, _KeptRequest)
+def _prepared(path: Path) -> PreparedRequest | None:
+    kept = _found(path, _KeptRequest)
+    if kept is None:
+        return None
     return reopen_request(_envelope(kept.request), SealedFacts(kept.key_id, kept.facts))
 
 
@@ -341,6 +348,19 @@ def _read(path: Path, kind: type[_Kept]) -> _Kept:
         raise ProbegateError(
             Reason.STATE_UNAVAILABLE, f"{path} is damaged", file=path.name
         ) from None
+
+
+def _found(path: Path, kind: type[_Kept]) -> _Kept | None:
+    """Return a file that may have been forgotten since it was listed, None if it was.
+
+    Several processes of one force share the folder, and each forgets.
+    """
+    try:
+        return _read(path, kind)
+    except ProbegateError as error:
+        if error.reason is Reason.FILE_MISSING and not path.exists():
+            return None
+        raise
 
 
 def _forget(path: Path, due: bool) -> int:  # noqa: FBT001 - reads as a sentence where it is called
