@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli import gallery, inbox, recalls, releases, switching
 from cli.calibrate import calibrate
 from cli.operators import adapter_operator
-from cli.output import OneLineErrors
+from cli.output import OneLineErrors, console, text
+from cli.waiting import row
+
+if TYPE_CHECKING:
+    from agency_adapters.models import FoundRecord
 
 app = typer.Typer(
     name="adapter",
@@ -88,10 +91,17 @@ def resolve(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("Search", "Rank", "Score", "Reference", "Record")
+    show_resolved(found)
+
+
+def show_resolved(found: Sequence[tuple[str, FoundRecord]]) -> None:
+    """Print which records references stand for, as blocks that fit any width."""
+    screen = console()
     for search_id, one in found:
-        table.add_row(search_id, str(one.rank), f"{one.score:.4f}", one.reference, one.record_id)
-    Console().print(table)
+        screen.print(text(one.reference, "bold"))
+        screen.print(row("record", one.record_id))
+        screen.print(row("search", search_id))
+        screen.print(row("rank", f"{one.rank}, score {one.score:.4f}"))
 
 
 @app.command()

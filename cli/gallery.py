@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from rich.table import Table
 
 from cli.operators import adapter_operator
+from cli.output import console, indented, text
 
 if TYPE_CHECKING:
     from agency_adapters.galleries.importing import ImportReport
@@ -201,17 +201,16 @@ def stats(
         }
         typer.echo(json.dumps(facts, indent=2))
         return
-    console = Console()
-    console.print(
+    screen = console()
+    screen.print(
         f"{manifest.count:,} records, {eligible.count:,} eligible; {manifest.kind}, "
         f"{manifest.model}, {manifest.dims} dimensions, generation {manifest.generation} "
         f"({change.what}, {change.at:%Y-%m-%d %H:%M} UTC), {len(manifest.segments):,} segments"
     )
-    table = Table("Rule", "Records", "Effect", "Stands on")
     for row in rules:
         effect = "barred" if row["bars"] else "counted only"
-        table.add_row(str(row["rule"]), str(row["records"]), effect, str(row["citation"]))
-    console.print(table)
+        screen.print(text(str(row["rule"]), "bold"))
+        screen.print(indented(f"{row['records']} records, {effect}; {row['citation']}"))
 
 
 def check(gallery: GalleryFolder) -> None:
@@ -247,9 +246,7 @@ def _show(report: ImportReport, *, as_json: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Told]:
     columns = ("Checking rows", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("rows", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

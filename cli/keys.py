@@ -16,20 +16,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from cryptography import x509
-from rich.console import Console
-from rich.table import Table
 
 from audit.notes import VerifierKey
-from cli.output import OneLineErrors
+from cli.output import OneLineErrors, console, indented, print_json, text
 from trust import files
 from trust.algorithms import Algorithm
 from trust.ceremony import DIRECTORY_LIFETIME, MemberFolder, Scheme
 from trust.clock import utc_now
-from trust.directory import KeyUse, MemberKey, Role
+from trust.directory import KeyUse, Member, MemberKey, Role
 from trust.errors import ProbegateError, Reason
 from trust.link_keys import LINK_KEY_LIFETIME
 from trust.pki import CERTIFICATE_LIFETIME
@@ -187,21 +185,36 @@ def token(
 
 
 @app.command()
-def show(folder: SchemeFolder) -> None:
+def show(
+    folder: SchemeFolder,
+    as_json: Annotated[  # noqa: FBT002 - typer's flag
+        bool, typer.Option("--json", help="Write JSON to standard output.")
+    ] = False,
+) -> None:
     """Show the members, their keys and their certificates as the cards have them."""
     opened = Scheme.open(folder)
     now = utc_now()
-    table = Table(title=f"{opened.name} ({opened.trust_domain})")
-    for heading in ("Member", "What", "Where or key id", "State"):
-        table.add_column(heading, no_wrap=True)
+    ends = {one.id: _certificate_end(opened.member_folder(one.id)) for one in opened.members()}
+    if as_json:
+        print_json(
+            {
+                "scheme": opened.name,
+                "trust_domain": opened.trust_domain,
+                "members": [_document(one, ends[one.id], now) for one in opened.members()],
+            }
+        )
+        return
+    screen = console()
+    screen.print(text(f"{opened.name} ({opened.trust_domain})"))
     for one in opened.members():
-        certificate = _certificate_state(opened.member_folder(one.id))
-        table.add_row(one.id, one.role.value, one.endpoint or "-", certificate)
+        screen.print()
+        screen.print(text(one.id, "bold"))
+        end = ends[one.id]
+        certificate = "no certificate" if end is None else f"certificate until {end:%Y-%m-%d}"
+        where = "" if one.endpoint is None else f" at {one.endpoint}"
+        screen.print(indented(f"{one.role.value}{where}, {certificate}"))
         for key in one.keys:
-            name = "" if key.name is None else f" {key.name.rpartition('/')[2]}"
-            table.add_row("", f"{key.use}{name}", key.kid, _key_state(key, now))
-        table.add_section()
-    Console().print(table)
+            screen.print(indented(f"{_key_name(key)} {key.kid} {_key_state(key, now)}"))
 
 
 @app.command()
@@ -224,8 +237,33 @@ def _key_state(key: MemberKey, now: datetime) -> str:
     return f"until {key.not_after:%Y-%m-%d}" if key.valid_at(now) else "not valid"
 
 
-def _certificate_state(folder: MemberFolder) -> str:
+def _key_name(key: MemberKey) -> str:
+    return f"{key.use}" if key.name is None else f"{key.use} {key.name.rpartition('/')[2]}"
+
+
+def _certificate_end(folder: MemberFolder) -> datetime | None:
     if not folder.tls_cert.exists():
-        return "no certificate"
-    certificate = x509.load_pem_x509_certificate(files.read(folder.tls_cert))
-    return f"certificate until {certificate.not_valid_after_utc:%Y-%m-%d}"
+        return None
+    return x509.load_pem_x509_certificate(files.read(folder.tls_cert)).not_valid_after_utc
+
+
+def _document(one: Member, certificate_end: datetime | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "role": one.role.value,
+        "endpoint": one.endpoint,
+        "certificate_until": certificate_end.isoformat() if certificate_end else None,
+        "keys": [
+            {
+                "use": key.use.value,
+                "name": key.name,
+                "kid": key.kid,
+                "algorithm": key.algorithm.value,
+                "not_before": key.not_before.isoformat(),
+                "not_after": key.not_after.isoformat(),
+                "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+                "valid": key.valid_at(now),
+            }
+            for key in one.keys
+        ],
+    }

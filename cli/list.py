@@ -55,7 +55,7 @@ def listing(
         screen.print("No search of this force is kept.")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Search", no_wrap=True)
+    table.add_column("Search", overflow="fold")
     table.add_column("Made (UTC)", no_wrap=True)
     table.add_column("State", no_wrap=True)
     table.add_column("Agencies", justify="right", no_wrap=True)

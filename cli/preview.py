@@ -169,7 +169,7 @@ def _expected(explained: Explanation) -> Text:
 
 def _show(decisions: tuple[AgencyDecision, ...], screen: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Agency", no_wrap=True, max_width=24)
+    table.add_column("Agency", overflow="fold", max_width=24)
     table.add_column("Decision", overflow="fold")
     table.add_column("What it would take, or what it is held to", overflow="fold", ratio=1)
     for one in decisions:

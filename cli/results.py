@@ -186,7 +186,7 @@ def notices(view: SearchView) -> list[str]:
 
 def _outcomes(view: SearchView) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Agency", no_wrap=True, max_width=24)
+    table.add_column("Agency", overflow="fold", max_width=24)
     table.add_column("Outcome", no_wrap=True)
     table.add_column("Reason", overflow="fold")
     table.add_column("ms", justify="right", no_wrap=True)

@@ -80,7 +80,7 @@ def show_status(status: ReviewStatus, screen: Console) -> None:
         return
     head(screen)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Agency", no_wrap=True, max_width=16)
+    table.add_column("Agency", overflow="fold", max_width=16)
     table.add_column("Reference", overflow="fold")
     table.add_column("Reviewers found", no_wrap=True)
     for one in status.candidates:
