@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from cli.operators import adapter_operator
-from cli.output import console, indented, text
+from cli.output import console, indented, print_json, text
 
 if TYPE_CHECKING:
     from agency_adapters.galleries.importing import ImportReport
@@ -238,9 +237,16 @@ def compact(gallery: GalleryFolder) -> None:
 
 def _show(report: ImportReport, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
-    else:
-        Console().print(report.rendered())
+        print_json(report.model_dump(mode="json"))
+        return
+    screen = console()
+    if report.rejected:
+        screen.print("Rejected rows")
+    for row in report.rejected:  # what it says comes from whoever wrote the file
+        reasons = "; ".join(row.reasons)
+        screen.print(indented(f"row {row.row}, record {row.record_id or '-'}: {reasons}"))
+    *_, summary = report.rendered().renderables
+    screen.print(summary)
 
 
 @contextmanager

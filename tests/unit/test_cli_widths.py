@@ -17,6 +17,7 @@ from trust.ceremony import Scheme
 from trust.directory import Role
 
 LONG = "the-national-custody-image-gallery-of-" + "a" * 20
+ODD = "[/bold]\x1b[2J\u202e\x9b" + "r" * 40
 WIDTHS = ("24", "80", "200")
 
 
@@ -102,6 +103,18 @@ def gallery(tmp_path: Path, record_id: str) -> list[object]:
         *("import", "--kind", "custody", "--model", "m-1", "--out", tmp_path / "g"),
         *("--templates", tmp_path / "t.npy", "--records", tmp_path / "r.jsonl"),
     ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_rejected_row_is_shown_whole_and_cannot_repaint_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    output = shown(adapter.app, *gallery(tmp_path, ODD))
+    assert "r" * 40 in joined(output)
+    assert "[/bold]" in joined(output)
+    for odd in ("\x1b", "\u202e", "\x9b"):
+        assert odd not in output
 
 
 @pytest.mark.parametrize("width", WIDTHS)
