@@ -9,7 +9,7 @@ import typer
 
 from cli import facts
 from cli.following import finish
-from force_client import AsyncForceClient, SearchView
+from force_client import AsyncForceClient, ProbegateError, SearchView
 
 app = typer.Typer(add_completion=False)
 
@@ -28,9 +28,16 @@ def cancel(
 
     Exit status: 0; 3 when every agency was denied; 4 when it ended with less than was asked for.
     """
-    finish(asyncio.run(_cancel(search, config)), as_json=as_json)
+    view, unheard = asyncio.run(_cancel(search, config))
+    finish(view, as_json=as_json, afterwards=unheard)
 
 
-async def _cancel(search: str, config: Path | None) -> SearchView:
+async def _cancel(search: str, config: Path | None) -> tuple[SearchView, ProbegateError | None]:
+    """Return the search, and why recalls could not be heard of: that keeps no search running."""
     async with AsyncForceClient(facts.settings_from(config)) as client:
-        return await client.cancel(search)
+        unheard = None
+        try:
+            await client.take_recalls()  # what is shown says what must not be used any more
+        except ProbegateError as error:
+            unheard = error
+        return await client.cancel(search), unheard

@@ -23,9 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import facts
+from cli.following import unbelieved_of
 from cli.output import OneLineErrors, console, indented, print_json, text
 from cli.people import presented
-from cli.second_step import Agency, Reference, RequestId, SearchId, TokenFile, head
+from cli.second_step import Agency, Reference, RequestId, SearchId, TokenFile, head, stop_use
 from force_client import (
     LEAD_ONLY,
     AsyncForceClient,
@@ -111,20 +112,27 @@ def status(
     config: facts.Config = None,
     as_json: facts.AsJson = False,
 ) -> None:
-    """Show how a request stands; nothing is opened."""
+    """Show how a request stands; nothing is opened.
 
-    async def run() -> DisclosureView:
+    Recalls are read first; one that does not verify is told of afterwards.
+    """
+
+    async def run() -> tuple[DisclosureView, ProbegateError | None]:
         async with AsyncForceClient(facts.settings_from(config)) as client:
+            unbelieved = await unbelieved_of(client.take_recalls())
             view = await client.disclosure(request)
-            if wait > 0 and not view.state.ended:
-                async for view in client.await_disclosure(request, wait):
-                    if not as_json:
-                        _say(view)
-            return view
+            if wait <= 0 or view.state.ended:
+                return view, unbelieved
+            async for view in client.await_disclosure(request, wait):
+                if not as_json and not view.state.ended:
+                    _say(view)
+            unbelieved = await unbelieved_of(client.take_recalls())  # it may have taken days
+            return await client.disclosure(request), unbelieved
 
-    view = asyncio.run(run())
-    if as_json or wait <= 0 or view.state.ended:
-        _show(view, as_json=as_json)
+    view, unbelieved = asyncio.run(run())
+    _show(view, as_json=as_json)
+    if unbelieved is not None:
+        raise unbelieved
 
 
 @app.command("list")
@@ -242,7 +250,12 @@ def _say(view: DisclosureView) -> None:
     screen.print(indented(f"{request.agency} {request.reference}: {', '.join(request.fields)}"))
     if not view.state.ended and view.decide_by is not None:
         screen.print(indented(f"to be decided by {_when(view.decide_by)}"))
-    if view.decision is not None and view.decision.expires_at is not None:
+    if view.stop_use:
+        for line in stop_use([(request.agency, request.reference)]):
+            screen.print(indented(line, "bold red"))
+    elif view.withheld:
+        screen.print(indented("it cannot be opened now", "bold red"))
+    elif view.decision is not None and view.decision.expires_at is not None:
         until = _when(view.decision.expires_at)
         screen.print(indented(f"open it by {until} with `probegate disclose open`"))
     if view.state is DisclosureState.LAPSED:
@@ -251,6 +264,7 @@ def _say(view: DisclosureView) -> None:
 
 def _standing(view: DisclosureView) -> dict[str, Any]:
     request, decision = view.request, view.decision
+    opens = decision.expires_at if decision is not None and not view.withheld else None
     return {
         "notice": LEAD_ONLY,
         "request_id": request.request_id,
@@ -263,7 +277,8 @@ def _standing(view: DisclosureView) -> dict[str, Any]:
         "created_at": view.created_at.isoformat(),
         "decide_by": view.decide_by.isoformat() if view.decide_by else None,
         "decided_at": decision.decided_at.isoformat() if decision else None,
-        "open_by": (decision.expires_at.isoformat() if decision and decision.expires_at else None),
+        "open_by": opens.isoformat() if opens else None,
+        "stop_use": view.stop_use,
     }
 
 

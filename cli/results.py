@@ -13,6 +13,7 @@ from audit.checkpoints import Checkpoint
 from audit.notes import split_note
 from audit.proofs import parse_proof
 from cli.output import plain, text
+from cli.second_step import stop_use
 from force_client import (
     LEAD_ONLY,
     SCALE_NOTE,
@@ -169,10 +170,7 @@ def show(view: SearchView, screen: Console) -> None:
 
 def notices(view: SearchView) -> list[str]:
     """Return what people must be told of a search besides what it found."""
-    lines = [
-        f"STOP USE: {agency} {reference} was recalled (`probegate recall list`)."
-        for agency, reference in sorted(view.stop_use)
-    ]
+    lines = stop_use(view.stop_use)
     lines += [f"Warning: {WARNINGS.get(one, one)}." for one in view.warnings]
     if view.confirm_by is not None:
         ranks = sorted({one.confirmer_rank for one in view.decisions if one.confirm_by})

@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from cli import facts, reviewing
+from cli.following import unbelieved_of
 from cli.output import OneLineErrors, console, print_json, text
 from cli.people import presented
 from cli.second_step import (
@@ -161,13 +162,20 @@ def interactive(
 
 @app.command()
 def status(search: SearchId, config: facts.Config = None, as_json: facts.AsJson = False) -> None:  # noqa: FBT002 - typer's flag
-    """Show how the reviews stand; opinions only once no more are needed."""
+    """Show how the reviews stand; opinions only once no more are needed.
 
-    async def run() -> ReviewStatus:
+    Recalls are read first; one that does not verify is told of afterwards.
+    """
+
+    async def run() -> tuple[ReviewStatus, ProbegateError | None]:
         async with AsyncForceClient(facts.settings_from(config)) as client:
-            return await client.review_status(search)
+            unbelieved = await unbelieved_of(client.take_recalls())
+            return await client.review_status(search), unbelieved
 
-    _show(asyncio.run(run()), as_json=as_json)
+    stands, unbelieved = asyncio.run(run())
+    _show(stands, as_json=as_json)
+    if unbelieved is not None:
+        raise unbelieved
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -38,6 +38,14 @@ def head(screen: Console) -> None:
     screen.print(Text(LEAD_ONLY, "bold reverse"), justify="center")
 
 
+def stop_use(marked: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what is said of recalled candidates, a line each, by agency and reference."""
+    return [
+        f"STOP USE: {agency} {reference} was recalled (`probegate recall list`)."
+        for agency, reference in sorted(marked)
+    ]
+
+
 def person_and_tokens(
     client: AsyncForceClient, person_id: str, token_file: Path | None, part: Part
 ) -> tuple[Person, Callable[[], str]]:
@@ -64,12 +72,18 @@ def status_document(status: ReviewStatus) -> dict[str, Any]:
             }
             for one in status.candidates
         ],
+        "stop_use": [
+            {"agency": agency, "reference": reference}
+            for agency, reference in sorted(status.stop_use)
+        ],
     }
 
 
 def show_status(status: ReviewStatus, screen: Console) -> None:
     """Print how reviews stand; no opinion while any is needed."""
     screen.print(text(f"Reviews of {status.search_id}: {status.reviews} count"))
+    for line in stop_use(status.stop_use):
+        screen.print(text(line, "bold red"))
     if status.open:
         why = (
             "the reviewers disagree, so one more person must review"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -128,7 +129,7 @@ class DisclosingCalls(Connected):
             require_same(prepared, wanted, search_id, self._salt_key)
         request = wire.disclosure_request(prepared.envelope, prepared.facts, requester_token)
         response = await self._call(lambda stubs: stubs.second.request, request)
-        return self._viewed(response, prepared)
+        return await self._viewed(response, prepared)
 
     async def disclosure(self, request_id: str) -> DisclosureView:
         """Return how a request stands, verified; nothing is opened.
@@ -324,8 +325,11 @@ class DisclosingCalls(Connected):
     async def _stands(self, kept: PreparedRequest) -> DisclosureView:
         request = wire.get_disclosure_request(kept.request.request_id)
         response = await self._call(lambda stubs: stubs.second.disclosure, request)
-        return self._viewed(response, kept)
+        return await self._viewed(response, kept)
 
-    def _viewed(self, response: object, kept: PreparedRequest) -> DisclosureView:
-        ground = self._ground(kept.request.created_at)
-        return verify_disclosure(wire.read_disclosure(response), kept, ground)
+    async def _viewed(self, response: object, kept: PreparedRequest) -> DisclosureView:
+        request = kept.request
+        ground = self._ground(request.created_at)
+        view = verify_disclosure(wire.read_disclosure(response), kept, ground)
+        marked = await asyncio.to_thread(self._kept.marked, request.search_id)
+        return replace(view, stop_use=(request.agency, request.reference) in marked)

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -128,7 +129,9 @@ class ReviewingCalls(SubmittingCalls):
             lambda stubs: stubs.second.review_status, wire.status_request(search_id)
         )
         status, receipt = wire.read_status(response), wire.read_receipt(response)
-        return verify_status(status, receipt, matter, self._ground_of(matter))
+        verified = verify_status(status, receipt, matter, self._ground_of(matter))
+        marked = await asyncio.to_thread(self._kept.marked, search_id)
+        return replace(verified, stop_use=marked)
 
     async def revoke_reviewer(
         self,

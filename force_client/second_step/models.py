@@ -71,6 +71,8 @@ class ReviewStatus:
     """Whether another person must review."""
     disagreement: bool
     candidates: tuple[CandidateStanding, ...] = ()
+    stop_use: frozenset[tuple[str, str]] = frozenset()
+    """Agency and reference of the candidates that are marked here as recalled."""
 
     def standing(self, agency: str, reference: str) -> CandidateStanding | None:
         """Return what came of one candidate, None while that is open."""
@@ -147,11 +149,18 @@ class DisclosureView:
     decide_by: datetime | None
     decision: ReleaseDecision | None
     received: ReceivedDisclosure = field(repr=False)
+    stop_use: bool = False
+    """Whether the candidate is marked here as recalled."""
 
     @property
     def request_id(self) -> str:
         """The force's id of the request."""
         return self.request.request_id
+
+    @property
+    def withheld(self) -> bool:
+        """Whether details were released and cannot be opened now, by the broker or by a mark."""
+        return self.state is DisclosureState.RELEASED and bool(self.stop_use or self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,10 @@ def test_help_fits_and_says_something(words: list[str], shell: Shell) -> None:
 
 
 # --- review --------------------------------------------------------------------------------------
+
+
+def flat(shown: str) -> str:
+    return " ".join(shown.split())
 
 
 def fill_in(sheet: Path, out: Path) -> None:
@@ -446,6 +451,67 @@ def test_a_recall_is_shown_everywhere_and_acknowledged(
     words = ("recall", "acknowledge", RECALL, "--person", OFFICER, "--action", "Destroyed.")
     assert "Acknowledged" in shell(*words)
     assert shell.json(*words) == {"recall_id": RECALL, "acknowledged": True}
+
+
+def test_whoever_looks_how_things_stand_is_told_what_was_recalled(
+    second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path
+) -> None:
+    """Nobody has listed recalls."""
+    request_id = ask(shell, settled, tmp_path)
+    second.release(request_id)
+    assert "probegate disclose open" in shell("disclose", "status", request_id)
+    second.recall(settled, "custody", "custody-a", RECALL)
+    said = "STOP USE: custody custody-a was recalled"
+    shown = shell("disclose", "status", request_id)
+    assert said in flat(shown)
+    assert "probegate disclose open" not in shown
+    stands = shell.json("disclose", "status", request_id)
+    assert (stands["stop_use"], stands["open_by"]) == (True, None)
+    assert said in flat(shell("review", "status", settled.search_id))
+    status = shell.json("review", "status", settled.search_id)
+    assert status["stop_use"] == [{"agency": "custody", "reference": "custody-a"}]
+
+
+def test_whoever_ends_a_search_that_has_ended_is_told_what_was_recalled(
+    second: SecondPeer, view: SearchView, shell: Shell
+) -> None:
+    second.recall(view, "custody", "custody-a", RECALL)
+    said = flat(shell("cancel", view.search_id))
+    assert "STOP USE: custody custody-a was recalled" in said
+
+
+def test_a_search_is_ended_where_recalls_cannot_be_heard_of(
+    second: SecondPeer, view: SearchView, shell: Shell
+) -> None:
+    second.fails["ListRecallsRequest"] = [Reason.LOG_UNAVAILABLE]
+    shown, line = shell.failed("cancel", view.search_id)
+    assert "custody" in shown
+    assert line.startswith("probegate: LOG_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("reason", ["REVIEWER_REVOKED", "RELEASE_SWITCHED_OFF", "STOP_USE"])
+def test_nobody_is_told_to_open_what_is_withheld(
+    second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path, reason: str
+) -> None:
+    request_id = ask(shell, settled, tmp_path)
+    second.release(request_id)
+    second.asked[request_id].reason = reason
+    shown = shell("disclose", "status", request_id)
+    assert f"released {reason}" in shown
+    assert "probegate disclose open" not in shown
+    assert "it cannot be opened now" in shown
+
+
+def test_a_request_that_is_waited_for_is_shown_once_when_it_is_decided(
+    second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path
+) -> None:
+    request_id = ask(shell, settled, tmp_path)
+    later = threading.Timer(0.5, second.release, [request_id])
+    later.start()
+    shown = shell("disclose", "status", request_id, "--wait", "30")
+    later.join()
+    assert shown.count("waiting") <= 1
+    assert shown.count("released") == 1
 
 
 def test_a_forged_recall_hides_no_other_and_is_told_of(
