@@ -244,6 +244,7 @@ def _show(view: DisclosureView, *, as_json: bool) -> None:
 
 def _say(view: DisclosureView) -> None:
     screen, request = console(), view.request
+    head(screen)
     screen.print(text(request.request_id, "bold"))
     about = f"{view.state.value} {view.reason}".strip()
     screen.print(Text("    ") + text(about, _STYLES.get(view.state, "yellow")))

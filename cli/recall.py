@@ -20,7 +20,7 @@ from cli import facts
 from cli.following import unbelieved_of
 from cli.output import OneLineErrors, console, indented, print_json, text
 from cli.people import presented
-from cli.second_step import Agency, Reference, SearchId, TokenFile
+from cli.second_step import Agency, Reference, SearchId, TokenFile, head
 from force_client import LEAD_ONLY, AsyncForceClient, Part, RecallView
 from trust.errors import ProbegateError
 
@@ -109,6 +109,8 @@ def _show(found: Sequence[RecallView], *, as_json: bool, whole: bool) -> None:
     screen = console()
     if not found and whole:
         screen.print("Nothing was recalled.")
+    if found:
+        head(screen)
     for one in found:
         recall = one.recall
         screen.print(text(recall.recall_id, "bold"))

@@ -145,7 +145,7 @@ def progress(outcome: AgencyOutcome) -> Text:
 def show(view: SearchView, screen: Console) -> None:
     """Print a search: the ranking, raw scores apart, outcomes, and what the evidence is worth."""
     screen.print()
-    if view.candidates:
+    if view.candidates or any(one.reason == HIT_ONLY for one in view.outcomes):
         screen.print(Text(BANNER, "bold reverse"), justify="center")
     if view.ranking:
         screen.print(Text("Ranked by strength of evidence", "bold"))

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from cli.main import main
+from force_client import LEAD_ONLY
 from force_client.models import ReceivedSearch, SearchState
 from force_client.orders import SignedOrder
 from tests.unit.force_peer import RunningPeer
 from tests.unit.force_scene import Scene, answer_of, expired, template
 from tests.unit.test_cli_force import WIDTH, one_line, search
 from trust.errors import Reason
+from trust.messages import HIT_ONLY, OutcomeState
 
 Capture = pytest.CaptureFixture[str]
 
@@ -248,3 +250,33 @@ def test_a_search_is_said_to_be_confirmed_only_when_it_is(
         said = capsys.readouterr()
         assert said.out == ""
         assert one_line(said.err).startswith("probegate: RESULT_INVALID")
+
+
+def test_something_is_held_is_a_lead_as_well(running: RunningPeer, capsys: Capture) -> None:
+    def hit(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+        held = {"reason": HIT_ONLY, "candidates": ()}
+        answers = [
+            answer_of(scene.report(order, search_id, "custody", **held))
+            if one.outcome.agency == "custody"
+            else one
+            for one in scene.honest_answers(order, search_id)
+        ]
+        return scene.ended(order, answers, search_id=search_id)
+
+    running.peer.answering = hit
+    assert main(search(running)) == 0
+    shown = capsys.readouterr().out
+    assert "something is held" in shown
+    assert LEAD_ONLY in shown
+    running.peer.answering = nothing
+    assert main(search(running)) == 0
+    assert LEAD_ONLY not in capsys.readouterr().out
+
+
+def nothing(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
+    """A search that finds nobody."""
+    none = {"state": OutcomeState.NO_CANDIDATE, "candidates": ()}
+    answers = [
+        answer_of(scene.report(order, search_id, one, **none)) for one in order.order.agencies
+    ]
+    return scene.ended(order, answers, search_id=search_id)

@@ -502,6 +502,16 @@ def test_nobody_is_told_to_open_what_is_withheld(
     assert "it cannot be opened now" in shown
 
 
+def test_whatever_names_a_candidate_says_that_it_is_a_lead_only(
+    second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path
+) -> None:
+    request_id = ask(shell, settled, tmp_path)
+    assert LEAD_ONLY in shell("disclose", "status", request_id)
+    assert LEAD_ONLY not in shell("recall", "list")
+    second.recall(settled, "custody", "custody-a", RECALL)
+    assert LEAD_ONLY in shell("recall", "list")
+
+
 def test_a_request_that_is_waited_for_is_shown_once_when_it_is_decided(
     second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path
 ) -> None:
