@@ -1,7 +1,9 @@
 """The client's methods for details: ask for them, follow the request, open, keep and export them.
 
 A request is signed once and on this force's disk before it is sent. Repeated under the same request
-id it is the very same bytes, so that a retry can never ask twice.
+id it is the very same bytes, so that a retry can never ask twice. One that did not arrive before
+its time was over is made again under its id: no broker takes the old one any more, and ours says
+that it does not have it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from force_client.second_step.models import (
     DisclosureView,
     OpenedDisclosure,
 )
+from force_client.settings import MAX_CLOCK_SKEW
 from trust import files
 from trust.errors import ProbegateError, Reason
 from trust.messages import Offence, Person
@@ -111,7 +114,10 @@ class DisclosingCalls(Connected):
         await asyncio.to_thread(self._kept.require_usable, search_id, agency, reference)
         request_id = request_id or str(uuid.uuid4())
         prepared = await asyncio.to_thread(self._kept.request, request_id)
-        if prepared is None:
+        if prepared is not None:
+            require_same(prepared, wanted, search_id, self._salt_key)
+        lost = prepared is not None and await self._is_lost(prepared)
+        if prepared is None or lost:
             matter.report_of(agency, reference, Reason.DISCLOSURE_INVALID)
             status = await self.review_status(search_id)
             prepared = make_request(
@@ -124,9 +130,7 @@ class DisclosingCalls(Connected):
                 directory=self.directory,
                 now=self._clock(),
             )
-            await asyncio.to_thread(self._kept.keep_request, prepared)
-        else:
-            require_same(prepared, wanted, search_id, self._salt_key)
+            await asyncio.to_thread(self._kept.keep_request, prepared, replace=lost)
         request = wire.disclosure_request(prepared.envelope, prepared.facts, requester_token)
         response = await self._call(lambda stubs: stubs.second.request, request)
         return await self._viewed(response, prepared)
@@ -322,10 +326,26 @@ class DisclosingCalls(Connected):
             )
         return kept
 
+    async def _is_lost(self, kept: PreparedRequest) -> bool:
+        """Whether a request can arrive no more, and the broker does not have it."""
+        request = kept.request
+        if self._clock() < request.expires_at + MAX_CLOCK_SKEW:
+            return False
+        try:
+            await self._record(request.request_id)
+        except ProbegateError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+            return True
+        return False
+
     async def _stands(self, kept: PreparedRequest) -> DisclosureView:
-        request = wire.get_disclosure_request(kept.request.request_id)
-        response = await self._call(lambda stubs: stubs.second.disclosure, request)
-        return await self._viewed(response, kept)
+        return await self._viewed(await self._record(kept.request.request_id), kept)
+
+    async def _record(self, request_id: str) -> object:
+        request = wire.get_disclosure_request(request_id)
+        record: object = await self._call(lambda stubs: stubs.second.disclosure, request)
+        return record
 
     async def _viewed(self, response: object, kept: PreparedRequest) -> DisclosureView:
         request = kept.request

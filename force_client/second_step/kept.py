@@ -138,14 +138,19 @@ class Kept:
 
     # --- requests and details -----------------------------------------------------------------
 
-    def keep_request(self, prepared: PreparedRequest) -> None:
-        """Keep a request before it is sent; ``FILE_EXISTS`` if its id was used."""
+    def keep_request(self, prepared: PreparedRequest, *, replace: bool = False) -> None:
+        """Keep a request before it is sent; ``FILE_EXISTS`` if its id was used.
+
+        Args:
+            prepared: the request.
+            replace: whether it takes the place of one that did not arrive.
+        """
         kept = _KeptRequest(
             request=_text(prepared.envelope),
             key_id=prepared.facts.key_id,
             facts=base64.b64encode(prepared.facts.ciphertext),
         )
-        _write(self._request(prepared.request.request_id), kept)
+        _write(self._request(prepared.request.request_id), kept, replace=replace)
 
     def request(self, request_id: str) -> PreparedRequest | None:
         """Return a request of this force, None if it is not kept here."""

@@ -145,6 +145,7 @@ class SecondPeer(
         fails: the same, of one kind of request, by its message's name.
         without_images: references that have none.
         sent: every request's bytes.
+        ahead: how far the peer's clock is ahead.
     """
 
     peer: Peer
@@ -161,6 +162,7 @@ class SecondPeer(
     recalled: list[tuple[int, Envelope]] = field(default_factory=list)
     notices: list[Model] = field(default_factory=list)
     page: int = 2
+    ahead: timedelta = timedelta()
 
     @property
     def scene(self) -> Scene:
@@ -205,7 +207,7 @@ class SecondPeer(
         return self.scene.now.tzinfo
 
     def _now(self) -> datetime:
-        return datetime.now(self._zone)
+        return datetime.now(self._zone) + self.ahead
 
     def receipt(self, facts: Mapping[str, Any]) -> Any:
         leaf = canonical(self._spoilt("leaf", {"v": 1, "at": stamp(self._now()), **facts}))
@@ -367,6 +369,9 @@ class SecondPeer(
         if known is not None and known.envelope != envelope:
             replayed = ProbegateError(Reason.DISCLOSURE_REPLAYED)
             await context.abort_with_status(to_status(replayed))
+        if known is None and self._now() >= said.expires_at:
+            late = ProbegateError(Reason.DISCLOSURE_INVALID, field="expires_at")
+            await context.abort_with_status(to_status(late))
         if known is None:
             opener = self.scene.scheme.member_folder(said.agency).openers()[request.sealed_key_id]
             info = sealing.facts_info(

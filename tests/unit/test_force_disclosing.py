@@ -159,6 +159,47 @@ async def searched_and_reviewed(client: AsyncForceClient, running: RunningSecond
     return search
 
 
+def later(client: AsyncForceClient, second: SecondPeer, by: timedelta) -> None:
+    """Let time pass for the force and its broker."""
+    second.ahead = by
+    client._clock = lambda: datetime.now(UTC) + by
+
+
+async def test_a_request_that_never_arrived_is_made_again_under_its_id(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
+) -> None:
+    search = await searched_and_reviewed(client, running)
+    request_id = str(uuid4())
+    second.fails["RequestDisclosureRequest"] = [Reason.LOG_UNAVAILABLE]
+    with refusal(Reason.LOG_UNAVAILABLE):
+        await asked(client, running, view=search, request_id=request_id)
+    (first,) = kept_files(client, "disclosures")
+    before = first.read_bytes()
+    later(client, second, timedelta(minutes=6))
+    view = await asked(client, running, view=search, request_id=request_id)
+    assert view.request_id == request_id
+    assert first.read_bytes() != before
+    assert kept_files(client, "disclosures") == [first]
+    with refusal(Reason.DISCLOSURE_REPLAYED):  # it is still for the same, or not at all
+        await asked(client, running, view=search, request_id=request_id, facts="Another robbery.")
+    second.release(request_id)
+    assert (await client.open_disclosure(request_id)).details.fields
+
+
+async def test_a_request_that_arrived_is_never_made_again(
+    client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer
+) -> None:
+    search = await searched_and_reviewed(client, running)
+    request_id = str(uuid4())
+    first = await asked(client, running, view=search, request_id=request_id)
+    later(client, second, timedelta(minutes=6))
+    again = await asked(client, running, view=search, request_id=request_id)
+    assert again.request == first.request
+    second.fails["GetDisclosureRequest"] = [Reason.LOG_UNAVAILABLE]
+    with refusal(Reason.LOG_UNAVAILABLE):  # nobody knows whether it arrived
+        await asked(client, running, view=search, request_id=request_id)
+
+
 async def test_the_same_request_id_is_the_same_request(
     client: AsyncForceClient, running: RunningSecondPeer, second: SecondPeer, tmp_path: Path
 ) -> None:
