@@ -32,6 +32,8 @@ EXIT_UNEXPECTED: Final = 70
 """An error that is not in the catalogue (``EX_SOFTWARE`` of sysexits.h)."""
 EXIT_INTERRUPTED: Final = 130
 """Stopped with Ctrl-C."""
+_UNSEEN: Final = frozenset({"Cc", "Cf"})
+"""The Unicode categories of characters that do something and are not seen."""
 DEBUG_VARIABLE: Final = "PROBEGATE_DEBUG"
 """Set to 1, an unexpected error shows its traceback."""
 
@@ -74,8 +76,14 @@ def debugging() -> bool:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON document on standard output, with no character that could repaint it.
+
+    JSON itself escapes the controls of ASCII alone: others (C1), and what turns writing round, are
+    escaped here. They stand in texts only, so the value is the same.
+    """
+    written = json.dumps(document, indent=2, ensure_ascii=False)
+    unseen = {c for c in set(written) - {"\n"} if unicodedata.category(c) in _UNSEEN}
+    sys.stdout.write(written.translate({ord(c): json.dumps(c)[1:-1] for c in unseen}) + "\n")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -6,7 +6,8 @@
 3. Every document says at its head that it is an investigative lead only, and carries what travels
    with the details: caveats, retention, onward transfer, the subject's category, and for each
    detail whether it is a fact or somebody's assessment (DPA 2018 s.38(2)).
-4. What agencies wrote is text: it is never markup in a page.
+4. What agencies wrote is text: it is never markup in a page, and nowhere does it hold characters
+   that are not seen (controls, and what turns writing round): they are spelt out, or spaces.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from trust.second_step import DisclosedField, Nature
 
 BANNER: Final = "INVESTIGATIVE LEAD ONLY: not identification, not evidence"
 _NOT_STATED: Final = "not stated"
+_UNSEEN: Final = frozenset({"Cc", "Cf"})
+"""The Unicode categories of characters that do something and are not seen."""
 _NATURES: Final[Mapping[Nature, str]] = {Nature.FACT: "fact", Nature.ASSESSMENT: "assessment"}
 
 
@@ -91,8 +94,8 @@ def document(
 
 
 def as_json(exported: Mapping[str, Any]) -> str:
-    """Return an export for programs."""
-    return json.dumps(exported, indent=2, ensure_ascii=False) + "\n"
+    """Return an export for programs: the same value, with no character that is not seen (4)."""
+    return _spelt_out(json.dumps(exported, indent=2, ensure_ascii=False), "\n") + "\n"
 
 
 def as_text(exported: Mapping[str, Any]) -> str:
@@ -112,7 +115,7 @@ def as_html(exported: Mapping[str, Any]) -> str:
     for title, rows in _sections(exported):
         parts += [f"<h2>{escape(title)}</h2>", "<table>"]
         parts += [
-            f'<tr><th scope="row">{escape(label)}</th><td>{escape(value)}</td></tr>'
+            f'<tr><th scope="row">{_in_page(label)}</th><td>{_in_page(value)}</td></tr>'
             for label, value in rows
         ]
         parts.append("</table>")
@@ -197,6 +200,16 @@ def _sections(exported: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
         ),
     ]
     return [(title, rows) for title, rows in sections if rows]
+
+
+def _in_page(text: str) -> str:
+    return escape(_spelt_out(text, "\t\n\r"))
+
+
+def _spelt_out(text: str, kept: str) -> str:
+    """Return text with characters that are not seen as JSON escapes them, all but ``kept``."""
+    unseen = {c for c in set(text) - set(kept) if unicodedata.category(c) in _UNSEEN}
+    return text.translate({ord(c): json.dumps(c)[1:-1] for c in unseen})
 
 
 def _flat(text: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from cli import main as program
 from cli.main import ROLES, main
-from cli.output import plain
+from cli.output import plain, print_json
 from force_client import Part, verify_evidence
 from force_client.models import ReceivedSearch
 from force_client.orders import SignedOrder
@@ -191,6 +192,15 @@ def test_debugging_shows_the_traceback(
 
 def test_text_from_afar_cannot_repaint_the_terminal() -> None:
     assert plain("a\x1b[2Jb\r\nc\u202ed") == "a [2Jb c d"
+
+
+def test_json_cannot_repaint_the_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "a\x1b[2J\x7f\x9b31m\u202e\u2066\U000e0041é\n\tz"
+    print_json({odd: [odd]})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {odd: [odd]}
+    assert "é" in shown
+    assert {c for c in shown if unicodedata.category(c) in {"Cc", "Cf"}} == {"\n"}
 
 
 # --- search -----------------------------------------------------------------------------------

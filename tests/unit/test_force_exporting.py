@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,16 @@ def one_line(value: str) -> str:
     return " ".join("".join(kept).split())
 
 
+def unseen(text: str) -> set[str]:
+    """The characters of a text that do something and are not seen, but for line ends and tabs."""
+    return {c for c in text if unicodedata.category(c) in {"Cc", "Cf"}} - set("\t\n\r")
+
+
+def spelt_out(value: str) -> str:
+    """A value as a page shows it."""
+    return "".join(json.dumps(c)[1:-1] if c in unseen(value) else c for c in value)
+
+
 PAGE_TAGS = {"html", "head", "meta", "title", "style", "body", "main", "p", "strong"}
 PAGE_TAGS |= {"h1", "h2", "table", "tr", "th", "td"}
 
@@ -153,8 +164,41 @@ def test_a_page_shows_every_value_as_text(opened: OpenedDisclosure, material: st
     read.feed(page)
     assert read.tags <= PAGE_TAGS
     for value in (*(one.value for one in opened.details.fields), *opened.details.caveats, material):
-        assert value in read.cells or value.replace("\r", "\n") in read.cells
+        shown = spelt_out(value)
+        assert shown in read.cells or shown.replace("\r", "\n") in read.cells
     assert page.count(BANNER) == 2
+
+
+HIDDEN = "a\x1b[2J\x7f\x9b31m\u202e\u2066\u200b\U000e0041z"
+
+
+def hiding() -> OpenedDisclosure:
+    """Details whose value would repaint a terminal and turn writing round."""
+    field = DisclosedField(name="name", value=HIDDEN, nature=Nature.FACT)
+    details = Disclosure(
+        request_sha256=bytes(32),
+        search_id=ID,
+        agency="custody",
+        reference="custody-a",
+        fields=(field,),
+        caveats=("a\x9b31m\u202ez",),
+        delete_by=NOW + timedelta(days=1),
+        onward_transfer="never",
+        released_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+    )
+    signed = Envelope("type", b"payload", (Signature("key", b"signature"),))
+    return OpenedDisclosure(ID, details, signed, "")
+
+
+@pytest.mark.parametrize("write", [as_html, as_json, as_text])
+def test_no_export_holds_what_is_not_seen(write: Callable[[Any], str]) -> None:
+    content = write(document(hiding(), [evidence()], NOW))
+    assert unseen(content) == set()
+    if write is as_json:
+        assert json.loads(content)["details"][0]["value"] == HIDDEN
+    if write is as_html:
+        assert r"\u202e" in content
 
 
 @settings(deadline=None)
