@@ -134,7 +134,7 @@ class Reason(Enum):
     DEADLINE_PASSED = Entry(
         Status.DEADLINE_EXCEEDED,
         "The work was not finished within the deadline.",
-        "Ask again by search id; the search itself goes on.",
+        "Ask again by its id; what was begun goes on.",
     )
     DIRECTORY_EXPIRED = Entry(
         Status.FAILED_PRECONDITION,

@@ -393,6 +393,16 @@ def test_details_from_the_request_to_the_export(
     assert shell.json(*corroborate(settled))["kind"] == "witness"
 
 
+def test_a_wait_that_runs_out_says_nothing_of_searches(
+    settled: SearchView, shell: Shell, tmp_path: Path
+) -> None:
+    request_id = ask(shell, settled, tmp_path)
+    shown, line = shell.failed("disclose", "status", request_id, "--wait", "0.1")
+    assert "waiting" in shown
+    assert line.startswith("probegate: DEADLINE_PASSED")
+    assert "search" not in line
+
+
 def test_a_refusal_is_shown_with_its_reason(
     second: SecondPeer, settled: SearchView, shell: Shell, tmp_path: Path
 ) -> None:
