@@ -3,8 +3,9 @@
 Each role's module is loaded when its command is run and not before: an auditor's machine needs none
 of the adapter's libraries, and ``--help`` is quick.
 
-Exit status: 0 done; 1 refused, with a catalogued reason; 2 not understood; 3 every agency denied
-the search; 4 ended with less than was asked for; 70 unexpected; 130 interrupted.
+Exit status: 0 done; 1 refused, with a catalogued reason (``USAGE`` among them, for options that do
+not fit together); 2 a command line that cannot be read; 3 every agency denied the search; 4 ended
+with less than was asked for; 70 unexpected; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -136,9 +137,23 @@ def main(arguments: list[str]) -> int:
         sys.stdout.flush()
     except SystemExit as error:
         status = error.code
+    except UnicodeEncodeError as error:
+        if all(map(_is_text, arguments)):
+            return _unexpected(error)
+        fail(f"USAGE: An argument is not UTF-8 text. See `{PROGRAM} --help`.")
+        return EXIT_USAGE
     except BaseException as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
         return _status_of(error)
     return status if isinstance(status, int) else 0
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument is text; a file's name need not be, what is sent must."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _status_of(error: BaseException) -> int:

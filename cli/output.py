@@ -23,7 +23,7 @@ INDENT: Final = 4
 EXIT_REFUSED: Final = 1
 """A catalogued error."""
 EXIT_USAGE: Final = 2
-"""The command was not understood."""
+"""The command line could not be read."""
 EXIT_ALL_DENIED: Final = 3
 """The search or preview worked, and every agency was denied."""
 EXIT_NOT_ENOUGH: Final = 4

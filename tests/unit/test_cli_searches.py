@@ -280,3 +280,14 @@ def nothing(scene: Scene, order: SignedOrder, search_id: str) -> ReceivedSearch:
         answer_of(scene.report(order, search_id, one, **none)) for one in order.order.agencies
     ]
     return scene.ended(order, answers, search_id=search_id)
+
+
+@pytest.mark.parametrize("command", ["get", "watch", "cancel"])
+def test_an_id_that_is_no_text_is_not_understood(
+    running: RunningPeer, capsys: Capture, command: str
+) -> None:
+    """What a shell passes on that is not UTF-8."""
+    assert main([command, "\udcff", *config(running)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert one_line(said.err).startswith("probegate: USAGE: ")
