@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +29,7 @@ from cli.output import console, indented, print_json, text
 if TYPE_CHECKING:
     from agency_adapters.galleries.importing import ImportReport
     from agency_adapters.galleries.importing import Progress as Told
+    from agency_adapters.galleries.rejecting import RejectedRow
 
 GalleryFolder = Annotated[Path, typer.Option("--gallery", help="The gallery's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -61,7 +62,7 @@ def import_(
 ) -> None:
     """Import a gallery; every row that is not enrolled is reported by number and reason."""
     from agency_adapters.galleries.engine_import import import_to
-    from agency_adapters.galleries.rejecting import RowsRejectedError, rejected_table
+    from agency_adapters.galleries.rejecting import RowsRejectedError
     from agency_adapters.registry import kind_named
     from trust.clock import utc_now
 
@@ -79,10 +80,9 @@ def import_(
             )
     except RowsRejectedError as error:
         if as_json:
-            rows = [row.model_dump(mode="json") for row in error.rejected]
-            typer.echo(json.dumps({"rejected": rows}, indent=2))
+            print_json({"rejected": [row.model_dump(mode="json") for row in error.rejected]})
         else:
-            Console().print(rejected_table(error.rejected))
+            _show_rejected(error.rejected)
         raise
     _show(report, as_json=as_json)
 
@@ -239,14 +239,17 @@ def _show(report: ImportReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
+    _show_rejected(report.rejected)
+    console().print(report.summary)
+
+
+def _show_rejected(rejected: Iterable[RejectedRow]) -> None:
     screen = console()
-    if report.rejected:
-        screen.print("Rejected rows")
-    for row in report.rejected:  # what it says comes from whoever wrote the file
-        reasons = "; ".join(row.reasons)
+    for number, row in enumerate(rejected):
+        if not number:
+            screen.print("Rejected rows")
+        reasons = "; ".join(row.reasons)  # of whoever wrote the file
         screen.print(indented(f"row {row.row}, record {row.record_id or '-'}: {reasons}"))
-    *_, summary = report.rendered().renderables
-    screen.print(summary)
 
 
 @contextmanager

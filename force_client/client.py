@@ -48,7 +48,7 @@ from force_client.second_step.calls_disclosing import DisclosingCalls
 from force_client.second_step.calls_recalls import RecallingCalls
 from force_client.second_step.calls_reviewing import ReviewingCalls
 from force_client.settings import ForceSettings
-from force_client.verify import Witness, verify_answer, verify_search
+from force_client.verify import Witness, verify_answer, verify_gone, verify_search
 from trust import dsse, telemetry
 from trust.chores import keep_doing
 from trust.clock import Clock, utc_now
@@ -321,7 +321,7 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
                 ``confirmation`` if the answer does not say that it is confirmed, or the broker's
                 reason.
         """
-        order = await self._order_of(search_id)
+        order = await self._order_to_confirm(search_id)
         confirmation = checked(
             Reason.CONFIRMATION_INVALID,
             lambda: UrgentConfirmation(
@@ -341,6 +341,8 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         at = received.confirmed_at
         if at is None or not self._witness(order).ground.in_time(at):  # (2)
             raise ProbegateError(Reason.RESULT_INVALID, "not confirmed", check="confirmation")
+        if received.state.ended and received.result is None:
+            return verify_gone(received, self._witness(order))
         return await self._verified(received, order)
 
     # --- only thinking about it ---------------------------------------------------------------
@@ -416,6 +418,18 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         if known is None:
             known = (await self._received(search_id)).request_id
         return self._orders.find(known)
+
+    async def _order_to_confirm(self, search_id: str) -> SignedOrder:
+        """Return a search's order, also where its results' time is over: it is listed still."""
+        try:
+            return await self._order_of(search_id)
+        except ProbegateError as error:
+            if error.reason is not Reason.RESULT_GONE:
+                raise
+            async for summary in self.list():
+                if summary.search_id == search_id:
+                    return self._orders.find(summary.request_id)
+            raise
 
     async def _received(self, search_id: str) -> ReceivedSearch:
         response = await self._call(lambda stubs: stubs.get, wire.get_request(search_id))

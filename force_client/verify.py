@@ -109,6 +109,16 @@ def verify_search(received: ReceivedSearch, witness: Witness) -> SearchView:
     return ended_view(received, witness.order, outcomes, result)
 
 
+def verify_gone(received: ReceivedSearch, witness: Witness) -> SearchView:
+    """Return an ended search whose results are erased, with nothing of them: none is final.
+
+    Raises:
+        ProbegateError: ``RESULT_INVALID`` with the failed ``check``.
+    """
+    _check_ours(received, witness)  # (1)
+    return running_view(received, witness.order, (), witness.now)
+
+
 def verify_answer(answer: ReceivedAnswer, search_id: str, witness: Witness) -> AgencyOutcome:
     """Check one agency's answer as it comes, before the result is there: rules (4) and (5).
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
-from rich.console import Group
 
 from agency_adapters.agency import AgencyKind, Record
 from agency_adapters.galleries.editing import editing
@@ -32,7 +31,6 @@ from agency_adapters.galleries.rejecting import (
     Losing,
     RejectedRow,
     RowsRejectedError,
-    rejected_table,
 )
 from agency_adapters.galleries.segment_content import NewRecord, contents_of
 from agency_adapters.galleries.store import StoredGallery
@@ -62,17 +60,15 @@ class ImportReport(BaseModel):
     generation: int
     rejected: tuple[RejectedRow, ...]
 
-    def rendered(self) -> Group:
-        """Return the report for a terminal."""
+    @property
+    def summary(self) -> str:
+        """Say in one sentence what it did."""
         updated = f", {self.updated:,} updated" if self.updated else ""
-        summary = (
+        return (
             f"{self.enrolled:,} of {self.rows:,} rows enrolled{updated}, "
             f"{len(self.rejected):,} rejected; "
             f"generation {self.generation}, {self.model}, {self.dims} dimensions"
         )
-        if not self.rejected:
-            return Group(summary)
-        return Group(rejected_table(self.rejected), summary)
 
 
 def import_gallery(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
-from rich.table import Table
 
 from trust.errors import ProbegateError, Reason
 
@@ -43,11 +42,3 @@ class RowsRejectedError(ProbegateError):
 
 def anybody(_held: Iterable[str]) -> None:
     """Let any record go, as where a gallery is replaced by what nobody exported."""
-
-
-def rejected_table(rejected: Iterable[RejectedRow]) -> Table:
-    """Return the rejected rows for a terminal."""
-    table = Table("Row", "Record", "Reason", title="Rejected rows", title_justify="left")
-    for row in rejected:
-        table.add_row(str(row.row), row.record_id or "-", "; ".join(row.reasons))
-    return table

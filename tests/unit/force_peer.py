@@ -162,6 +162,8 @@ class Peer(
         said = decode_confirmation(request.confirmation.payload)
         at = self.confirming(said.confirmed_at)
         search = replace(self.searches[said.search_id], confirmed_at=at)
+        if said.search_id in self.gone:
+            search = replace(search, answers=(), result=None, receipt=b"", receipt_leaf=b"")
         return search_service_pb2.ConfirmUrgentResponse(search=_search(search))
 
     async def PreviewSearch(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -367,6 +367,21 @@ async def test_a_confirmation_is_signed_once_and_sent_again_as_it_was(
     assert raised.value.reason is Reason.CONFIRMATION_INVALID
 
 
+async def test_a_search_whose_results_are_gone_is_confirmed_by_whoever_has_its_order(
+    client: AsyncForceClient, running: RunningPeer
+) -> None:
+    """Its officer's later searches are denied until then, however long ago it was."""
+    made = [await client.create(client.prepare(draft(), probe()), **TOKENS) for _ in range(3)]
+    running.peer.gone.add(made[0].search_id)
+    confirmer = Person(id="ns-9@northshire", rank="superintendent")
+    async with AsyncForceClient(client.settings) as another:
+        confirmed = await another.confirm_urgent(
+            made[0].search_id, confirmer, confirmer_token="t", reasons="A life was at risk."
+        )
+    assert confirmed.received.confirmed_at is not None
+    assert (confirmed.outcomes, confirmed.candidates, confirmed.verified) == ((), (), False)
+
+
 @pytest.mark.parametrize(
     "confirming",
     [lambda _: None, lambda at: at - timedelta(days=1), lambda at: at + timedelta(days=1)],
