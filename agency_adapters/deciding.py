@@ -6,9 +6,10 @@
    review and the report leaves a decision that the next turn, or the next start, carries out.
 3. What a kill switch has turned off is not released while it is off; it can still be refused. A
    release is recorded only if it still stands in the transaction of its entry (``verdicts``).
-4. What may no longer be searched on the day of the release (a deletion asked for, a record that is
-   gone: ``identities``) is left out of what is released, as if it had not been found; also where
-   its erasure begins while the release is carried out (``erased``).
+4. What may no longer be searched on the day of the release (a deletion asked for, a record erased)
+   is left out of what is released, as if it had not been found; also where its erasure begins while
+   the release is carried out (``erased``). A record that was corrected meanwhile is not: what is
+   released names nobody, and left out it would be silence taken for no match.
 5. Nobody's silence is an answer: what was not decided in time is on the log as overdue, once, and
    stays held, until it is erased undecided when its time is over (``retention``).
 6. Where a record in it has come to need somebody's leave who was not asked, it is not released: it
@@ -34,7 +35,6 @@ from agency_adapters.holding import (
     keep_decided,
     keep_flagged,
 )
-from agency_adapters.identities import Identities
 from agency_adapters.linking import Linker
 from agency_adapters.models import FoundRecord
 from agency_adapters.recording import REPORT_ENTRY, Recorder
@@ -72,7 +72,6 @@ class Deciding:
         recorder: the search log and the signer.
         linker: makes the link tokens of what is released.
         gallery: returns the gallery's newest generation.
-        identities: recognises records.
         switches: the operator's eligibility switches that are on.
         clock: tells the time.
     """
@@ -83,7 +82,6 @@ class Deciding:
     recorder: Recorder
     linker: Linker
     gallery: Callable[[], Gallery]
-    identities: Identities
     switches: frozenset[str]
     clock: Clock
 
@@ -144,7 +142,7 @@ class Deciding:
         for one in found:
             if one.erased:
                 continue
-            record = await self.identities.record(gallery, one)
+            record = await gallery.record(one.record_id)
             # Where no records are kept, who may be searched is decided where they are.
             barred = record is None or kind.bars(record, today, self.switches)
             if not barred or not gallery.facts.keeps_records:

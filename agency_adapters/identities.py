@@ -1,15 +1,15 @@
 """Whom a reference stands for, as the agency's own record said when it was listed.
 
 An id can come to name somebody else: after an erasure, or where a gallery is imported anew. What is
-said of a candidate later must be of the person whose face was compared.
+shown or told of a candidate later must be of the person whose face was compared.
 
 1. With each candidate goes a keyed digest of what its record says and no change of the rest
    touches: the day of capture, and the date of birth where the kind of agency cannot do without
    it. It says nothing without the adapter's own key. A record in which one of these was corrected
    counts as another: whoever needs it searches again.
-2. Before anything more is said of a candidate (its answer released, its image, its details), the
-   record under its id is looked at again. One with another digest, one that is not there and one
-   whose erasure began are gone, alike.
+2. Before an image or details of a candidate go out, the record under its id is looked at again. One
+   with another digest, one that is not there and one whose erasure began are gone, alike. An answer
+   that was held is released with all its candidates (``deciding``): it names nobody.
 3. What was listed before this was kept has no digest, and its id is taken at its word. So it is
    where no records are kept (``GalleryFacts.keeps_records``).
 4. The digest goes when the record's erasure begins, and with the answer.

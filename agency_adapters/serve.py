@@ -170,7 +170,6 @@ class Adapter:
             linker=linker,
             recorder=recorder,
             gallery=lambda: shelf.gallery,
-            identities=identities,
             switches=settings.switches(),
             clock=clock,
         )
