@@ -11,7 +11,6 @@ r"""``probegate adapter``: an agency's gallery, its server, and what its own peo
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +20,7 @@ import typer
 from cli import gallery, inbox, recalls, releases, switching
 from cli.calibrate import calibrate
 from cli.operators import adapter_operator
-from cli.output import OneLineErrors, console, text
+from cli.output import OneLineErrors, console, print_json, text
 from cli.waiting import row
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def resolve(
         for search_id, one in found
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     show_resolved(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections import deque
@@ -31,7 +30,7 @@ from cli.audit_subject import subject_command
 from cli.audit_trace import trace_command
 from cli.audit_values import erase_command, hold_command, verify_values_command
 from cli.audit_watch import watch_command
-from cli.output import OneLineErrors
+from cli.output import OneLineErrors, print_json
 from trust.errors import ProbegateError, Reason
 
 app = typer.Typer(
@@ -84,7 +83,7 @@ def verify(
     anchors = Anchors.of(folder, report.key, tsa_cert) if report.ok else Anchors()
     if as_json:
         facts = report.model_dump(mode="json") | quorum.as_json() | anchors.as_json()
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
     else:
         _print_report(report)
         quorum.print()
@@ -120,11 +119,11 @@ def show(
             chosen = iter(deque(chosen, maxlen=last))
         if as_json:
             for at, fact in chosen:
-                typer.echo(json.dumps({"index": at, "entry": fact}, ensure_ascii=False))
+                print_json({"index": at, "entry": fact}, on_one_line=True)
         elif index is not None:
             for at, fact in chosen:
                 typer.echo(f"entry {at} of {reader.size}")
-                typer.echo(json.dumps(fact, indent=2, ensure_ascii=False))
+                print_json(fact)
         else:
             _print_entries(chosen)
 

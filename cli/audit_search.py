@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from audit.opening import Opened, Wanted, checked_purpose, day, find, read_erasu
 from audit.organisation import ADMIN
 from audit.reader import LogReader
 from cli.audit_office import Config, OfSide, Purpose, Side, open_office
-from cli.output import console, indented, text
+from cli.output import console, indented, print_json, text
 from trust.errors import ProbegateError, Reason
 
 
@@ -71,7 +70,7 @@ def search_command(
     for one in found:
         count += 1
         if as_json:
-            typer.echo(json.dumps(one.document(), ensure_ascii=False))
+            print_json(one.document(), on_one_line=True)
         else:
             _show(one)
     if not as_json:

@@ -12,7 +12,7 @@ from rich.table import Table
 from audit.releasing import Asked
 from audit.tracing import AtAgency, Recorded, Trace, trace
 from cli.audit_reconcile import given_folders
-from cli.output import EXIT_REFUSED, console, text
+from cli.output import EXIT_REFUSED, console, print_json, text
 
 _WORDS = {
     Recorded.BEFORE: "recorded before it acted",
@@ -40,7 +40,7 @@ def trace_command(
     """
     found = trace(search, broker, given_folders(agency or []))
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        print_json(found.model_dump(mode="json"))
     else:
         _show(found)
     if not found.in_order:

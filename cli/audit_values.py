@@ -93,7 +93,7 @@ def verify_values_command(
     with office.engine.connect() as connection:
         report = verify_values(LogReader(office.logs_dir / log), connection, log, erasures)
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        print_json(report.model_dump(mode="json"))
     else:
         screen = console()
         screen.print(f"{report.values:,} values are as committed, {report.erased:,} are erased.")

@@ -14,7 +14,6 @@ r"""An agency's gallery in files, under ``probegate adapter``: import, enrol, er
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,7 +197,7 @@ def stats(
             "rules": rules,
             "last_change": change.model_dump(mode="json"),
         }
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     screen = console()
     screen.print(

@@ -75,13 +75,13 @@ def debugging() -> bool:
     return os.environ.get(DEBUG_VARIABLE) == "1"
 
 
-def print_json(document: Any) -> None:
+def print_json(document: Any, *, on_one_line: bool = False) -> None:
     """Print one JSON document on standard output, with no character that could repaint it.
 
     JSON itself escapes the controls of ASCII alone: others (C1), and what turns writing round, are
     escaped here. They stand in texts only, so the value is the same.
     """
-    written = json.dumps(document, indent=2, ensure_ascii=False)
+    written = json.dumps(document, indent=None if on_one_line else 2, ensure_ascii=False)
     unseen = {c for c in set(written) - {"\n"} if unicodedata.category(c) in _UNSEEN}
     sys.stdout.write(written.translate({ord(c): json.dumps(c)[1:-1] for c in unseen}) + "\n")
 

@@ -13,7 +13,6 @@ A bundle, signed by both parties::
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -92,7 +91,7 @@ def explain_command(
     if as_json:
         shown = [explain.as_json(decision) for decision in decisions]
         said = {"signatures_checked": checked, "records_read": False, "decisions": shown}
-        typer.echo(json.dumps(said, indent=2))
+        print_json(said)
         return
     console = Console(highlight=False)
     if not checked:

@@ -80,7 +80,9 @@ class BrokerProcess:
 
     def __post_init__(self) -> None:
         self.output = self.world.root / "broker.log"
-        settings = self.world.broker_settings(state_dir=self.state_dir, backoff_after_failures=100)
+        settings = self.world.broker_settings(
+            state_dir=self.state_dir, backoff_after_failures=100, port_file=self.port_file
+        )
         lines = [
             f'{name} = "{value}"' if isinstance(value, str | Path) else f"{name} = {value}"
             for name, value in settings.model_dump(exclude_unset=True).items()
@@ -90,6 +92,10 @@ class BrokerProcess:
     @property
     def config(self) -> Path:
         return self.world.root / "broker.toml"
+
+    @property
+    def port_file(self) -> Path:
+        return self.world.root / "broker.port"
 
     @property
     def logs(self) -> Path:
@@ -102,19 +108,15 @@ class BrokerProcess:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "cli.main", "broker", "serve", "--config", self.config]
+        self.port_file.unlink(missing_ok=True)
         with self.output.open("ab") as stream:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
                 list(map(str, command)), cwd=ROOT, stdout=stream, stderr=stream
             )
         async with asyncio.timeout(START_S):
-            while True:
+            # A port takes connections before its server does, which closes those.
+            while not self.port_file.exists():
                 assert self.process.poll() is None, self.output.read_text()
-                with suppress(OSError):
-                    port = self.world.ports["broker"]
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    await writer.wait_closed()
-                    return
                 await asyncio.sleep(0.02)
 
     async def end(self, number: signal.Signals) -> int:
