@@ -12,21 +12,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from agency_adapters.tables import erasures
-from audit.tables import storage_failure
+from audit.tables import state_storage
 from trust.clock import to_us
 from trust.dsse import Envelope
-from trust.errors import Reason
 from trust.strict_json import canonical
 
 CERTIFICATE_KEPT: Final = timedelta(days=30)
@@ -81,7 +78,7 @@ def begin(engine: Engine, found: Begun, at: datetime) -> Begun | None:
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
-    with _storage(), engine.begin() as connection:
+    with state_storage(), engine.begin() as connection:
         known = _known(connection, found.key)
         if not found.erased and not found.images:
             return known
@@ -105,7 +102,7 @@ def keep_certificate(engine: Engine, key: bytes, certificate: Envelope, at: date
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
     signed = {"certificate": certificate.to_json(), "certified_us": to_us(at)}
-    with _storage(), engine.begin() as connection:
+    with state_storage(), engine.begin() as connection:
         connection.execute(update(erasures).where(erasures.c.key == key).values(signed))
 
 
@@ -115,7 +112,7 @@ def forget(engine: Engine, key: bytes) -> None:
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE``.
     """
-    with _storage(), engine.begin() as connection:
+    with state_storage(), engine.begin() as connection:
         connection.execute(delete(erasures).where(erasures.c.key == key))
 
 
@@ -126,7 +123,7 @@ def forget_old(engine: Engine, now: datetime) -> bool:
         ProbegateError: ``STATE_UNAVAILABLE``.
     """
     old = erasures.c.certified_us <= to_us(now - CERTIFICATE_KEPT)
-    with _storage(), engine.begin() as connection:
+    with state_storage(), engine.begin() as connection:
         return bool(connection.execute(delete(erasures).where(old)).rowcount)
 
 
@@ -141,11 +138,3 @@ def _known(connection: Connection, key: bytes) -> Begun | None:
         generation=row.generation,
         certificate=Envelope.from_json(row.certificate) if row.certificate else None,
     )
-
-
-@contextmanager
-def _storage() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error

@@ -36,10 +36,11 @@ from sqlalchemy import Connection, Engine
 from audit import cosigner_memory
 from audit.add_checkpoint import AddCheckpoint, is_wrongly_empty
 from audit.cosignatures import only_signed_by
-from audit.cosigner_memory import Remembered, storage
+from audit.cosigner_memory import Remembered
 from audit.merkle import verify_consistency
 from audit.notes import NoteSigner, VerifierKey, cosign, open_note
 from audit.policy_file import LogPolicy
+from audit.tables import state_storage
 from trust import telemetry
 from trust.errors import ProbegateError, Reason
 
@@ -109,7 +110,7 @@ class Cosigner:
         """
         if not policy.logs:
             raise ProbegateError(Reason.CONFIG_INVALID, "the policy lists no log to watch")
-        with storage(), engine.begin() as connection:
+        with state_storage(), engine.begin() as connection:
             cosigner_memory.begin(connection, frozenset(one.vkey.name for one in policy.logs))
         return cls(engine, policy, signer, history_max=history_max, evidence_max=evidence_max)
 
@@ -127,7 +128,11 @@ class Cosigner:
         except ProbegateError:
             return Verdict(HTTPStatus.FORBIDDEN)  # (2)
         note = only_signed_by(request.note, keys)
-        with storage(), self._engine.connect() as connection, connection.begin() as transaction:
+        with (
+            state_storage(),
+            self._engine.connect() as connection,
+            connection.begin() as transaction,
+        ):
             verdict, changed = self._decide(connection, request, note, now)
             if changed:
                 transaction.commit()  # (7)
@@ -144,7 +149,7 @@ class Cosigner:
         origin = self._origins.get(origin_sha256)
         if origin is None:
             return None
-        with storage(), self._engine.connect() as connection:
+        with state_storage(), self._engine.connect() as connection:
             return cosigner_memory.newest(connection, origin).note or None
 
     def _decide(

@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -34,15 +32,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from audit.checkpoints import Checkpoint
 from audit.durable import durable_engine
 from audit.merkle import EMPTY_ROOT
-from audit.tables import storage_failure
+from audit.tables import state_storage
 from audit.witness import evidence
 from trust import files
-from trust.errors import Reason
 
 DATABASE: Final = "witness.db"
 _metadata: Final = MetaData()
@@ -124,21 +120,12 @@ def open_memory(state_dir: Path, url: str = "") -> Engine:
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
-    with storage():
+    with state_storage():
         files.make_folder(state_dir, mode=files.PRIVATE_FOLDER_MODE)
         engine = durable_engine(url or f"sqlite:///{state_dir / DATABASE}")
         _metadata.create_all(engine)
         evidence.create(engine, checkfirst=True)
     return engine
-
-
-@contextmanager
-def storage() -> Iterator[None]:
-    """Turn a failure of the database into a catalogued error."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
 
 
 def begin(connection: Connection, origins: frozenset[str]) -> None:
@@ -168,7 +155,7 @@ def survey(engine: Engine) -> list[LogMemory]:
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE``.
     """
-    with storage(), engine.connect() as connection:
+    with state_storage(), engine.connect() as connection:
         kept = connection.execute(select(evidence).order_by(evidence.c.seen_at)).all()
         rows = connection.execute(select(cosigned).order_by(cosigned.c.origin)).all()
     return [

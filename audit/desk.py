@@ -23,8 +23,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,12 +46,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from audit.leaves import JsonValue, build_leaf
 from audit.organisation import ADMIN, CANNOT_RECORD, open_logs
 from audit.reader import LogReader
-from audit.tables import storage_failure
+from audit.tables import state_storage
 from audit.writer import LogWriter, NewEntry
 from trust import telemetry
 from trust.ceremony import MemberFolder
@@ -151,7 +150,7 @@ class Desk:
         Raises:
             ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
         """
-        with _storage():
+        with state_storage():
             metadata.create_all(engine)
         return cls(engine, values_kept_for)
 
@@ -206,7 +205,7 @@ class Desk:
         """Mark a request that waits as refused; what it said is not kept (4) (5)."""
         why = [failure.reason.name, failure.detail, failure.metadata]
         mark = update(requests).where(_waits(request))
-        with _storage(), self.engine.begin() as connection:
+        with state_storage(), self.engine.begin() as connection:
             connection.execute(mark.values(leaf_index=_REFUSED, leaf=json.dumps(why)))
 
     def _kept_until(self, leaf: Leaf) -> datetime | None:
@@ -280,13 +279,13 @@ class Desk:
     def _ask(self, leaf: Leaf) -> str:
         request = str(uuid.uuid4())
         row = {"id": request, "leaf": json.dumps(leaf), "leaf_index": None}
-        with _storage(), self.engine.begin() as connection:
+        with state_storage(), self.engine.begin() as connection:
             connection.execute(insert(requests), row)
         return request
 
     def _waiting(self) -> list[tuple[str, dict[str, JsonValue]]]:
         query = select(requests.c.id, requests.c.leaf).where(requests.c.leaf_index.is_(None))
-        with _storage(), self.engine.connect() as connection:
+        with state_storage(), self.engine.connect() as connection:
             there = [(row.id, json.loads(row.leaf)) for row in connection.execute(query)]
         return sorted(there, key=lambda one: (str(one[1]["at"]), one[0]))  # (5)
 
@@ -297,7 +296,7 @@ class Desk:
             ProbegateError: what it was refused with (5).
         """
         query = select(requests.c.leaf_index, requests.c.leaf).where(requests.c.id == request)
-        with _storage(), self.engine.connect() as connection:
+        with state_storage(), self.engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         if row is None or row.leaf_index is None:
             return None
@@ -308,7 +307,7 @@ class Desk:
 
     def _take_back(self, request: str) -> None:
         """Take back a request that still waits (6)."""
-        with _storage(), self.engine.begin() as connection:
+        with state_storage(), self.engine.begin() as connection:
             connection.execute(delete(requests).where(_waits(request)))
 
 
@@ -323,11 +322,3 @@ async def _in_files(folder: Path, index: int) -> None:
             if LogReader(folder).size > index:
                 return
         await asyncio.sleep(POLL_S)
-
-
-@contextmanager
-def _storage() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error

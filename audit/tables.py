@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -299,3 +299,16 @@ def storage_failure(
     """Return DISK_FULL, or ``otherwise``, for a failure of the storage."""
     reason = Reason.DISK_FULL if is_disk_full(error) else otherwise
     return ProbegateError(reason, detail=type(error).__name__)
+
+
+@contextmanager
+def state_storage() -> Iterator[None]:
+    """Turn a failure of an organisation's database inside into a catalogued one.
+
+    Raises:
+        ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error

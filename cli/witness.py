@@ -138,10 +138,10 @@ def resolve(
     database_url: Database = "",
 ) -> None:
     """Trust a log again once people have dealt with the evidence, which stays kept."""
-    from audit.cosigner_memory import storage
+    from audit.tables import state_storage
     from audit.witness import resolve_evidence
 
-    with _memory(state, database_url) as engine, storage():
+    with _memory(state, database_url) as engine, state_storage():
         count = resolve_evidence(engine, origin, utc_now())
     typer.echo(f"resolved: {count}")
 

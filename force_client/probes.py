@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import hmac
 import os
-import tokenize
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +31,7 @@ from force_client.settings import (
     UNIT_TOLERANCE,
 )
 from trust import files
+from trust.arrays import UNREADABLE
 from trust.commitment import probe_commitment
 from trust.errors import ProbegateError, Reason
 from trust.keys import require_private
@@ -41,22 +40,6 @@ from trust.messages import MAX_DIMS, Encoding, ProbePayload
 WIRE_TYPE: Final = np.dtype("<f4")
 _NPY: Final = ".npy"
 _NPZ: Final = ".npz"
-_UNREADABLE: Final = (
-    ArithmeticError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise for a file that is not what its name says. (A ``.npy`` header is
-parsed as a Python literal, so that a bad one can be a syntax error.)"""
 
 ProbeSource = Path | str | bytes | npt.NDArray[Any]
 
@@ -180,7 +163,7 @@ def _file(path: Path) -> npt.NDArray[Any]:
         loaded = (
             _unpacked(path) if path.suffix == _NPZ else np.lib.format.open_memmap(path, mode="r")
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _refused(
             f"not a readable {path.suffix} file ({type(error).__name__})", "file"
         ) from None

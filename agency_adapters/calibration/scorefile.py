@@ -11,9 +11,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trust import files
+from trust.arrays import UNREADABLE
 from trust.errors import ProbegateError, Reason
 
 MAX_FILE_BYTES: Final = 2 * 2**30
@@ -132,20 +130,7 @@ def _arrays(raw: bytes, name: str) -> Mapping[str, Any]:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
             arrays = {("score" if key == "scores" else key): stored[key] for key in stored.files}
-    except (
-        EOFError,
-        KeyError,
-        MemoryError,
-        OSError,
-        OverflowError,
-        RuntimeError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        tokenize.TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except UNREADABLE:
         raise _invalid(f"{name} is not an .npz file of numbers and labels") from None
     _require_columns(list(arrays), name)
     # A member that is no .npy file comes as bytes.

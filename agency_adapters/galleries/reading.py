@@ -9,9 +9,6 @@ readers could read differently, such as one that repeats a key, makes no sense.
 from __future__ import annotations
 
 import csv
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -25,6 +22,7 @@ from pydantic import ValidationError
 from agency_adapters.agency import Record
 from agency_adapters.galleries import parquet
 from trust import strict_json
+from trust.arrays import UNREADABLE
 from trust.errors import ProbegateError, Reason
 from trust.messages import MAX_DIMS
 
@@ -96,19 +94,7 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise _missing(path, error) from None
         raise _invalid(f"{path.name} is not a .npy or .npz file") from None
-    except (
-        EOFError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-        RuntimeError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        tokenize.TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except UNREADABLE:
         raise _invalid(f"{path.name} is not a .npy or .npz file of numbers") from None
     return array
 
