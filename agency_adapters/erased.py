@@ -30,24 +30,28 @@ TABLES: Final = (candidates.name, releases.name)
 """Where something goes with a record."""
 
 
-def mark_erased(engine: Engine, record_ids: Sequence[str], at: datetime) -> None:
+def mark_erased(engine: Engine, record_ids: Sequence[str], at: datetime) -> bool:
     """Mark the candidates of some records, and erase the sealed details of them (1).
+
+    Returns whether there was anything.
 
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
+    found = 0
     try:
         with engine.begin() as connection:
             for first in range(0, len(record_ids), AT_ONCE):
                 some = record_ids[first : first + AT_ONCE]
                 theirs = candidates.c.record_id.in_(some) & candidates.c.erased_us.is_(None)
-                connection.execute(
-                    update(candidates).where(theirs).values(erased_us=to_us(at), identity=None)
-                )
-                sealed = releases.c.record_id.in_(some)
-                connection.execute(update(releases).where(sealed).values(sealed=None))
+                marked = update(candidates).where(theirs).values(erased_us=to_us(at), identity=None)
+                found += connection.execute(marked).rowcount
+                sealed = releases.c.record_id.in_(some) & releases.c.sealed.is_not(None)
+                gone = update(releases).where(sealed).values(sealed=None)
+                found += connection.execute(gone).rowcount
     except SQLAlchemyError as error:
         raise storage_failure(error, Reason.STATE_UNAVAILABLE) from error
+    return bool(found)
 
 
 def require_not_erased(connection: Connection, references: Collection[str]) -> None:

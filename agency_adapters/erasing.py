@@ -128,6 +128,9 @@ class _Erasure:
         now, images = self.operator.clock(), ImageStore(self.operator.settings.images_dir)
         there = Begun(self.key, tuple(held), images.names(self.wanted), generation)
         begun = begin(self.engine, there, now)
+        if begun is None and mark_erased(self.engine, self.wanted, now):
+            # An import had dropped the record; what was found of it could still be told.
+            begun = begin(self.engine, there, now, said=True)
         if begun is None:
             raise ProbegateError(Reason.NOT_FOUND)
         if begun.certificate is None:
@@ -158,7 +161,12 @@ class _Erasure:
         settings = self.operator.settings
         writer = open_writer(settings.gallery, kind_named(settings.kind), settings)
         try:
-            begun = self.begin(held, writer.stats.generation)
+            try:
+                begun = self.begin(held, writer.stats.generation)
+            except ProbegateError as error:
+                if error.reason is Reason.NOT_FOUND:  # what went before may be in its files yet
+                    writer.erase(self.wanted, self.authority)
+                raise
             done = writer.erase(self.wanted, self.authority)
         finally:
             writer.close()

@@ -63,13 +63,14 @@ def key_of(record_ids: Sequence[str], authority: str) -> bytes:
     return sha256(canonical([authority, list(record_ids)])).digest()
 
 
-def begin(engine: Engine, found: Begun, at: datetime) -> Begun | None:
+def begin(engine: Engine, found: Begun, at: datetime, *, said: bool = False) -> Begun | None:
     """Write what is to be destroyed (1); return it with what was before.
 
     Args:
         engine: the adapter's database.
         found: what there is to destroy now.
         at: when.
+        said: whether something was kept of them that could still be told, which is gone by now.
 
     Returns:
         the erasure. Where it was certified and nothing of it has come back, with its certificate;
@@ -80,7 +81,7 @@ def begin(engine: Engine, found: Begun, at: datetime) -> Begun | None:
     """
     with state_storage(), engine.begin() as connection:
         known = _known(connection, found.key)
-        if not found.erased and not found.images:
+        if not found.erased and not found.images and not said:
             return known
         begun = found if known is None else known.and_more(found)
         connection.execute(delete(erasures).where(erasures.c.key == found.key))

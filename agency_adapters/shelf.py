@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -90,5 +91,6 @@ class Shelf:
                 return await search(self.gallery)
             except GenerationGoneError as error:
                 gone = error
-            await self.renew()
+            with suppress(GenerationGoneError):  # its successor went as well: look again
+                await self.renew()
         raise gone

@@ -64,6 +64,8 @@ class FileGallery:
     def __init__(self, path: Path, stored: StoredGallery, limits: ScanLimits) -> None:
         self._path = path
         self._stored = stored
+        self._latest = stored
+        """The newest generation that a record was looked for in; mostly this one."""
         self._limits = limits
         self._kernel = best_kernel(stored.manifest.dims)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="scan")
@@ -178,11 +180,11 @@ class FileGallery:
         """Return one record as it is now, or None."""
 
         def read() -> Record | None:
-            stored = self._stored
             for _ in range(READ_ATTEMPTS):
+                stored = self._latest
                 with suppress(GenerationGoneError):
                     return stored.while_whole(partial(stored.record, record_id))
-                stored = StoredGallery.open(self._path, known=stored)
+                self._latest = StoredGallery.open(self._path, known=stored)
             raise GenerationGoneError
 
         return await asyncio.to_thread(read)

@@ -146,6 +146,27 @@ async def test_a_gallery_of_another_kind_is_not_taken_up_while_the_adapter_runs(
     assert said.count("gallery.activated") == 1
 
 
+async def test_a_search_looks_on_where_the_next_generation_goes_as_well(
+    here: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records are erased one after another while it is worked out who is eligible."""
+    doomed, real = ["R00001", "R00002", "R00003"], StoredGallery.eligibility
+
+    def erase(name: str) -> None:
+        with editing.editing(tmp_path / "gallery") as editor:
+            editor.erase([name], NOW)
+
+    def eligibility(stored: StoredGallery, *about: Any) -> Any:
+        if doomed:
+            erase(doomed.pop())
+        return real(stored, *about)
+
+    erase("R00004")
+    monkeypatch.setattr(StoredGallery, "eligibility", eligibility)
+    assert await best(here) == "R00007"
+    assert not doomed
+
+
 async def test_an_erasure_is_on_the_admin_log_before_and_after_and_names_nobody(
     here: Scene,
 ) -> None:

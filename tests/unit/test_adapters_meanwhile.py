@@ -33,7 +33,7 @@ from tests.unit.test_adapters_erasing import enrolled
 from tests.unit.test_adapters_held import Waits, held
 from tests.unit.test_adapters_images import PNG
 from tests.world import World, template
-from trust.errors import Reason
+from trust.errors import ProbegateError, Reason
 from trust.messages import OWNER_REFUSED, OutcomeState
 from trust.second_step import RecallReason, ReleaseState
 
@@ -283,6 +283,24 @@ async def test_sealed_details_of_an_erased_record_are_in_no_file_when_it_is_cert
         certificate, _ = await erase_records(operator, [MATE], "Request 2026/17")
         assert not any(sealed[-64:] in content for content in state_of(operator))
     assert "backups and snapshots of the disk, if you make any" in certificate.remains
+
+
+async def test_what_could_still_be_told_of_a_record_that_an_import_dropped_is_erased(
+    here: Scene, tmp_path: Path
+) -> None:
+    async with people_at(here) as operator:
+        step, asking = await details_released_by_one(here, operator)
+        await here.adapter.second_step.deciding.settle()
+        sealed = (await step.became(asking)).sealed_disclosure
+        with editing(tmp_path / "gallery") as editor:
+            editor.erase([MATE], NOW)
+        certificate, _ = await erase_records(operator, [MATE], "Request 2026/17")
+        assert (certificate.erased, certificate.not_held) == ((), (MATE,))
+        assert not any(sealed[-64:] in content for content in state_of(operator))
+        with pytest.raises(ProbegateError) as raised:
+            await erase_records(operator, [MATE], "Request 2026/18")
+        assert raised.value.reason is Reason.NOT_FOUND
+    assert not (await step.became(asking)).sealed_disclosure
 
 
 async def test_an_id_given_to_somebody_else_after_an_erasure_is_asked_about_anew(
