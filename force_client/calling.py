@@ -75,15 +75,24 @@ class Caller:
             reraise=True,
         )
 
+        faults: list[grpc.aio.AioRpcError] = []
+
         async def attempt() -> Any:
             left = max(deadline - monotonic(), _LEAST_TIMEOUT_S)
             call = method(self._connection.stubs)
-            return await call(request, timeout=left, metadata=telemetry.inject())
+            try:
+                return await call(request, timeout=left, metadata=telemetry.inject())
+            except grpc.aio.AioRpcError as error:
+                if is_connection_fault(error):
+                    faults[:] = [error]
+                raise
 
         try:
             return await retrying(attempt)
         except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
+            # The last attempt may begin when there is no time left, after all others met nobody.
+            met_nobody = faults and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            raise error_of(faults[-1] if met_nobody else error) from None
 
     async def stream(
         self, method: Callable[[BrokerStubs], Any], request: Any
@@ -111,14 +120,15 @@ class Renewing:
         self._fruitless = 0
         self._away = 0
         self._until = 0.0
+        self._begun = 0.0
 
-    def heard(self) -> None:
-        """Note that the broker is there."""
-        self._away = 0
+    def begins(self) -> None:
+        """Note that the stream is begun, once more or for the first time."""
+        self._begun = monotonic()
 
     def told(self) -> None:
-        """Note that something new came."""
-        self._fruitless = 0
+        """Note that something new came; what is known comes again each time."""
+        self._fruitless = self._away = 0
 
     async def pause(self, fault: grpc.aio.AioRpcError | None) -> None:
         """Wait before the next time.
@@ -132,6 +142,8 @@ class Renewing:
         """
         if fault is not None and is_connection_fault(fault):  # (2)
             now = monotonic()
+            if now - self._begun > self._settings.retry_longest_s:
+                self._away = 0  # it was there for a while
             if not self._away:
                 self._until = now + self._settings.watch_timeout_s
             self._away += 1

@@ -255,10 +255,10 @@ class AsyncForceClient(ReviewingCalls, DisclosingCalls, RecallingCalls):
         renewing = Renewing(self.settings)
         while True:
             fault: grpc.aio.AioRpcError | None = None
+            renewing.begins()
             try:
                 async with aclosing(self._events(request)) as events:
                     async for event in events:
-                        renewing.heard()
                         received = wire.read_event(event)
                         if isinstance(received, ReceivedSearch):
                             yield await self._verified(_expected(received, search_id), order)

@@ -32,16 +32,16 @@ FieldPath = tuple[str | int, ...]
 MAX_QUOTED_CHARS: Final = 200
 """Most characters of a file's own words that an error repeats."""
 _NOTHING: Final = re.compile(r"(?!)")
-_INTEGER: Final = "-?(0|[1-9][0-9]*)"
+_INTEGER: Final = "[-+]?(0|[1-9][0-9]*)"
 _SPELT: Final = {
     f"tag:yaml.org,2002:{kind}": (re.compile(spelling), what)
     for kind, spelling, what in (
         ("str", r"(?s:.*)", "text"),
         ("timestamp", r".*", "a date or an instant"),
         ("int", _INTEGER, "a number in plain decimals"),
-        ("float", rf"{_INTEGER}\.[0-9]+([eE][-+]?[0-9]+)?", "a number in plain decimals"),
-        ("bool", "true|false", "true or false"),
-        ("null", "null|~|", "null"),
+        ("float", rf"({_INTEGER}|[-+]?)\.[0-9]+([eE][-+]?[0-9]+)?", "a number in plain decimals"),
+        ("bool", "(?i:true|false)", "true or false"),
+        ("null", "(?i:null)|~|", "null"),
     )
 }
 """How what is not quoted must be written, by the tag that YAML gives it (1)."""

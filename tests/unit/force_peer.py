@@ -68,6 +68,7 @@ class Peer(
         searches: what was answered, by search id.
         gone: searches whose results are erased.
         cut_watch: how many watch streams end after their first event.
+        cut_with: what they end with, if not well.
         confirming: what the answer says of when a search was confirmed, given when it was.
     """
 
@@ -80,6 +81,7 @@ class Peer(
         self.searches: dict[str, ReceivedSearch] = {}
         self.gone: set[str] = set()
         self.cut_watch = 0
+        self.cut_with: grpc.StatusCode | None = None
         self.confirming: Callable[[datetime], datetime | None] = lambda at: at
         self.peers: list[bytes] = []
 
@@ -120,6 +122,8 @@ class Peer(
             yield search_service_pb2.WatchSearchResponse(answer=_answer(answer))
             if self.cut_watch:
                 self.cut_watch -= 1
+                if self.cut_with is not None:
+                    await context.abort(self.cut_with, "for a test")
                 return
         yield search_service_pb2.WatchSearchResponse(finished=_search(search))
 
@@ -154,6 +158,7 @@ class Peer(
     async def CancelSearch(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._maybe_fail(context)
         ended = replace(self.searches[request.search_id], state=SearchState.CANCELLED)
+        self.searches[request.search_id] = ended
         return search_service_pb2.CancelSearchResponse(search=_search(ended))
 
     async def ConfirmUrgent(self, request: Any, context: Any) -> Any:  # noqa: N802

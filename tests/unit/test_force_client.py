@@ -169,6 +169,26 @@ async def test_a_broker_that_does_not_come_back_ends_a_watch(running: RunningPee
     assert caught.value.reason is Reason.SERVICE_UNREACHABLE
 
 
+async def test_a_watch_that_is_cut_again_and_again_ends(running: RunningPeer) -> None:
+    """What is known comes each time, and is no news."""
+    settings = running.settings(watch_timeout_s=0.3, retry_longest_s=1.0)
+    async with AsyncForceClient(settings) as client:
+        view = await client.create(client.prepare(draft(), probe()), **TOKENS)
+        running.peer.cut_watch, running.peer.cut_with = 10**6, grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(ProbegateError) as caught:
+            [event async for event in client.watch(view.search_id)]
+    assert caught.value.reason is Reason.SERVICE_UNREACHABLE
+
+
+async def test_a_broker_that_is_gone_is_not_taken_for_a_slow_one(running: RunningPeer) -> None:
+    """The last attempt may begin when the call's time is over."""
+    running.peer.failures = [grpc.StatusCode.UNAVAILABLE] * 3 + [grpc.StatusCode.DEADLINE_EXCEEDED]
+    async with AsyncForceClient(running.settings()) as client:
+        with pytest.raises(ProbegateError) as caught:
+            await client.create(client.prepare(draft(), probe()), **TOKENS)
+    assert caught.value.reason is Reason.SERVICE_UNREACHABLE
+
+
 async def test_a_lie_over_the_wire_is_refused(
     client: AsyncForceClient, running: RunningPeer
 ) -> None:

@@ -190,15 +190,12 @@ def test_files_that_are_not_plain_yaml_are_refused(text: str | bytes) -> None:
         "a: 0b11",
         "a: 1:30",
         "a: 1_000",
-        "a: +5",
-        "a: .5",
         "a: .inf",
         "a: .nan",
         "a: 1.0e+400",
         "a: yes",
         "a: No",
         "a: on",
-        "a: TRUE",
         "a: &x 5",
         "a: &x {b: c}",
         "a: !!null 0.001",
@@ -221,21 +218,10 @@ def test_what_yaml_reads_otherwise_than_it_seems_is_refused(text: str) -> None:
 
 
 def test_what_is_written_plainly_is_read_as_it_seems() -> None:
-    text = "[0, -60, 0.05, 1.5e-3, true, false, null, 2026-01-31, 'no', \"060\", a word]"
+    text = "[0, -60, 0.05, 1.5e-3, true, FALSE, Null, 2026-01-31, 'no', \"060\", a word, +5, .5]"
+    numbers, day = [0, -60, 0.05, 1.5e-3], date(2026, 1, 31)
     read = parse_yaml(text.encode(), "a.yaml").data
-    assert read == [
-        0,
-        -60,
-        0.05,
-        1.5e-3,
-        True,
-        False,
-        None,
-        date(2026, 1, 31),
-        "no",
-        "060",
-        "a word",
-    ]
+    assert read == [*numbers, True, False, None, day, "no", "060", "a word", 5, 0.5]
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
