@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import Engine
@@ -107,6 +107,11 @@ class _Erasure:
     operator: Operator
     wanted: tuple[str, ...]
     authority: str
+
+    @classmethod
+    def of(cls, operator: Operator, record_ids: Sequence[str], authority: str) -> Self:
+        """Return the erasure of some records, named in any order."""
+        return cls(operator, tuple(sorted(set(record_ids))), authority)
 
     @property
     def engine(self) -> Engine:
@@ -229,7 +234,7 @@ async def erase_records(
     if not record_ids or not authority:
         raise ProbegateError(Reason.USAGE, "name the records and the authority")
     settings = operator.settings
-    erasure = _Erasure(operator, tuple(sorted(set(record_ids))), authority)
+    erasure = _Erasure.of(operator, record_ids, authority)
     in_engine = bool(scheme_of(settings.gallery))
     if in_engine:
         require_erasable(erasure.wanted)
@@ -266,6 +271,6 @@ async def handed_over(operator: Operator, record_ids: Sequence[str], authority: 
     Raises:
         ProbegateError: ``STATE_UNAVAILABLE`` or ``DISK_FULL``.
     """
-    engine = operator.state.engine
-    forget(engine, key_of(sorted(set(record_ids)), authority))
-    await asyncio.to_thread(scrub, engine, (erasures.name,))
+    erasure = _Erasure.of(operator, record_ids, authority)
+    forget(erasure.engine, erasure.key)
+    await asyncio.to_thread(scrub, erasure.engine, (erasures.name,))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from trust import telemetry
+from trust import files, telemetry
 from trust.errors import ProbegateError, Reason
 from trust.media import HEAD_BYTES, media_type_of
 from trust.second_step import MAX_IMAGE_BYTES, MediaType
@@ -75,14 +75,14 @@ class ImageStore:
         for record_id in record_ids:
             for path in self._files(record_id):
                 try:
-                    _overwrite(path)
+                    files.overwrite(path)
                     path.unlink()
                 except OSError as error:
                     detail = error.strerror or ""
                     raise ProbegateError(Reason.FILE_UNWRITABLE, detail, file="image") from None
                 erased += 1
         if erased and self.folder is not None:
-            _sync(self.folder)
+            files.sync_folder(self.folder)
         return erased
 
     def _first(self, record_id: str, most: int) -> ImageFile | None:
@@ -107,20 +107,3 @@ class ImageStore:
         name = quote(record_id, safe="")  # (1)
         paths = (self.folder / f"{name}{suffix}" for suffix in SUFFIXES)
         return tuple(path for path in paths if path.is_file())
-
-
-def _overwrite(path: Path) -> None:
-    with path.open("r+b") as stream:
-        length = stream.seek(0, os.SEEK_END)
-        stream.seek(0)
-        stream.write(bytes(length))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

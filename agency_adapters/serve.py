@@ -173,6 +173,7 @@ class Adapter:
             switches=settings.switches(),
             clock=clock,
         )
+        scrubber = Scrubber(state.engine)
         second_step = SecondStep.of(
             settings,
             directory=lambda: directories.current,
@@ -185,6 +186,7 @@ class Adapter:
             signer=signer,
             openers=openers,
             identities=identities,
+            files=scrubber,
             clock=clock,
         )
         adapter = cls(
@@ -201,9 +203,7 @@ class Adapter:
             collect=collect,
             deciding=deciding,
             second_step=second_step,
-            retention=AnswerRetention(
-                kept, state.engine, logs.admin, Scrubber(state.engine), clock
-            ),
+            retention=AnswerRetention(kept, state.engine, logs.admin, scrubber, clock),
             clock=clock,
         )
         await adapter.record_all()

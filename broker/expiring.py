@@ -60,11 +60,12 @@ class Expiring:
         """
         erased = 0
         while due := await self.store.due(self.clock(), AT_ONCE):
-            self.files.erased()
             done = [await self._looked_at(force, search_id) for force, search_id in due]
             erased += sum(gone or 0 for gone in done)
             if len(due) < AT_ONCE or all(gone is None for gone in done):
                 break
+        if erased:
+            self.files.erased()
         await self.files.scrub()
         if erased:
             telemetry.log("answers erased", count=erased)

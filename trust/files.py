@@ -24,6 +24,8 @@ PRIVATE_FILE_MODE: Final = 0o600
 PUBLIC_FILE_MODE: Final = 0o644
 PRIVATE_FOLDER_MODE: Final = 0o700
 PUBLIC_FOLDER_MODE: Final = 0o755
+_WRITE_BYTES: Final = 2**20
+"""How much of a file is overwritten at once, bytes."""
 _UNFINISHED: Final = ".new"
 """How the name of a file ends that has not got its own yet."""
 OTHERS_MAY_READ: Final = 0o077
@@ -196,10 +198,30 @@ def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
             path.hardlink_to(temporary)  # unlike rename, fails where the name is taken
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def overwrite(path: Path) -> None:
+    """Overwrite a file with zeros, all of it, through to the disk; it stays where it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("r+b") as stream:
+        left = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        while left:
+            left -= stream.write(bytes(min(left, _WRITE_BYTES)))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk.
+
+    Raises:
+        OSError: it cannot be.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

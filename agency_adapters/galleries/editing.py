@@ -47,7 +47,6 @@ from agency_adapters.galleries.segment_content import (
     SegmentContent,
     content_of,
     merged,
-    sync_folder,
     write_segment,
 )
 from agency_adapters.galleries.segments import overwrite_rows
@@ -59,8 +58,6 @@ LOCK: Final = "lock"
 JOURNAL: Final = "journal.jsonl"
 MAX_LINE_BYTES: Final = 4096
 """More than a line of the journal ever takes, bytes."""
-WRITE_BYTES: Final = 2**20
-"""How much of a file is overwritten at once, bytes."""
 SPARSE: Final = 0.5
 """A segment less full than this is compacted."""
 
@@ -203,7 +200,8 @@ class Editor:
         for left in folder.iterdir() if folder.is_dir() else ():
             if left.name not in named:
                 if self._may_hold_erased:
-                    _overwrite(left)
+                    for path in left.iterdir():
+                        files.overwrite(path)
                 shutil.rmtree(left)
         if self.manifest is not None:
             self._journal(self.manifest.change)
@@ -288,7 +286,7 @@ class Editor:
             if erased:
                 overwrite_rows(folder, erased, dims=dims, rules=old_rules)
             shutil.rmtree(folder)
-        sync_folder(self._path / SEGMENTS)
+        files.sync_folder(self._path / SEGMENTS)
         self._journal(self.manifest.change)
 
     def _whole_since(self, generation: int, draft: _Draft) -> int:
@@ -370,18 +368,6 @@ def swept(path: Path) -> None:
     except ProbegateError as error:
         if error.reason is not Reason.GALLERY_LOCKED:
             raise
-
-
-def _overwrite(folder: Path) -> None:
-    """Overwrite every file of a folder with zeros, through to the disk."""
-    for path in folder.iterdir():
-        with path.open("r+b") as stream:
-            left = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            while left:
-                left -= stream.write(bytes(min(left, WRITE_BYTES)))
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 @contextmanager

@@ -165,18 +165,9 @@ def write_segment(folder: Path, content: SegmentContent) -> str:
         data = contents[name]
         _write(folder / name, data)
         parts.append((name, len(data), hashlib.sha256(data).hexdigest()))
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    files.sync_folder(folder)
+    files.sync_folder(folder.parent)
     return digest_of(parts)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from agency_adapters.second_step.recalling import Recalling, Recalls
 from agency_adapters.second_step.recording import Book
 from agency_adapters.settings import AdapterSettings
 from agency_adapters.state import AdapterState
+from audit.scrubbing import Scrubber
 from audit.writer import LogWriter
 from policy.decision import CompiledPolicy
 from policy.ledger import Ledger
@@ -63,6 +64,7 @@ class SecondStep:
         signer: Signer,
         openers: Mapping[str, Opener],
         identities: Identities,
+        files: Scrubber,
         clock: Clock,
     ) -> Self:
         """Put it together; the arguments are as ``MatchCommand`` has them."""
@@ -125,6 +127,7 @@ class SecondStep:
                 book=book,
                 signer=signer,
                 directory=directory,
+                files=files,
                 clock=clock,
             ),
             recalling=Recalling(

@@ -49,11 +49,10 @@ from agency_adapters.second_step.keeping import (
 )
 from agency_adapters.second_step.recalling import is_recalled
 from agency_adapters.second_step.recording import Book, Certain
-from agency_adapters.tables import releases as releases_table
 from agency_adapters.verdicts import Verdict, VerdictClerk
 from audit import kinds
 from audit.leaves import JsonValue, stamp
-from audit.scrubbing import scrub
+from audit.scrubbing import Scrubber
 from trust import dsse, telemetry
 from trust.clock import Clock
 from trust.directory import Directory
@@ -97,6 +96,7 @@ class Deciding:
         book: this agency's search log.
         signer: signs decisions and details.
         directory: returns the directory in force.
+        files: sees to the database's files once something was erased.
         clock: tells the time.
     """
 
@@ -107,6 +107,7 @@ class Deciding:
     book: Book
     signer: Signer
     directory: Callable[[], Directory]
+    files: Scrubber
     clock: Clock
     _looked: _Looked = field(default_factory=_Looked, init=False, repr=False)
 
@@ -133,7 +134,8 @@ class Deciding:
         if done:
             self._looked.at_revocations = revocations
         if decided:  # (7)
-            await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
+            self.files.erased()
+            await self.files.scrub()
 
     async def record_overdue(self) -> None:
         """Put every request that nobody decided in time on the search log, once (8).
@@ -161,7 +163,8 @@ class Deciding:
         """
         erase, recalled = self.releases.erase_expired, self.disclosable.recalled
         if await asyncio.to_thread(erase, self.clock(), recalled):
-            await asyncio.to_thread(scrub, self.releases.engine, (releases_table.name,))
+            self.files.erased()
+            await self.files.scrub()
 
     async def _carry_out(self, release: Release) -> bool:
         """Return whether there is a decision now."""
